@@ -1,0 +1,37 @@
+# `make` lists the targets. All can be run again; what is done is not done twice.
+
+PYTEST_ARGS ?=
+RUFF = .make/ruff/bin/ruff
+
+.PHONY: help setup install demo test lint clean
+
+help:
+	@echo "make setup   install DIALS (Debian, as root) where missing, and this package"
+	@echo "make demo    setup, then simulate, import and screen 20 shots in demo/"
+	@echo "make test    setup, then run the tests (PYTEST_ARGS=... for pytest)"
+	@echo "make lint    check the style with ruff"
+	@echo "make clean   remove what these made in this folder"
+	@echo "PYTHON=...   names the interpreter that runs DIALS, where it is not found"
+
+setup install:
+	@.ci/setup
+
+demo: setup
+	@.ci/demo
+
+# From within tests/, so that the installed package is tested, not the checkout.
+test:
+	@.ci/setup test
+	cd tests && $$(cat ../.make/python) -m pytest $(PYTEST_ARGS)
+
+lint: $(RUFF)
+	$(RUFF) format --check
+	$(RUFF) check
+
+# Of one minor version, as the next may format otherwise.
+$(RUFF):
+	python3 -m pip --disable-pip-version-check install --quiet --target .make/ruff "ruff==0.17.*"
+
+clean:
+	rm -rf .make build demo *.egg-info .pytest_cache .ruff_cache
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
