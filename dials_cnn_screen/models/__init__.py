@@ -1,0 +1,1 @@
+"""The default model, and how it was made."""

@@ -1,0 +1,81 @@
+"""Networks: the one of Ke et al. (2018), as printed and as deposited."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+
+import torch
+from torch import nn
+
+from dials_cnn_screen.labels import Label
+
+
+@dataclass(frozen=True)
+class Ke2018Config:
+    """The four stages of Fig. 2.
+
+    size: edge of the square input, bins. channels: feature maps after each stage.
+    first_kernel, first_pool: edge of the first convolution and max-pool, pixels; the
+    others are 3 and 2. The printed network has 3 and 2 there too, the deposited code
+    7 and 3.
+    """
+
+    size: int = 720
+    channels: tuple[int, ...] = (4, 8, 16, 32)
+    first_kernel: int = 3
+    first_pool: int = 2
+
+
+ARCHITECTURES: dict[str, Ke2018Config] = {
+    "ke2018": Ke2018Config(),
+    "fv5080": Ke2018Config(first_kernel=7, first_pool=3),
+}
+
+
+class Ke2018(nn.Module):
+    """Four stages of convolution, normalisation, ReLU and max-pooling, one linear layer.
+
+    Input float32 (n, 1, size, size), output class scores z (n, 3), in the order of
+    Label; softmax (equation 3) makes probabilities of them.
+    """
+
+    def __init__(self, config: Ke2018Config) -> None:
+        super().__init__()
+        self.config = config
+        self.features = nn.Sequential(*_stages(config))
+        with torch.no_grad():
+            self.eval()
+            empty = torch.zeros(1, 1, config.size, config.size)
+            self.n_features = self.features(empty).numel()
+            self.train()
+        self.classifier = nn.Linear(self.n_features, len(Label))
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        return self.classifier(self.features(images).flatten(start_dim=1))
+
+
+def _stages(config: Ke2018Config) -> Iterator[nn.Module]:
+    k_in = 1
+    for stage, k_out in enumerate(config.channels):
+        kernel = config.first_kernel if stage == 0 else 3
+        pool = config.first_pool if stage == 0 else 2
+        yield nn.Conv2d(k_in, k_out, kernel, stride=2, padding=kernel // 2)
+        yield nn.BatchNorm2d(k_out)
+        yield nn.ReLU()
+        # Odd sizes are rounded up, as section 2.1.1 has it; a pool of 3 is padded
+        # instead and so halves the size too.
+        yield nn.MaxPool2d(pool, 2, padding=(pool - 1) // 2, ceil_mode=pool == 2)
+        k_in = k_out
+
+
+def build_network(architecture: str, **changes: object) -> Ke2018:
+    """A network with fresh weights; changes replace fields of its configuration.
+
+    Raises ValueError for an architecture that is not known.
+    """
+    if architecture not in ARCHITECTURES:
+        raise ValueError(
+            f"architecture '{architecture}' is not one of {', '.join(ARCHITECTURES)}"
+        )
+    return Ke2018(Ke2018Config(**{**asdict(ARCHITECTURES[architecture]), **changes}))

@@ -1,0 +1,1 @@
+"""Simulated serial-crystallography shots with known spots, by numpy and torch."""
