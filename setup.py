@@ -61,9 +61,6 @@ def list_programs() -> dict[str, str]:
 
 ENTRY_POINTS = {
     "console_scripts": [f"{name} = {run}" for name, run in list_programs().items()],
-    # With this, libtbx.refresh in a cctbx build makes dispatchers for programs that pip
-    # installed: only through a dispatcher do they find the build's libraries.
-    "libtbx.dispatcher.script": [f"{name} = {name}" for name in list_programs()],
     "dxtbx.format": [
         f"{name}:{parents} = dials_cnn_screen.format_classes.{name}:{name}"
         for name, parents in FORMATS.items()

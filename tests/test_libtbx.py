@@ -1,0 +1,102 @@
+"""The package as a libtbx module: configured for real, in a build folder of its own."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+CHECKOUT = Path(__file__).resolve().parent.parent
+
+
+def run(*command, cwd):
+    # LIBTBX_BUILD would name another build; PYTHONPATH is the dispatchers' to set.
+    env = {
+        name: value
+        for name, value in os.environ.items()
+        if name not in ("LIBTBX_BUILD", "PYTHONPATH")
+    }
+    return subprocess.run(
+        [str(word) for word in command],
+        cwd=cwd,
+        env=env,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+@pytest.fixture(scope="module")
+def build(tmp_path_factory):
+    """A build folder in which libtbx.configure has been run on the checkout."""
+    libtbx = pytest.importorskip("libtbx")
+    configure = Path(libtbx.__file__).with_name("configure.py")
+    if not configure.is_file():
+        pytest.skip(f"libtbx without {configure.name}")
+    for needed in ("six", "future"):
+        if importlib.util.find_spec(needed) is None:
+            pytest.skip(f"libtbx.configure needs the Python package {needed}")
+
+    # libtbx knows a module by the name of its folder.
+    repository = tmp_path_factory.mktemp("repository")
+    ignore = shutil.ignore_patterns(".*", "build", "demo", "*.egg-info", "__pycache__")
+    shutil.copytree(CHECKOUT, repository / "dials_cnn_screen", ignore=ignore)
+    # libtbx wants these folders, which a Debian installation has not.
+    for name in ("boost", "boost_adaptbx"):
+        (repository / name).mkdir()
+    build = tmp_path_factory.mktemp("build")
+    result = run(
+        sys.executable,
+        configure,
+        f"--repository={repository}",
+        f"--repository={configure.parent.parent}",
+        "--build=release",
+        "--no_bin_python",
+        "dials_cnn_screen",
+        cwd=build,
+    )
+    assert result.returncode == 0, result.stdout + result.stderr
+    return build
+
+
+def test_dispatchers_run(build):
+    programs = sorted((CHECKOUT / "command_line").glob("[!_]*.py"))
+    if not programs:
+        pytest.skip("there are no programs yet")
+    for program in programs:
+        dispatcher = build / "bin" / f"dials.{program.stem}"
+        assert dispatcher.is_file()
+    result = run(build / "bin" / "dials.cnn_screen", "-h", cwd=build)
+    assert result.returncode == 0, result.stdout + result.stderr
+    assert "dials.cnn_screen" in result.stdout
+
+
+def test_dxtbx_sees_the_formats(build):
+    report = """
+import importlib.metadata, inspect, json
+from dxtbx.format.Registry import get_format_class_for
+names = [
+    entry.name.partition(":")[0]
+    for entry in importlib.metadata.entry_points(group="dxtbx.format")
+    # Not those of an installation by pip, which may be there as well.
+    if entry.dist.metadata["Name"].replace("-", "_") == "libtbx.dials_cnn_screen"
+]
+print(json.dumps({n: inspect.getfile(get_format_class_for(n)) for n in names}))
+"""
+    result = run(build / "bin" / "libtbx.python", "-c", report, cwd=build)
+    assert result.returncode == 0, result.stderr
+    files = json.loads(result.stdout)
+    assert sorted(files) == [
+        "FormatHDF5CXIDB76",
+        "FormatHDF5CXIDB76CSPAD",
+        "FormatHDF5CXIDB76Rayonix",
+    ]
+    for file in files.values():
+        # From the module that was configured, not from site-packages.
+        assert "repository" in file
