@@ -1,0 +1,1 @@
+"""dxtbx format classes, one file for each layout; dxtbx finds them by entry points."""
