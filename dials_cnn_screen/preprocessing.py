@@ -13,9 +13,9 @@ import numpy as np
 
 CONTRASTS = ("lcn", "linear", "none")
 LCN_WINDOW = 5
-# Local deviations below this, in standard deviations of the whole frame, are rounding
-# errors of a flat neighbourhood; dividing by them would make noise of nothing.
-FLAT = 1e-4
+# A local deviation below this part of the frame's own, or a frame's below this part of
+# its mean, is a rounding error; dividing by it would make noise of nothing.
+FLAT = 1e-5
 # M of Fig. 6: the contrast that dials.image_viewer starts with.
 LINEAR_CONTRAST = 0.4
 
@@ -126,7 +126,7 @@ def local_contrast_normalise(image: np.ndarray, mask: np.ndarray) -> np.ndarray:
         return np.zeros(image.shape, dtype=np.float32)
     used = image[mask].astype(np.float64)
     deviation = used.std()
-    if deviation <= FLAT * abs(used.mean()) * 1e-2:
+    if deviation <= FLAT * abs(used.mean()):
         return np.zeros(image.shape, dtype=np.float32)
     p = np.where(mask, (image - used.mean()) / deviation, 0.0)
 

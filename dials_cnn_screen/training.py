@@ -11,6 +11,9 @@ import torch
 from torch import nn
 
 from dials_cnn_screen.dataset import Dataset, balanced_batches, centre_crops
+from dials_cnn_screen.decision import keep_score, probabilities
+from dials_cnn_screen.labels import Label
+from dials_cnn_screen.model_file import Calibration
 
 
 @dataclass(frozen=True)
@@ -31,13 +34,13 @@ class Schedule:
 
 @dataclass(frozen=True)
 class Epoch:
-    """What one epoch gave: mean loss, success rates (equation 10, three classes)."""
+    """What one epoch (from 1) gave: losses, success rates (equation 10) in percent."""
 
     epoch: int
     loss: float
     training_success: float
-    validation_success: float
     validation_loss: float
+    validation_success: float
 
 
 def train(
@@ -65,44 +68,54 @@ def train(
         momentum=schedule.momentum,
         weight_decay=schedule.weight_decay,
     )
-    decay = schedule.final_learning_rate / schedule.learning_rate
-    loss_function = nn.CrossEntropyLoss()
     history: list[Epoch] = []
-    best_loss, best_state = np.inf, None
+    best: dict[str, torch.Tensor] = {}
     for epoch in range(schedule.epochs):
-        progress = epoch / max(1, schedule.epochs - 1)
         for group in optimiser.param_groups:
-            group["lr"] = schedule.learning_rate * decay**progress
-        losses, right = [], []
-        network.train()
-        for images, labels in balanced_batches(
+            group["lr"] = learning_rate(schedule, epoch)
+        batches = balanced_batches(
             dataset, training, schedule.batch_size, schedule.batches, rng
-        ):
-            optimiser.zero_grad()
-            scores = network(images)
-            loss = loss_function(scores, labels)
-            loss.backward()
-            optimiser.step()
-            losses.append(loss.item())
-            right.append((scores.argmax(dim=1) == labels).float().mean().item())
-        scores, labels = class_scores(network, dataset, validation)
-        validation_loss = balanced_loss(scores, labels)
-        success = (scores.argmax(dim=1) == labels).float().mean().item()
-        history.append(
-            Epoch(
-                epoch + 1,
-                float(np.mean(losses)),
-                float(np.mean(right)),
-                success,
-                validation_loss,
-            )
         )
-        if validation_loss < best_loss:
-            best_loss = validation_loss
-            best_state = copy.deepcopy(network.state_dict())
-        on_epoch(history[-1])
-    network.load_state_dict(best_state)
+        loss, success = _train_epoch(network, optimiser, batches)
+        scores, labels = class_scores(network, dataset, validation)
+        result = Epoch(
+            epoch=epoch + 1,
+            loss=loss,
+            training_success=success,
+            validation_loss=balanced_loss(scores, labels),
+            validation_success=100 * _fraction_right(scores, labels),
+        )
+        if all(result.validation_loss < other.validation_loss for other in history):
+            best = copy.deepcopy(network.state_dict())
+        history.append(result)
+        on_epoch(result)
+    network.load_state_dict(best)
     return history
+
+
+def learning_rate(schedule: Schedule, epoch: int) -> float:
+    """Learning rate of an epoch (from 0), falling exponentially over the schedule."""
+    decay = schedule.final_learning_rate / schedule.learning_rate
+    return schedule.learning_rate * decay ** (epoch / max(1, schedule.epochs - 1))
+
+
+def _train_epoch(network, optimiser, batches) -> tuple[float, float]:
+    """Mean loss and success rate (%) over the batches of an epoch."""
+    network.train()
+    losses, right = [], []
+    for images, labels in batches:
+        optimiser.zero_grad()
+        scores = network(images)
+        loss = nn.functional.cross_entropy(scores, labels)
+        loss.backward()
+        optimiser.step()
+        losses.append(loss.item())
+        right.append(_fraction_right(scores, labels))
+    return float(np.mean(losses)), float(100 * np.mean(right))
+
+
+def _fraction_right(scores: torch.Tensor, labels: torch.Tensor) -> float:
+    return (scores.argmax(dim=1) == labels).float().mean().item()
 
 
 def class_scores(
@@ -121,7 +134,8 @@ def class_scores(
 def balanced_loss(scores: torch.Tensor, labels: torch.Tensor) -> float:
     """Cross-entropy in which every class present weighs the same."""
     losses = nn.functional.cross_entropy(scores, labels, reduction="none")
-    return float(torch.stack([losses[labels == c].mean() for c in labels.unique()]).mean())
+    by_class = [losses[labels == c].mean() for c in labels.unique()]
+    return float(torch.stack(by_class).mean())
 
 
 def fit_temperature(scores: torch.Tensor, labels: torch.Tensor) -> float:
@@ -131,3 +145,11 @@ def fit_temperature(scores: torch.Tensor, labels: torch.Tensor) -> float:
     """
     grid = np.geomspace(0.2, 5.0, 65)
     return float(min(grid, key=lambda t: balanced_loss(scores / t, labels)))
+
+
+def calibrate(scores: torch.Tensor, labels: torch.Tensor, source: str) -> Calibration:
+    """Calibration from held-out scores (n, 3) and labels (n,); source: what they are."""
+    temperature = fit_temperature(scores, labels)
+    p = keep_score(probabilities(scores.numpy(), temperature))
+    hits = labels.numpy() != Label.MISS
+    return Calibration(temperature, np.sort(p[hits]).astype(np.float32), source)

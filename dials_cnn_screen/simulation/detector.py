@@ -189,7 +189,7 @@ def usable_pixels(detector: Detector, image: np.ndarray) -> np.ndarray:
 
     Active pixels without the one-pixel border of each ASIC, within the trusted range.
     """
-    mask = (image >= detector.min_trusted) & (image <= detector.saturation)
+    mask = (image >= detector.min_trusted) & (image < detector.saturation)
     if detector.active_areas:
         active = np.zeros(detector.shape, dtype=bool)
         for y0, x0, y1, x1 in detector.active_areas:

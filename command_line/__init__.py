@@ -1,0 +1,1 @@
+"""The programs: each parses its parameters, calls the package, writes files."""

@@ -1,0 +1,192 @@
+# LIBTBX_SET_DISPATCHER_NAME dials.cnn_screen
+"""
+Screen serial-crystallography stills as Hit, Maybe or Miss with a neural network.
+
+Every image gets the probabilities of the three classes; images whose P(Hit) + P(Maybe)
+reaches decision.threshold are kept. An image that cannot be judged is kept too, and
+reported.
+
+Writes the kept stills (hits.expt), the scores (cnn_screen.json) and a report
+(cnn_screen.html).
+
+Examples::
+
+  dials.cnn_screen imported.expt
+
+  dials.cnn_screen run_42/*.h5 mp.nproc=16
+
+  dials.cnn_screen imported.expt decision.max_hit_loss=0.01 output.rejected=misses.expt
+
+  mpirun -n 64 dials.cnn_screen imported.expt mp.method=mpi
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+
+import libtbx.phil
+from dials.util import show_mail_handle_errors, tabulate
+from dials.util.options import ArgumentParser, flatten_experiments
+from dxtbx.model import ExperimentList
+from libtbx.easy_mp import get_processes
+from tqdm import tqdm
+
+from dials_cnn_screen.decision import Decision, keep, threshold_for_hit_loss
+from dials_cnn_screen.files import check_writable, replacing
+from dials_cnn_screen.model_file import Model, load_model
+from dials_cnn_screen.phil import load_scope
+from dials_cnn_screen.program import CITATION, parse, user_errors
+from dials_cnn_screen.report import write_report
+from dials_cnn_screen.screening import Judgement, choose_device, screen, screen_mpi
+from dials_cnn_screen.stills import Still, list_stills, select_experiments
+from dials_cnn_screen.summary import (
+    keep_scores,
+    mean_seconds,
+    summarise,
+    wilson_interval,
+    write_json,
+)
+
+logger = logging.getLogger("dials.cnn_screen")
+
+phil_scope = load_scope("cnn_screen")
+
+
+@show_mail_handle_errors()
+def run(args: list[str] | None = None, phil: libtbx.phil.scope = phil_scope) -> None:
+    """Run dials.cnn_screen with these arguments (default: the command line's)."""
+    parser = ArgumentParser(
+        usage="dials.cnn_screen [options] imported.expt | image files",
+        phil=phil,
+        read_experiments=True,
+        read_experiments_from_images=True,
+        epilog=__doc__,
+    )
+    with user_errors():
+        params = parse(parser, args, "dials.cnn_screen")
+        _screen(flatten_experiments(params.input.experiments), params)
+
+
+def _screen(experiments: ExperimentList, params: libtbx.phil.scope_extract) -> None:
+    """Judge the stills of the experiments and write what was asked for."""
+    if not len(experiments):
+        raise ValueError("no images: give an .expt file from dials.import, or images")
+    outputs = params.output
+    for path in (outputs.experiments, outputs.rejected, outputs.scores, outputs.html):
+        if path is not None:
+            check_writable(path)
+    model = load_model(params.model)
+    decision = _decision(params.decision, model)
+    device = choose_device(params.device)
+    stills = list_stills(experiments)
+    nproc = min(get_processes(params.mp.nproc), len(stills))
+    logger.info(
+        "Model %s (%s), trained on %s", model.name, model.architecture, model.trained_on
+    )
+    logger.info("Screening %d images on %s, nproc=%d", len(stills), device, nproc)
+
+    start = time.perf_counter()
+    if params.mp.method == "mpi":
+        judgements = screen_mpi(stills, model, device)
+        if not judgements:
+            return  # what is left to do is for the first rank
+    else:
+        judgements = list(
+            tqdm(
+                screen(stills, model, device, nproc),
+                total=len(stills),
+                desc="Screening",
+                unit="image",
+                disable=None,
+            )
+        )
+    elapsed = time.perf_counter() - start
+    if all(judgement.error is not None for judgement in judgements):
+        raise ValueError(
+            f"not one of the {len(stills)} images could be judged; the first, "
+            f"{stills[0].file}: {judgements[0].error}"
+        )
+    kept = keep(keep_scores(judgements), decision)
+    results = summarise(
+        stills, judgements, kept, model, decision, params.decision.max_hit_loss
+    )
+    _log_results(results, judgements, elapsed)
+    _write(experiments, stills, kept, results, outputs)
+    logger.info("\nPlease cite: %s", CITATION)
+
+
+def _decision(params: libtbx.phil.scope_extract, model: Model) -> Decision:
+    threshold = params.threshold
+    if params.max_hit_loss is not None:
+        threshold = threshold_for_hit_loss(
+            model.calibration.hit_scores, params.max_hit_loss
+        )
+        logger.info(
+            "Threshold %.4f: at most %.2g of the hits are expected to be lost, for "
+            "stills like those of the calibration (%s)",
+            threshold,
+            params.max_hit_loss,
+            model.calibration.source,
+        )
+    return Decision(threshold, params.keep_misses, params.random_seed)
+
+
+def _log_results(
+    results: dict, judgements: list[Judgement], elapsed: float
+) -> None:
+    summary = results["summary"]
+    total = summary["images"]
+    rows = []
+    for name in ("hit", "maybe", "miss", "failed", "kept"):
+        low, high = wilson_interval(summary[name], total)
+        title = "could not be judged" if name == "failed" else name.capitalize()
+        percent = f"{100 * summary[name] / total:.1f}"
+        rows.append([title, summary[name], percent, f"{100 * low:.1f}-{100 * high:.1f}"])
+    logger.info(
+        "\n%s", tabulate(rows, headers=["Class", "Images", "%", "95% interval"])
+    )
+    for image in results["images"]:
+        if image["error"] is not None:
+            logger.warning(
+                "%s [%d] could not be judged and is kept: %s",
+                image["file"],
+                image["frame"],
+                image["error"],
+            )
+    reading, preparing, classifying = mean_seconds(judgements)
+    logger.info(
+        "\n%.1f images/s; an image took %.1f ms to read, %.1f ms to prepare, "
+        "%.1f ms to classify",
+        total / elapsed,
+        1e3 * reading,
+        1e3 * preparing,
+        1e3 * classifying,
+    )
+
+
+def _write(
+    experiments: ExperimentList,
+    stills: list[Still],
+    kept: list[bool],
+    results: dict,
+    outputs: libtbx.phil.scope_extract,
+) -> None:
+    lists = ((outputs.experiments, kept), (outputs.rejected, ~kept))
+    for path, chosen in lists:
+        if path is None:
+            continue
+        selected = select_experiments(experiments, stills, chosen)
+        with replacing(path) as unfinished:
+            selected.as_file(unfinished)
+        logger.info("Saved %d of %d images to %s", chosen.sum(), len(stills), path)
+    if outputs.scores is not None:
+        write_json(outputs.scores, results)
+        logger.info("Saved the scores to %s", outputs.scores)
+    if outputs.html is not None:
+        write_report(outputs.html, results, stills, CITATION)
+        logger.info("Saved the report to %s", outputs.html)
+
+
+if __name__ == "__main__":
+    run()

@@ -1,0 +1,71 @@
+"""Class scores to probabilities, class, and whether a still is kept."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from dials_cnn_screen.labels import Label
+
+
+@dataclass(frozen=True)
+class Decision:
+    """How stills are kept.
+
+    threshold: a still is kept if P(Hit) + P(Maybe) reaches it; 0.5 is the paper's
+    rule (section 2.1). keep_misses: fraction of the others kept at random for audit,
+    drawn with seed.
+    """
+
+    threshold: float = 0.5
+    keep_misses: float = 0.0
+    seed: int = 0
+
+
+def probabilities(scores: np.ndarray, temperature: float = 1.0) -> np.ndarray:
+    """Softmax of scores z / temperature (equation 3); float64, shape (..., 3)."""
+    z = np.asarray(scores, dtype=np.float64) / temperature
+    z = np.exp(z - z.max(axis=-1, keepdims=True))
+    return z / z.sum(axis=-1, keepdims=True)
+
+
+def keep_score(p: np.ndarray) -> np.ndarray:
+    """P(Hit) + P(Maybe) of probabilities (..., 3)."""
+    return p[..., Label.HIT] + p[..., Label.MAYBE]
+
+
+def classify(p: np.ndarray) -> Label:
+    """Class of one still, p (3,): Miss unless P(Hit) + P(Maybe) is 0.5 or more."""
+    if keep_score(p) < 0.5:
+        return Label.MISS
+    return Label.HIT if p[Label.HIT] >= p[Label.MAYBE] else Label.MAYBE
+
+
+def keep(scores: np.ndarray, decision: Decision) -> np.ndarray:
+    """Which stills are kept, bool (n,), from P(Hit) + P(Maybe), float (n,).
+
+    NaN stands for a still that could not be judged, which is always kept.
+    """
+    audit = np.random.default_rng(decision.seed).random(len(scores))
+    return ~(scores < decision.threshold) | (audit < decision.keep_misses)
+
+
+def threshold_for_hit_loss(hit_scores: np.ndarray, max_hit_loss: float) -> float:
+    """Threshold at which the expected fraction of lost hits is at most max_hit_loss.
+
+    hit_scores: P(Hit) + P(Maybe) of n held-out images that are Hit or Maybe. The
+    threshold is the k-th smallest, k = floor(max_hit_loss (n + 1)): a new hit drawn
+    like those n has rank k or lower among all n + 1 with chance k / (n + 1) or less
+    (split conformal prediction: Papadopoulos et al. (2002), Proc. ECML, 345).
+
+    Raises ValueError where n is too small to promise anything but keeping all.
+    """
+    n = len(hit_scores)
+    rank = int(np.floor(max_hit_loss * (n + 1)))
+    if rank < 1:
+        raise ValueError(
+            f"max_hit_loss={max_hit_loss:g} needs {int(np.ceil(1 / max_hit_loss)) - 1} "
+            f"calibration hits, and the model has {n}; set threshold instead"
+        )
+    return float(np.sort(hit_scores)[rank - 1])

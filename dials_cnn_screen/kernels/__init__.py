@@ -1,0 +1,1 @@
+"""The arithmetic of preprocessing made fast, one module for each device."""

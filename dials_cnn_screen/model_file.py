@@ -1,0 +1,170 @@
+"""Model files: weights and all that is needed to use them rightly, without code.
+
+A model file is a safetensors file. Its tensors are the network's weights and the
+scores of the calibration hits; its metadata is JSON, so that nothing in it is run.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from dials_cnn_screen import __version__
+from dials_cnn_screen.files import replacing
+from dials_cnn_screen.labels import Label
+from dials_cnn_screen.network import Ke2018, build_network
+from dials_cnn_screen.preprocessing import Preprocessing
+
+FORMAT = "dials_cnn_screen.model"
+FORMAT_VERSION = "1"
+_MAX_BYTES = 256 * 2**20
+_HIT_SCORES = "calibration.hit_scores"
+_MODELS = Path(__file__).parent / "models"
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """What turns scores into probabilities that can be believed.
+
+    temperature: divides the class scores before softmax. hit_scores: sorted
+    P(Hit) + P(Maybe) of held-out images that are Hit or Maybe, float32 (n,). source:
+    what images those are.
+    """
+
+    temperature: float = 1.0
+    hit_scores: np.ndarray = field(default_factory=lambda: np.empty(0, np.float32))
+    source: str = "none"
+
+
+@dataclass(frozen=True)
+class Model:
+    """A network with all that belongs to it.
+
+    architecture: name in network.ARCHITECTURES. trained_on: one line. provenance: how
+    it was made, JSON values. sha256: of the file it came from, empty for a new one.
+    """
+
+    name: str
+    network: Ke2018
+    architecture: str
+    preprocessing: Preprocessing
+    calibration: Calibration
+    trained_on: str
+    provenance: dict
+    sha256: str = ""
+
+
+def save_model(path: str | Path, model: Model) -> None:
+    """Write a model file, beside its name first and then in its place."""
+    from safetensors.torch import save_file
+
+    tensors = {
+        name: tensor.detach().cpu().contiguous()
+        for name, tensor in model.network.state_dict().items()
+    }
+    tensors[_HIT_SCORES] = torch.from_numpy(
+        np.sort(model.calibration.hit_scores).astype(np.float32)
+    )
+    metadata = {
+        "format": FORMAT,
+        "format_version": FORMAT_VERSION,
+        "written_by": f"dials_cnn_screen {__version__}",
+        "name": model.name,
+        "architecture": model.architecture,
+        "configuration": json.dumps(asdict(model.network.config)),
+        "preprocessing": json.dumps(model.preprocessing.as_dict()),
+        "labels": json.dumps([label.name for label in Label]),
+        "temperature": json.dumps(model.calibration.temperature),
+        "calibrated_on": model.calibration.source,
+        "trained_on": model.trained_on,
+        "provenance": json.dumps(model.provenance),
+    }
+    with replacing(path) as unfinished:
+        save_file(tensors, unfinished, metadata)
+
+
+def load_model(model: str | Path = "default") -> Model:
+    """Read a model file; "default" is the one that comes with the package.
+
+    Raises ValueError, with the file's name and what to do, where it can't be read, is
+    damaged, of another version, or of an architecture that is not known here.
+    """
+    path = default_model_path() if str(model) == "default" else Path(model)
+    if not path.is_file():
+        raise ValueError(f"model '{path}' is not a file; give model=default or a file")
+    if path.stat().st_size > _MAX_BYTES:
+        raise ValueError(f"model '{path}' is over {_MAX_BYTES >> 20} MiB: not a model")
+    try:
+        tensors, metadata = _read(path)
+        _check_header(metadata)
+        configuration = json.loads(metadata["configuration"])
+        hit_scores = tensors.pop(_HIT_SCORES).numpy()
+        calibration = Calibration(
+            _positive(json.loads(metadata["temperature"])),
+            hit_scores,
+            metadata["calibrated_on"],
+        )
+        network = build_network(metadata["architecture"], **configuration)
+        network.load_state_dict(tensors)
+        network.eval()
+        return Model(
+            name=metadata["name"],
+            network=network,
+            architecture=metadata["architecture"],
+            preprocessing=Preprocessing(**json.loads(metadata["preprocessing"])),
+            calibration=calibration,
+            trained_on=metadata["trained_on"],
+            provenance=json.loads(metadata["provenance"]),
+            sha256=hashlib.sha256(path.read_bytes()).hexdigest(),
+        )
+    except ValueError as error:
+        raise ValueError(f"model '{path}': {error}") from error
+    except KeyError as error:
+        raise ValueError(f"model '{path}' is damaged: it has no {error}") from error
+    except (TypeError, RuntimeError) as error:
+        first_line = str(error).splitlines()[0]
+        raise ValueError(f"model '{path}' is damaged: {first_line}") from error
+
+
+def default_model_path() -> Path:
+    """The model file that comes with the package."""
+    return _MODELS / "default.safetensors"
+
+
+def _read(path: Path) -> tuple[dict[str, torch.Tensor], dict[str, str]]:
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(path, framework="pt") as file:
+            return {name: file.get_tensor(name) for name in file.keys()}, (
+                file.metadata() or {}
+            )
+    except SafetensorError as error:
+        raise ValueError(
+            f"not a model file, or a damaged one ({error}); make one with "
+            "dials.cnn_train"
+        ) from error
+
+
+def _check_header(metadata: dict[str, str]) -> None:
+    if metadata.get("format") != FORMAT:
+        raise ValueError("a safetensors file, but not one of dials.cnn_train")
+    if metadata["format_version"] != FORMAT_VERSION:
+        raise ValueError(
+            f"of version {metadata['format_version']}, and this program reads "
+            f"version {FORMAT_VERSION}; train it again or install the other version"
+        )
+    labels = json.loads(metadata["labels"])
+    if labels != [label.name for label in Label]:
+        raise ValueError(f"its classes are {labels}, not Hit, Maybe, Miss")
+
+
+def _positive(value: object) -> float:
+    if not isinstance(value, float) or not 0 < value < 100:
+        raise ValueError(f"its temperature is {value}, not a positive number")
+    return value

@@ -1,0 +1,154 @@
+"""Stills to class probabilities: read, prepare, classify, on one process or many."""
+
+from __future__ import annotations
+
+import multiprocessing
+import signal
+import sys
+import time
+from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from dials_cnn_screen.decision import probabilities
+from dials_cnn_screen.frames import Frame, read_frame
+from dials_cnn_screen.kernels import cpu
+from dials_cnn_screen.model_file import Model
+from dials_cnn_screen.network import fuse
+from dials_cnn_screen.stills import Still
+
+
+@dataclass(frozen=True)
+class Judgement:
+    """What was found of one still.
+
+    probabilities: float64 (3,) in the order of Label, or None with an error. seconds:
+    spent on reading, preparing and classifying.
+    """
+
+    probabilities: np.ndarray | None
+    error: str | None
+    seconds: tuple[float, float, float]
+
+
+class Screener:
+    """A model made ready on a device, cpu or cuda, for one still at a time."""
+
+    def __init__(self, model: Model, device: str) -> None:
+        # Stills are shared out among processes; threads within would only compete.
+        torch.set_num_threads(1)
+        self._model = model
+        self._device = device
+        self._network = fuse(model.network).to(device)
+
+    def scores(self, image: np.ndarray) -> np.ndarray:
+        """Class scores z (3,) of a prepared frame, float32 (size, size)."""
+        with torch.inference_mode():
+            batch = torch.from_numpy(image)[None, None].to(self._device)
+            return self._network(batch)[0].cpu().numpy()
+
+    def judge(self, still: Still) -> Judgement:
+        """Read, prepare and classify one still; errors become part of the answer."""
+        clock = [time.perf_counter()]
+        error, p = None, None
+        try:
+            frame = read_frame(still.imageset, still.position)
+            check_judgeable(frame)
+            clock.append(time.perf_counter())
+            image = cpu.prepare(
+                frame.data, frame.mask, frame.beam_centre, self._model.preprocessing
+            )
+            clock.append(time.perf_counter())
+            temperature = self._model.calibration.temperature
+            p = probabilities(self.scores(image), temperature)
+        except Exception as problem:  # whatever dxtbx or a file format may raise
+            error = " ".join(str(problem).split()) or type(problem).__name__
+        clock += [time.perf_counter()] * (4 - len(clock))
+        return Judgement(p, error, tuple(np.diff(clock)))
+
+
+def check_judgeable(frame: Frame) -> None:
+    """Raise ValueError for a frame that has nothing on it to judge by."""
+    used = frame.data[frame.mask]
+    if not used.size:
+        raise ValueError("every pixel is masked or outside the trusted range")
+    if used.min() == used.max():
+        raise ValueError(f"every usable pixel has the same value, {used[0]:g}")
+
+
+def choose_device(device: str) -> str:
+    """cpu or cuda for auto, cpu or cuda; ValueError where cuda is not to be had."""
+    if device == "auto":
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    if device == "cuda" and not torch.cuda.is_available():
+        raise ValueError("device=cuda, but torch finds no GPU; set device=cpu")
+    return device
+
+
+def screen(
+    stills: list[Still], model: Model, device: str, nproc: int
+) -> Iterator[Judgement]:
+    """Judge stills in order, on nproc processes.
+
+    Raises RuntimeError if a process dies, for instance for want of memory.
+    """
+    if nproc == 1:
+        screener = Screener(model, device)
+        yield from map(screener.judge, stills)
+        return
+    # A CUDA context does not survive a fork.
+    method = "fork" if device == "cpu" and sys.platform == "linux" else "spawn"
+    executor = ProcessPoolExecutor(
+        nproc,
+        multiprocessing.get_context(method),
+        _start_worker,
+        (model, device, stills),
+    )
+    with executor:
+        try:
+            # A chunk: few enough stills to share evenly and to show progress.
+            chunk = max(1, min(16, len(stills) // (4 * nproc)))
+            yield from executor.map(_judge, range(len(stills)), chunksize=chunk)
+        except BrokenProcessPool as error:
+            raise RuntimeError(
+                "a screening process died, perhaps for want of memory; "
+                "try again with a smaller mp.nproc"
+            ) from error
+        finally:
+            executor.shutdown(wait=False, cancel_futures=True)
+
+
+def screen_mpi(stills: list[Still], model: Model, device: str) -> list[Judgement]:
+    """Judge every size-th still on this MPI rank; all of them, in order, on rank 0.
+
+    Other ranks get an empty list.
+    """
+    from mpi4py import MPI
+
+    world = MPI.COMM_WORLD
+    screener = Screener(model, device)
+    mine = [screener.judge(still) for still in stills[world.rank :: world.size]]
+    parts = world.gather(mine, root=0)
+    if world.rank != 0:
+        return []
+    return [parts[i % world.size][i // world.size] for i in range(len(stills))]
+
+
+# A worker's own, so that a task is no more than a number.
+_screener: Screener
+_stills: list[Still]
+
+
+def _start_worker(model: Model, device: str, stills: list[Still]) -> None:
+    global _screener, _stills
+    # Ctrl-C is for the parent to answer.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    _screener, _stills = Screener(model, device), stills
+
+
+def _judge(index: int) -> Judgement:
+    return _screener.judge(_stills[index])

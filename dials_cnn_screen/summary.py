@@ -1,0 +1,101 @@
+"""What a screening run came to: counts, rates with their uncertainty, cnn_screen.json."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from dials_cnn_screen import __version__
+from dials_cnn_screen.decision import Decision, classify, keep_score
+from dials_cnn_screen.files import replacing
+from dials_cnn_screen.labels import Label
+from dials_cnn_screen.model_file import Model
+from dials_cnn_screen.screening import Judgement
+from dials_cnn_screen.stills import Still
+
+
+def summarise(
+    stills: Sequence[Still],
+    judgements: Sequence[Judgement],
+    kept: Sequence[bool],
+    model: Model,
+    decision: Decision,
+    max_hit_loss: float | None,
+) -> dict:
+    """All results of a run, in the form of cnn_screen.json: one entry for each image."""
+    images = [
+        _entry(index, *row) for index, row in enumerate(zip(stills, judgements, kept))
+    ]
+    classes = [image["class"] for image in images]
+    return {
+        "program": "dials.cnn_screen",
+        "version": __version__,
+        "model": {
+            "name": model.name,
+            "sha256": model.sha256,
+            "architecture": model.architecture,
+            "trained_on": model.trained_on,
+        },
+        "decision": {"threshold": decision.threshold, "max_hit_loss": max_hit_loss},
+        "summary": {
+            "images": len(images),
+            "hit": classes.count(Label.HIT.title),
+            "maybe": classes.count(Label.MAYBE.title),
+            "miss": classes.count(Label.MISS.title),
+            "failed": classes.count(None),
+            "kept": sum(image["kept"] for image in images),
+        },
+        "images": images,
+    }
+
+
+def keep_scores(judgements: Sequence[Judgement]) -> np.ndarray:
+    """P(Hit) + P(Maybe) of each image, float64 (n,); NaN where it was not judged."""
+    return np.array(
+        [
+            np.nan if j.probabilities is None else keep_score(j.probabilities)
+            for j in judgements
+        ]
+    )
+
+
+def mean_seconds(judgements: Sequence[Judgement]) -> np.ndarray:
+    """Seconds an image took to read, prepare and classify: the mean of each."""
+    return np.mean([j.seconds for j in judgements if j.error is None], axis=0)
+
+
+def write_json(path: str | Path, results: dict) -> None:
+    """Write results as JSON, one image a line so that people can search it too."""
+    head = json.dumps({k: v for k, v in results.items() if k != "images"}, indent=1)
+    lines = ",\n  ".join(json.dumps(image) for image in results["images"])
+    with replacing(path) as unfinished:
+        Path(unfinished).write_text(
+            f'{head[:-2]},\n "images": [\n  {lines}\n ]\n}}\n', encoding="utf-8"
+        )
+
+
+def wilson_interval(count: int, total: int) -> tuple[float, float]:
+    """The 95% interval of a rate, count out of total (Wilson 1927, JASA 22, 209)."""
+    if total == 0:
+        return 0.0, 1.0
+    z, p = 1.959964, count / total
+    centre = p + z * z / (2 * total)
+    half = z * math.sqrt(p * (1 - p) / total + z * z / (4 * total * total))
+    scale = 1 + z * z / total
+    return max(0.0, (centre - half) / scale), min(1.0, (centre + half) / scale)
+
+
+def _entry(index: int, still: Still, judgement: Judgement, kept: bool) -> dict:
+    p = judgement.probabilities
+    entry = {"index": index, "file": still.file, "frame": still.frame}
+    for label in Label:
+        key = f"p_{label.name.lower()}"
+        entry[key] = None if p is None else round(float(p[label]), 4)
+    entry["class"] = None if p is None else classify(p).title
+    entry["kept"] = bool(kept)
+    entry["error"] = judgement.error
+    return entry
