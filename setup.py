@@ -5,8 +5,6 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from setuptools import find_packages, setup
-
 HERE = Path(__file__).resolve().parent
 
 # Folders that stand beside the package in the checkout and become parts of it when it
@@ -67,8 +65,11 @@ ENTRY_POINTS = {
     ],
 }
 
-# libtbx_refresh.py runs this file under another name, for ENTRY_POINTS.
+# libtbx_refresh.py and .ci/interpreter.py run this file under another name, for what
+# stands above, with or without setuptools.
 if __name__ == "__main__":
+    from setuptools import find_packages, setup
+
     setup(
         name="dials_cnn_screen",
         version=read_version(),
