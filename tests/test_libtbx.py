@@ -6,6 +6,7 @@ import importlib.util
 import json
 import os
 import shutil
+import site
 import subprocess
 import sys
 from pathlib import Path
@@ -51,6 +52,13 @@ def build(tmp_path_factory):
     for name in ("boost", "boost_adaptbx"):
         (repository / name).mkdir()
     build = tmp_path_factory.mktemp("build")
+    # Dispatchers put all site-packages folders on PYTHONPATH, and where there are
+    # several, as on Debian, in reverse: old packages would hide the newer that torch
+    # needs. The build's own text in a dispatcher puts that right.
+    path = [repository / "dials_cnn_screen", *site.getsitepackages(), "$PYTHONPATH"]
+    (build / "dispatcher_include_site.sh").write_text(
+        f'# include before command\nexport PYTHONPATH="{":".join(map(str, path))}"\n'
+    )
     result = run(
         sys.executable,
         configure,
@@ -66,12 +74,8 @@ def build(tmp_path_factory):
 
 
 def test_dispatchers_run(build):
-    programs = sorted((CHECKOUT / "command_line").glob("[!_]*.py"))
-    if not programs:
-        pytest.skip("there are no programs yet")
-    for program in programs:
-        dispatcher = build / "bin" / f"dials.{program.stem}"
-        assert dispatcher.is_file()
+    for program in (CHECKOUT / "command_line").glob("[!_]*.py"):
+        assert (build / "bin" / f"dials.{program.stem}").is_file()
     result = run(build / "bin" / "dials.cnn_screen", "-h", cwd=build)
     assert result.returncode == 0, result.stdout + result.stderr
     assert "dials.cnn_screen" in result.stdout
