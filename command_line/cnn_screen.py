@@ -132,9 +132,7 @@ def _decision(params: libtbx.phil.scope_extract, model: Model) -> Decision:
     return Decision(threshold, params.keep_misses, params.random_seed)
 
 
-def _log_results(
-    results: dict, judgements: list[Judgement], elapsed: float
-) -> None:
+def _log_results(results: dict, judgements: list[Judgement], elapsed: float) -> None:
     summary = results["summary"]
     total = summary["images"]
     rows = []
@@ -142,7 +140,9 @@ def _log_results(
         low, high = wilson_interval(summary[name], total)
         title = "could not be judged" if name == "failed" else name.capitalize()
         percent = f"{100 * summary[name] / total:.1f}"
-        rows.append([title, summary[name], percent, f"{100 * low:.1f}-{100 * high:.1f}"])
+        rows.append(
+            [title, summary[name], percent, f"{100 * low:.1f}-{100 * high:.1f}"]
+        )
     logger.info(
         "\n%s", tabulate(rows, headers=["Class", "Images", "%", "95% interval"])
     )

@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
 
 import libtbx.phil
@@ -32,6 +33,7 @@ from dials_cnn_screen.program import parse, user_errors
 from dials_cnn_screen.simulation.cxidb76 import write_shots
 from dials_cnn_screen.simulation.experiments import EXPERIMENTS
 from dials_cnn_screen.simulation.run import plan_run, simulate_run
+from dials_cnn_screen.simulation.shot import Shot
 
 logger = logging.getLogger("dials.cnn_simulate")
 
@@ -63,7 +65,7 @@ def _simulate(params: libtbx.phil.scope_extract) -> None:
 
     labels = []
 
-    def labelled():
+    def labelled() -> Iterator[Shot]:
         shots = simulate_run(jobs, nproc)
         for shot in tqdm(shots, total=n_shots, unit="shot", disable=None):
             labels.append(shot.label)

@@ -92,9 +92,11 @@ def _train(stills: list[Still], params: libtbx.phil.scope_extract) -> None:
     training, validation, test = parts
     with tempfile.TemporaryDirectory(dir=Path(params.output.model).parent) as folder:
         dataset = prepare_dataset(labelled, preprocessing, Path(folder) / "images.npy")
-        for name, part in zip(("Training", "Validation", "Test"), parts):
+        for name, part in zip(("Training", "Validation", "Test"), parts, strict=True):
             counts = np.bincount(dataset.labels[part], minlength=len(Label))
-            classes = ", ".join(f"{n} {label.title}" for n, label in zip(counts, Label))
+            classes = ", ".join(
+                f"{n} {x.title}" for n, x in zip(counts, Label, strict=True)
+            )
             logger.info("%s: %d images, %s", name, len(part), classes)
         train(
             network,
@@ -185,7 +187,7 @@ def _log_test(scores: torch.Tensor, labels: torch.Tensor) -> None:
     percent = row_percent(hit_or_miss(counts))
     rows = [
         [name, *(f"{x:.1f}" for x in row)]
-        for name, row in zip(("Hit or Maybe", "Miss"), percent)
+        for name, row in zip(("Hit or Maybe", "Miss"), percent, strict=True)
     ]
     logger.info(
         "\nTest part: %.1f%% of three classes right\n%s",

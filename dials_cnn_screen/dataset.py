@@ -1,4 +1,4 @@
-"""Prepared frames with labels, kept on disk so that training never waits for reading."""
+"""Prepared frames with labels, kept on disk so that training waits for no reading."""
 
 from __future__ import annotations
 
@@ -95,6 +95,8 @@ def _augment(image: np.ndarray, size: int, rng: np.random.Generator) -> np.ndarr
     return np.rot90(image, rng.integers(4))
 
 
-def _as_batch(images: np.ndarray, labels: np.ndarray):
+def _as_batch(
+    images: np.ndarray, labels: np.ndarray
+) -> tuple[torch.Tensor, torch.Tensor]:
     batch = torch.from_numpy(images.astype(np.float32))[:, None]
     return batch, torch.from_numpy(labels)

@@ -141,9 +141,8 @@ def _read(path: Path) -> tuple[dict[str, torch.Tensor], dict[str, str]]:
 
     try:
         with safe_open(path, framework="pt") as file:
-            return {name: file.get_tensor(name) for name in file.keys()}, (
-                file.metadata() or {}
-            )
+            tensors = {name: file.get_tensor(name) for name in list(file.keys())}
+            return tensors, file.metadata() or {}
     except SafetensorError as error:
         raise ValueError(
             f"not a model file, or a damaged one ({error}); make one with "

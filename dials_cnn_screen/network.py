@@ -47,7 +47,7 @@ ARCHITECTURES: dict[str, Ke2018Config] = {
 
 
 class Ke2018(nn.Module):
-    """Four stages of convolution, normalisation, ReLU and max-pooling, one linear layer.
+    """Four stages of convolution, normalisation, ReLU and max-pool, one linear layer.
 
     Input float32 (n, 1, size, size), output class scores z (n, 3), in the order of
     Label; softmax (equation 3) makes probabilities of them.

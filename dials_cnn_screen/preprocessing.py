@@ -62,7 +62,9 @@ def prepare(
     training. Returns float32 (size, size).
     """
     binned, used = bin_pixels(data, mask, preprocessing.binning)
-    centre = tuple(c / preprocessing.binning + s for c, s in zip(beam_centre, shift))
+    centre = tuple(
+        c / preprocessing.binning + s for c, s in zip(beam_centre, shift, strict=True)
+    )
     binned, used = crop(binned, used, centre, preprocessing.size)
     return adjust_contrast(binned, used, preprocessing.contrast)
 
@@ -102,7 +104,7 @@ def crop(
     out = np.zeros((size, size), dtype=image.dtype)
     used = np.zeros((size, size), dtype=bool)
     source, target = [], []
-    for start, length in zip(crop_corner(centre, size), image.shape):
+    for start, length in zip(crop_corner(centre, size), image.shape, strict=True):
         low, high = max(start, 0), min(start + size, length)
         source.append(slice(low, max(high, low)))
         target.append(slice(low - start, max(high, low) - start))

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import base64
 import io
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -16,9 +17,12 @@ from dials_cnn_screen.preprocessing import Preprocessing, prepare
 from dials_cnn_screen.stills import Still
 from dials_cnn_screen.summary import wilson_interval
 
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
 COLOURS = {"Hit": "#1b7837", "Maybe": "#e08214", "Miss": "#8c8c8c", None: "#b2182b"}
 _PICTURES = 4
-# The inspection area of section 3.3.1 is about as wide; pictures are small all the same.
+# About as wide as the inspection area of section 3.3.1.
 _PICTURE = Preprocessing(binning=2, size=480, contrast="linear")
 
 
@@ -73,7 +77,10 @@ def _galleries(results: dict, stills: Sequence[Still]) -> list[dict]:
     threshold = results["decision"]["threshold"]
     orders = (
         ("Surest hits", sorted(score, key=lambda i: -score[i])),
-        ("Nearest to the threshold", sorted(score, key=lambda i: abs(score[i] - threshold))),
+        (
+            "Nearest to the threshold",
+            sorted(score, key=lambda i: abs(score[i] - threshold)),
+        ),
         ("Surest misses", sorted(score, key=lambda i: score[i])),
     )
     return [
@@ -95,11 +102,13 @@ def _picture(still: Still) -> str:
     frame = read_frame(still.imageset, still.position)
     shade = prepare(frame.data, frame.mask, frame.beam_centre, _PICTURE)
     png = io.BytesIO()
-    image.imsave(png, 1 - np.clip(shade, 0, 1), cmap="gray", vmin=0, vmax=1, format="png")
+    image.imsave(
+        png, 1 - np.clip(shade, 0, 1), cmap="gray", vmin=0, vmax=1, format="png"
+    )
     return base64.b64encode(png.getvalue()).decode()
 
 
-def _figure(draw, results: dict) -> str:
+def _figure(draw: Callable[[Axes, dict], None], results: dict) -> str:
     """A drawing of the results as SVG text to stand inside HTML."""
     from matplotlib.backends.backend_svg import FigureCanvasSVG
     from matplotlib.figure import Figure
@@ -113,7 +122,7 @@ def _figure(draw, results: dict) -> str:
     return text[text.index("<svg") :]
 
 
-def _draw_scores(axes, results: dict) -> None:
+def _draw_scores(axes: Axes, results: dict) -> None:
     """Histogram of P(Hit) + P(Maybe), by class, with the threshold."""
     judged = [image for image in results["images"] if image["error"] is None]
     by_class = [
@@ -127,14 +136,16 @@ def _draw_scores(axes, results: dict) -> None:
         color=[COLOURS[label.title] for label in Label],
         label=[label.title for label in Label],
     )
-    axes.axvline(results["decision"]["threshold"], color="black", lw=1, label="threshold")
+    axes.axvline(
+        results["decision"]["threshold"], color="black", lw=1, label="threshold"
+    )
     axes.set_yscale("symlog", linthresh=10)
     axes.set_xlabel("P(Hit) + P(Maybe)")
     axes.set_ylabel("images")
     axes.legend(fontsize="small")
 
 
-def _draw_course(axes, results: dict) -> None:
+def _draw_course(axes: Axes, results: dict) -> None:
     """Fraction of hits and of kept images along the run, in some fifty steps."""
     images = results["images"]
     step = max(10, len(images) // 50)
@@ -144,9 +155,9 @@ def _draw_course(axes, results: dict) -> None:
         ("Hit", COLOURS["Hit"], [sum(i["class"] == "Hit" for i in b) for b in blocks]),
         ("kept", "#333333", [sum(i["kept"] for i in b) for b in blocks]),
     ):
-        rate = np.array([c / len(b) for c, b in zip(counts, blocks)])
+        rate = np.array([c / len(b) for c, b in zip(counts, blocks, strict=True)])
         low, high = np.transpose(
-            [wilson_interval(c, len(b)) for c, b in zip(counts, blocks)]
+            [wilson_interval(c, len(b)) for c, b in zip(counts, blocks, strict=True)]
         )
         axes.fill_between(where, 100 * low, 100 * high, color=colour, alpha=0.15, lw=0)
         axes.plot(where, 100 * rate, ".-", color=colour, label=name)

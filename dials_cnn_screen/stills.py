@@ -60,7 +60,7 @@ def select_experiments(
     An experiment of several images of which some are chosen becomes one for each.
     """
     positions: dict[int, list[int]] = {}
-    for still, wanted in zip(stills, chosen):
+    for still, wanted in zip(stills, chosen, strict=True):
         if wanted:
             for number in still.experiments:
                 positions.setdefault(number, []).append(still.position)

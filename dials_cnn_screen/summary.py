@@ -1,4 +1,4 @@
-"""What a screening run came to: counts, rates with their uncertainty, cnn_screen.json."""
+"""What a screening run came to: counts, rates and their uncertainty, its JSON."""
 
 from __future__ import annotations
 
@@ -26,9 +26,10 @@ def summarise(
     decision: Decision,
     max_hit_loss: float | None,
 ) -> dict:
-    """All results of a run, in the form of cnn_screen.json: one entry for each image."""
+    """All results of a run, in the form of cnn_screen.json: one entry an image."""
     images = [
-        _entry(index, *row) for index, row in enumerate(zip(stills, judgements, kept))
+        _entry(index, *row)
+        for index, row in enumerate(zip(stills, judgements, kept, strict=True))
     ]
     classes = [image["class"] for image in images]
     return {

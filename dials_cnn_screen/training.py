@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 import numpy as np
@@ -99,7 +99,11 @@ def learning_rate(schedule: Schedule, epoch: int) -> float:
     return schedule.learning_rate * decay ** (epoch / max(1, schedule.epochs - 1))
 
 
-def _train_epoch(network, optimiser, batches) -> tuple[float, float]:
+def _train_epoch(
+    network: nn.Module,
+    optimiser: torch.optim.Optimizer,
+    batches: Iterable[tuple[torch.Tensor, torch.Tensor]],
+) -> tuple[float, float]:
     """Mean loss and success rate (%) over the batches of an epoch."""
     network.train()
     losses, right = [], []
@@ -148,7 +152,7 @@ def fit_temperature(scores: torch.Tensor, labels: torch.Tensor) -> float:
 
 
 def calibrate(scores: torch.Tensor, labels: torch.Tensor, source: str) -> Calibration:
-    """Calibration from held-out scores (n, 3) and labels (n,); source: what they are."""
+    """Calibration by held-out scores (n, 3) and labels (n,); source: what they are."""
     temperature = fit_temperature(scores, labels)
     p = keep_score(probabilities(scores.numpy(), temperature))
     hits = labels.numpy() != Label.MISS

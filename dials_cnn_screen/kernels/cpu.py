@@ -121,9 +121,7 @@ def _normalise(image, used):
 @njit(cache=True, nogil=True)
 def _sum_rows(rows, out):
     for j in range(rows.shape[1]):
-        out[j + _REACH] = (
-            rows[0, j] + rows[1, j] + rows[2, j] + rows[3, j] + rows[4, j]
-        )
+        out[j + _REACH] = rows[0, j] + rows[1, j] + rows[2, j] + rows[3, j] + rows[4, j]
     last = out.shape[0] - 1
     for k in range(_REACH):
         out[k] = out[2 * _REACH - k]

@@ -70,7 +70,15 @@ def expected_photons(
     return photons
 
 
-def _spike(slow, fast, radius, direction, half_width, length, photons):
+def _spike(
+    slow: torch.Tensor,
+    fast: torch.Tensor,
+    radius: torch.Tensor,
+    direction: float,
+    half_width: float,
+    length: float,
+    photons: float,
+) -> torch.Tensor:
     """A streak of the jet's edges through the beam, on both sides of it."""
     along = slow * math.sin(direction) + fast * math.cos(direction)
     across = fast * math.sin(direction) - slow * math.cos(direction)
@@ -79,7 +87,14 @@ def _spike(slow, fast, radius, direction, half_width, length, photons):
     return photons * streak
 
 
-def _transmission(slow, fast, transmission, direction, offset, softness):
+def _transmission(
+    slow: torch.Tensor,
+    fast: torch.Tensor,
+    transmission: float,
+    direction: float,
+    offset: float,
+    softness: float,
+) -> torch.Tensor:
     distance = slow * math.sin(direction) + fast * math.cos(direction) - offset
     behind = torch.sigmoid(distance / softness)
     # Kapton absorbs most where the rays run along it, next to its edge.

@@ -1,4 +1,4 @@
-"""Writing simulated shots in the HDF5 layout of CXIDB-76, with the truth beside them."""
+"""Simulated shots in the HDF5 layout of CXIDB-76, with the truth beside them."""
 
 from __future__ import annotations
 

@@ -72,12 +72,16 @@ def cspad_areas() -> tuple[Rectangle, ...]:
 
 @lru_cache(maxsize=16)
 def tile_map(detector: Detector) -> torch.Tensor:
-    """Number of the tile of each pixel, int64 (slow, fast); -1 where nothing is read."""
+    """Number of the tile of each pixel, int64 (slow, fast); -1 where nothing is read.
+
+    Where there are no active areas, the tiles are the four quadrants of a CCD.
+    """
     tiles = np.full(detector.shape, -1)
     for number, (y0, x0, y1, x1) in enumerate(detector.active_areas):
         tiles[y0:y1, x0:x1] = number
     if not detector.active_areas:
-        tiles[:] = 0
+        lower, right = (np.arange(n) >= n // 2 for n in detector.shape)
+        tiles[:] = 2 * lower[:, None] + right[None, :]
     if detector.hole_radius:
         tiles[radius_map(detector).numpy() < detector.hole_radius] = -1
     return torch.from_numpy(tiles)
@@ -106,7 +110,7 @@ def border_map(detector: Detector) -> torch.Tensor:
     """
     area = np.ones(detector.shape, dtype=np.float32)
     for (y0, x0, y1, x1), (v0, u0, _, _) in zip(
-        detector.active_areas[::2], detector.active_areas[1::2]
+        detector.active_areas[::2], detector.active_areas[1::2], strict=True
     ):
         if u0 > x0:
             area[y0:y1, [x1 - 1, u0]] = 2
@@ -115,7 +119,9 @@ def border_map(detector: Detector) -> torch.Tensor:
     return torch.from_numpy(area)
 
 
-def resolution_radius(detector: Detector, d: float, distance: float, wavelength: float):
+def resolution_radius(
+    detector: Detector, d: float, distance: float, wavelength: float
+) -> float:
     """Radius in pixels of the ring of spacing d (A); distance in mm, wavelength A."""
     two_theta = 2 * math.asin(min(1.0, wavelength / (2 * d)))
     if two_theta >= math.pi / 2:
@@ -158,24 +164,29 @@ def read_out(
 ) -> torch.Tensor:
     """Photons (slow, fast) to the int32 ADU that stand in the file.
 
-    Adds gain differences of pixels (2%) and tiles (3%), dark noise, common-mode
-    offsets of tiles, about one hot pixel, and the coarse steps of low-gain pixels
-    within low_gain_radius (pixels), which were scaled up by seven on writing (section
-    3.2). Cuts at saturation; pixels outside the active area are 0.
+    Adds gain differences of pixels (2%) and of tiles (up to 6%, 1% without active
+    areas), dark noise and common-mode offsets that differ between tiles, about one hot
+    pixel, and the coarse steps of low-gain pixels within low_gain_radius (pixels),
+    which were scaled up by seven on writing (section 3.2). Cuts at saturation; pixels
+    outside the active area are 0.
     """
     tiles = tile_map(detector)
-    n_tiles = max(1, len(detector.active_areas))
+    of_tile = tiles.clamp(min=0)
+    n_tiles = int(tiles.max()) + 1
+    spread = (0.06 if detector.active_areas else 0.01) * float(
+        torch.rand(1, generator=generator)
+    )
     low_gain = radius_map(detector) < low_gain_radius
 
     def normal(*shape: int) -> torch.Tensor:
         return torch.randn(shape, generator=generator)
 
-    tile_gain = detector.gain * (1 + 0.03 * normal(n_tiles))[tiles.clamp(min=0)]
-    adu = photons * tile_gain * (1 + 0.02 * normal(*detector.shape))
-    adu += torch.where(low_gain, 7.0, 1.0) * detector.dark_noise * (
-        normal(*detector.shape)
-    )
-    adu += 0.3 * detector.dark_noise * normal(n_tiles)[tiles.clamp(min=0)]
+    tile_gain = detector.gain * (1 + spread * normal(n_tiles))
+    adu = photons * tile_gain[of_tile] * (1 + 0.02 * normal(*detector.shape))
+    tile_noise = detector.dark_noise * torch.exp(0.2 * normal(n_tiles))
+    noise = tile_noise[of_tile] * torch.where(low_gain, 7.0, 1.0)
+    adu += noise * normal(*detector.shape)
+    adu += 0.3 * detector.dark_noise * normal(n_tiles)[of_tile]
     adu = torch.where(low_gain, torch.round(adu / 7.0) * 7.0, adu) + detector.pedestal
     for _ in range(int(torch.poisson(torch.ones(1), generator=generator))):
         place = torch.rand(2, generator=generator) * torch.tensor(detector.shape)

@@ -46,7 +46,7 @@ class Experiment:
     focus: Range = (0.25, 0.7)
 
 
-def _cspad(gain: float, dark_noise: float, **others) -> Detector:
+def _cspad(gain: float, dark_noise: float, **others: float) -> Detector:
     return Detector(
         shape=(1765, 1765),
         pixel_size=0.11,

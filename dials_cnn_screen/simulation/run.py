@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import multiprocessing
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -37,7 +37,7 @@ def plan_run(
     aims = np.repeat(list(Label), np.diff(ends, prepend=0))
     np.random.default_rng(seed).shuffle(aims)
     seeds = np.random.SeedSequence(seed).generate_state(n_shots, np.uint64)
-    return [(experiment, Label(a), int(s)) for a, s in zip(aims, seeds)]
+    return [(experiment, Label(a), int(s)) for a, s in zip(aims, seeds, strict=True)]
 
 
 def simulate_run(jobs: list[Job], nproc: int) -> Iterator[Shot]:
@@ -46,18 +46,23 @@ def simulate_run(jobs: list[Job], nproc: int) -> Iterator[Shot]:
 
 
 def simulate_dataset(
-    jobs: list[Job], preprocessing: Preprocessing, path: Path, nproc: int
-) -> Iterator[Dataset]:
+    jobs: list[Job],
+    preprocessing: Preprocessing,
+    path: Path,
+    nproc: int,
+    track: Callable[[Iterator], Iterable] = iter,
+) -> Dataset:
     """Simulate shots and prepare them for training, into a memory-mapped file at path.
 
-    Yields the dataset after each shot; it is whole at the last one.
+    track: goes through the shots as they are made, for instance tqdm.
     """
     images = allocate_images(path, len(jobs), preprocessing)
     dataset = Dataset(images, np.zeros(len(jobs), dtype=np.int64))
     work = [(job, preprocessing) for job in jobs]
-    for i, (frame, label) in enumerate(_map(_simulate_and_prepare, work, nproc)):
-        dataset.images[i], dataset.labels[i] = frame, label
-        yield dataset
+    shots = track(_map(_simulate_and_prepare, work, nproc))
+    for i, (frame, label) in enumerate(shots):
+        images[i], dataset.labels[i] = frame, label
+    return dataset
 
 
 def _map(function: Callable, work: list, nproc: int) -> Iterator:

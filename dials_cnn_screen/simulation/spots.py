@@ -13,6 +13,7 @@ from dials_cnn_screen.simulation.crystal import (
     random_orientation,
 )
 from dials_cnn_screen.simulation.detector import Detector, tile_map
+from dials_cnn_screen.simulation.experiments import Experiment
 
 # A spot counts as visible when the chance that background alone gives as many photons
 # is that of this many standard deviations: of the some three million places on a
@@ -46,7 +47,9 @@ def no_spots() -> Spots:
     return Spots(np.empty(0), np.empty(0), np.empty((0, 2, 2)), np.empty(0))
 
 
-def draw_spots(experiment, wavelength: float, rng: np.random.Generator) -> Spots:
+def draw_spots(
+    experiment: Experiment, wavelength: float, rng: np.random.Generator
+) -> Spots:
     """Spots of one to three lattices in random orientation, of relative intensity."""
     chances = np.array(experiment.lattices) / sum(experiment.lattices)
     b_factor = rng.uniform(*experiment.b_factor)
@@ -86,7 +89,14 @@ def draw_spots(experiment, wavelength: float, rng: np.random.Generator) -> Spots
     )
 
 
-def _project(s, intensity, imperfection, focus, experiment, wavelength) -> Spots:
+def _project(
+    s: np.ndarray,
+    intensity: np.ndarray,
+    imperfection: Imperfection,
+    focus: float,
+    experiment: Experiment,
+    wavelength: float,
+) -> Spots:
     """Spots that fall on active pixels, with the shape that the crystal gives them."""
     detector = experiment.detector
     scale = experiment.distance / detector.pixel_size
@@ -117,7 +127,9 @@ def _project(s, intensity, imperfection, focus, experiment, wavelength) -> Spots
     return Spots(slow[active], fast[active], covariance, intensity)
 
 
-def _on_active_pixel(slow, fast, detector: Detector) -> np.ndarray:
+def _on_active_pixel(
+    slow: np.ndarray, fast: np.ndarray, detector: Detector
+) -> np.ndarray:
     rows, columns = detector.shape
     inside = (slow >= 0) & (slow < rows) & (fast >= 0) & (fast < columns)
     tiles = tile_map(detector).numpy()
