@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import argparse
 import contextlib
+import glob
+import itertools
 import logging
+import os
+import re
 from collections.abc import Iterator
 
 import dials.util.log
@@ -11,6 +16,7 @@ import libtbx.phil
 from dials.util import Sorry
 from dials.util.options import ArgumentParser
 from dials.util.version import dials_version
+from dxtbx.model.experiment_list import ExperimentListFactory
 
 from dials_cnn_screen import __version__
 from dials_cnn_screen.files import check_writable
@@ -35,8 +41,11 @@ def user_errors() -> Iterator[None]:
 def parse(
     parser: ArgumentParser, args: list[str] | None, program: str, log: bool = True
 ) -> libtbx.phil.scope_extract:
-    """Parameters of a run; the log is opened, with versions and what was modified."""
-    params, options = parser.parse_args(args=args, show_diff_phil=False)
+    """Parameters of a run; the log is opened, with versions and what was modified.
+
+    Raises Sorry for arguments that are not understood, in one line.
+    """
+    params, options = _parse_arguments(parser, args)
     if log:
         if params.output.log is not None:
             check_writable(params.output.log)
@@ -47,3 +56,50 @@ def parse(
         if changes:
             logger.info("The following parameters have been modified:\n\n%s", changes)
     return params
+
+
+def _parse_arguments(
+    parser: ArgumentParser, args: list[str] | None
+) -> tuple[libtbx.phil.scope_extract, argparse.Namespace]:
+    """Parameters and options, by DIALS's parser and without its tracebacks."""
+    _, words = argparse.ArgumentParser.parse_known_args(parser, args)
+    files = [word for word in words if "=" not in word and "://" not in word]
+    for file in files:
+        # DIALS's parser leaves out a file that is missing, and images beside it.
+        if not os.path.exists(file) and not glob.glob(file):
+            raise Sorry(
+                f"there is no file '{file}', nor a parameter or option so named"
+            )
+    try:
+        return parser.parse_args(args=args, show_diff_phil=False)
+    except Sorry as problem:
+        raise Sorry(_without_tracebacks(str(problem))) from None
+    except RuntimeError as problem:  # PHIL's, for a value that can't be
+        raise Sorry(" ".join(str(problem).split())) from None
+    except OSError as problem:
+        raise Sorry(f"{_find_unreadable(files)} can't be read: {problem}") from None
+
+
+def _without_tracebacks(message: str) -> str:
+    """One line of what DIALS's parser says; of a traceback, its last line."""
+    kept: list[str] = []
+    for indented, block in itertools.groupby(
+        message.splitlines(), lambda line: line.startswith("    ")
+    ):
+        lines = list(block)
+        kept += lines[-1:] if indented else lines
+    return re.sub(
+        r"(UnicodeDecodeError|json\.decoder\.JSONDecodeError): .*",
+        "it is neither an image that dxtbx can read nor an experiment list",
+        " ".join(" ".join(kept).split()),
+    )
+
+
+def _find_unreadable(files: list[str]) -> str:
+    """The first of the files at which dxtbx gives up; all if it is none by itself."""
+    for file in files:
+        try:
+            ExperimentListFactory.from_filenames([file], unhandled=[])
+        except OSError:
+            return file
+    return " ".join(files)
