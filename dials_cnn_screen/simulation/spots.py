@@ -97,7 +97,7 @@ def _project(
     experiment: Experiment,
     wavelength: float,
 ) -> Spots:
-    """Spots that fall on active pixels, with the shape that the crystal gives them."""
+    """Spots that fall on lit, active pixels, with the shape that the crystal gives."""
     detector = experiment.detector
     scale = experiment.distance / detector.pixel_size
     along = 1 / wavelength + s[:, 2]
@@ -130,7 +130,7 @@ def _project(
 def _on_active_pixel(
     slow: np.ndarray, fast: np.ndarray, detector: Detector
 ) -> np.ndarray:
-    rows, columns = detector.shape
+    rows, columns = detector.shape[0] - detector.dead_bottom, detector.shape[1]
     inside = (slow >= 0) & (slow < rows) & (fast >= 0) & (fast < columns)
     tiles = tile_map(detector).numpy()
     inside[inside] = tiles[slow[inside].astype(int), fast[inside].astype(int)] >= 0
@@ -188,6 +188,7 @@ def brighten(
     if not len(spots):
         return spots
     excess = np.sort(spots.photons / threshold_photons(background))[::-1]
+    excess = np.append(excess, 0.0)
     n_visible = min(n_visible, max(1, len(spots) // 2))
     # Any scale between these two makes the same number visible.
     if n_visible:
