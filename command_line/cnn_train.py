@@ -27,7 +27,13 @@ from dials.util.options import ArgumentParser, flatten_experiments
 from libtbx.easy_mp import get_processes
 from tqdm import tqdm
 
-from dials_cnn_screen.dataset import Dataset, allocate_images, split, wide
+from dials_cnn_screen.dataset import (
+    Dataset,
+    allocate_images,
+    as_stored,
+    split,
+    wide,
+)
 from dials_cnn_screen.files import check_writable
 from dials_cnn_screen.frames import read_frame
 from dials_cnn_screen.kernels import cpu
@@ -165,9 +171,10 @@ def prepare_dataset(
     progress = tqdm(labelled, desc="Preparing", unit="image", disable=None)
     for i, (still, _) in enumerate(progress):
         frame = read_frame(still.imageset, still.position)
-        images[i] = cpu.prepare(
+        prepared = cpu.prepare(
             frame.data, frame.mask, frame.beam_centre, wide(preprocessing)
         )
+        images[i] = as_stored(prepared)
     return Dataset(images, np.array([int(label) for _, label in labelled]))
 
 

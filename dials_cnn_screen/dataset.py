@@ -41,13 +41,22 @@ def allocate_images(path: Path, n: int, preprocessing: Preprocessing) -> np.ndar
     )
 
 
+def as_stored(frame: np.ndarray) -> np.ndarray:
+    """A prepared frame as float16; what is beyond its range, 65504, is cut to it."""
+    largest = np.finfo(np.float16).max
+    return np.clip(frame, -largest, largest).astype(np.float16)
+
+
 def split(
     n: int, fractions: tuple[float, float, float], seed: int
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Indices of the training, validation and test parts, drawn at random.
 
     fractions: of the three parts, for instance (0.5, 0.2, 0.3) as in section 3.4.
+    Raises ValueError if all are 0.
     """
+    if not sum(fractions) > 0:
+        raise ValueError(f"fractions={fractions} leave no part any images")
     order = np.random.default_rng(seed).permutation(n)
     ends = np.round(np.cumsum(fractions) / sum(fractions) * n).astype(int)
     training, validation, test = np.split(order, ends[:2])

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from dials_cnn_screen.dataset import Dataset, allocate_images, wide
+from dials_cnn_screen.dataset import Dataset, allocate_images, as_stored, wide
 from dials_cnn_screen.labels import Label
 from dials_cnn_screen.preprocessing import Preprocessing, prepare
 from dials_cnn_screen.simulation.detector import usable_pixels
@@ -88,4 +88,4 @@ def _simulate_and_prepare(work: tuple[Job, Preprocessing]) -> tuple[np.ndarray, 
     detector = EXPERIMENTS[job[0]].detector
     mask = usable_pixels(detector, shot.image)
     frame = prepare(shot.image, mask, detector.beam_centre, wide(preprocessing))
-    return frame.astype(np.float16), shot.label
+    return as_stored(frame), shot.label
