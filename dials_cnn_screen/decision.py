@@ -59,10 +59,15 @@ def threshold_for_hit_loss(hit_scores: np.ndarray, max_hit_loss: float) -> float
     like those n has rank k or lower among all n + 1 with chance k / (n + 1) or less
     (split conformal prediction: Papadopoulos et al. (2002), Proc. ECML, 345).
 
-    Raises ValueError where n is too small to promise anything but keeping all.
+    Raises ValueError where max_hit_loss is not over 0, or n too small to promise
+    anything but keeping all.
     """
+    if max_hit_loss <= 0:
+        raise ValueError(
+            f"max_hit_loss={max_hit_loss:g} is not over 0; set threshold=0 to keep all"
+        )
     n = len(hit_scores)
-    rank = int(np.floor(max_hit_loss * (n + 1)))
+    rank = min(int(np.floor(max_hit_loss * (n + 1))), n)
     if rank < 1:
         raise ValueError(
             f"max_hit_loss={max_hit_loss:g} needs {int(np.ceil(1 / max_hit_loss)) - 1} "

@@ -32,12 +32,12 @@ class Calibration:
     """What turns scores into probabilities that can be believed.
 
     temperature: divides the class scores before softmax. hit_scores: sorted
-    P(Hit) + P(Maybe) of held-out images that are Hit or Maybe, float32 (n,). source:
+    P(Hit) + P(Maybe) of held-out images that are Hit or Maybe, float64 (n,). source:
     what images those are.
     """
 
     temperature: float = 1.0
-    hit_scores: np.ndarray = field(default_factory=lambda: np.empty(0, np.float32))
+    hit_scores: np.ndarray = field(default_factory=lambda: np.empty(0))
     source: str = "none"
 
 
@@ -68,7 +68,7 @@ def save_model(path: str | Path, model: Model) -> None:
         for name, tensor in model.network.state_dict().items()
     }
     tensors[_HIT_SCORES] = torch.from_numpy(
-        np.sort(model.calibration.hit_scores).astype(np.float32)
+        np.sort(model.calibration.hit_scores).astype(np.float64)
     )
     metadata = {
         "format": FORMAT,
@@ -103,10 +103,16 @@ def load_model(model: str | Path = "default") -> Model:
         tensors, metadata = _read(path)
         _check_header(metadata)
         configuration = json.loads(metadata["configuration"])
-        hit_scores = tensors.pop(_HIT_SCORES).numpy()
+        configuration["channels"] = tuple(configuration["channels"])
+        preprocessing = Preprocessing(**json.loads(metadata["preprocessing"]))
+        if preprocessing.size != configuration["size"]:
+            raise ValueError(
+                f"its network takes {configuration['size']} bins, its preprocessing "
+                f"gives {preprocessing.size}"
+            )
         calibration = Calibration(
             _positive(json.loads(metadata["temperature"])),
-            hit_scores,
+            _hit_scores(tensors.pop(_HIT_SCORES).numpy()),
             metadata["calibrated_on"],
         )
         network = build_network(metadata["architecture"], **configuration)
@@ -116,7 +122,7 @@ def load_model(model: str | Path = "default") -> Model:
             name=metadata["name"],
             network=network,
             architecture=metadata["architecture"],
-            preprocessing=Preprocessing(**json.loads(metadata["preprocessing"])),
+            preprocessing=preprocessing,
             calibration=calibration,
             trained_on=metadata["trained_on"],
             provenance=json.loads(metadata["provenance"]),
@@ -126,9 +132,12 @@ def load_model(model: str | Path = "default") -> Model:
         raise ValueError(f"model '{path}': {error}") from error
     except KeyError as error:
         raise ValueError(f"model '{path}' is damaged: it has no {error}") from error
+    except OSError as error:
+        raise ValueError(f"model '{path}' can't be read: {error.strerror}") from error
     except (TypeError, RuntimeError) as error:
-        first_line = str(error).splitlines()[0]
-        raise ValueError(f"model '{path}' is damaged: {first_line}") from error
+        # torch lists what is wrong with weights one a line, below a heading.
+        last_line = str(error).strip().splitlines()[-1].strip()
+        raise ValueError(f"model '{path}' is damaged: {last_line}") from error
 
 
 def default_model_path() -> Path:
@@ -164,6 +173,12 @@ def _check_header(metadata: dict[str, str]) -> None:
 
 
 def _positive(value: object) -> float:
-    if not isinstance(value, float) or not 0 < value < 100:
-        raise ValueError(f"its temperature is {value}, not a positive number")
-    return value
+    if not isinstance(value, (int, float)) or not 0 < value < 100:
+        raise ValueError(f"its temperature is {value}, not from 0 to 100")
+    return float(value)
+
+
+def _hit_scores(scores: np.ndarray) -> np.ndarray:
+    if scores.ndim != 1 or not np.all((scores >= 0) & (scores <= 1)):
+        raise ValueError("its calibration scores are not a list of probabilities")
+    return np.sort(scores)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import math
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 
@@ -20,7 +21,8 @@ class Ke2018Config:
     size: edge of the square input, bins. channels: feature maps after each stage.
     first_kernel, first_pool: edge of the first convolution and max-pool, pixels; the
     others are 3 and 2. The printed network has 3 and 2 there too, the deposited code
-    7 and 3. Raises ValueError for values that no network has.
+    7 and 3. Odd edges, and a pool of 2, make every layer halve the size, rounded up.
+    Raises ValueError for values that no network has.
     """
 
     size: int = 720
@@ -38,6 +40,18 @@ class Ke2018Config:
                 raise ValueError(f"{name}={value} is not from 1 to {limit}")
         if not 1 <= len(self.channels) <= 8:
             raise ValueError(f"{len(self.channels)} stages are not from 1 to 8")
+        if self.first_kernel % 2 == 0:
+            raise ValueError(f"first_kernel={self.first_kernel} is not odd")
+        if self.first_pool % 2 == 0 and self.first_pool != 2:
+            raise ValueError(f"first_pool={self.first_pool} is neither odd nor 2")
+        if self.n_features > 2**16:
+            raise ValueError(f"{self.n_features} features are more than {2**16}")
+
+    @property
+    def n_features(self) -> int:
+        """Length of the feature vector: each stage halves the size twice."""
+        edge = math.ceil(self.size / 4 ** len(self.channels))
+        return self.channels[-1] * edge**2
 
 
 ARCHITECTURES: dict[str, Ke2018Config] = {
@@ -57,12 +71,7 @@ class Ke2018(nn.Module):
         super().__init__()
         self.config = config
         self.features = nn.Sequential(*_stages(config))
-        with torch.no_grad():
-            self.eval()
-            empty = torch.zeros(1, 1, config.size, config.size)
-            self.n_features = self.features(empty).numel()
-            self.train()
-        self.classifier = nn.Linear(self.n_features, len(Label))
+        self.classifier = nn.Linear(config.n_features, len(Label))
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
         return self.classifier(self.features(images).flatten(start_dim=1))

@@ -21,6 +21,7 @@ class Schedule:
     """How long and how fast to learn (section 3.4; momentum as in the deposited code).
 
     The learning rate falls exponentially from learning_rate to final_learning_rate.
+    Raises ValueError for a learning_rate of 0 or less.
     """
 
     epochs: int = 120
@@ -30,6 +31,10 @@ class Schedule:
     final_learning_rate: float = 0.0001
     momentum: float = 0.9
     weight_decay: float = 5e-4
+
+    def __post_init__(self) -> None:
+        if self.learning_rate <= 0:
+            raise ValueError(f"learning_rate={self.learning_rate} teaches nothing")
 
 
 @dataclass(frozen=True)
@@ -156,4 +161,4 @@ def calibrate(scores: torch.Tensor, labels: torch.Tensor, source: str) -> Calibr
     temperature = fit_temperature(scores, labels)
     p = keep_score(probabilities(scores.numpy(), temperature))
     hits = labels.numpy() != Label.MISS
-    return Calibration(temperature, np.sort(p[hits]).astype(np.float32), source)
+    return Calibration(temperature, np.sort(p[hits]), source)
