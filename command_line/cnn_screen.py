@@ -22,6 +22,7 @@ Examples::
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import time
 
@@ -38,7 +39,13 @@ from dials_cnn_screen.model_file import Model, load_model
 from dials_cnn_screen.phil import load_scope
 from dials_cnn_screen.program import CITATION, parse, user_errors
 from dials_cnn_screen.report import write_report
-from dials_cnn_screen.screening import Judgement, choose_device, screen, screen_mpi
+from dials_cnn_screen.screening import (
+    Judgement,
+    choose_device,
+    mpi_world,
+    screen,
+    screen_mpi,
+)
 from dials_cnn_screen.stills import Still, list_stills, select_experiments
 from dials_cnn_screen.summary import (
     keep_scores,
@@ -80,27 +87,14 @@ def _screen(experiments: ExperimentList, params: libtbx.phil.scope_extract) -> N
     decision = _decision(params.decision, model)
     device = choose_device(params.device)
     stills = list_stills(experiments)
-    nproc = min(get_processes(params.mp.nproc), len(stills))
     logger.info(
         "Model %s (%s), trained on %s", model.name, model.architecture, model.trained_on
     )
-    logger.info("Screening %d images on %s, nproc=%d", len(stills), device, nproc)
 
     start = time.perf_counter()
-    if params.mp.method == "mpi":
-        judgements = screen_mpi(stills, model, device)
-        if not judgements:
-            return  # what is left to do is for the first rank
-    else:
-        judgements = list(
-            tqdm(
-                screen(stills, model, device, nproc),
-                total=len(stills),
-                desc="Screening",
-                unit="image",
-                disable=None,
-            )
-        )
+    judgements = _judge(stills, model, device, params.mp)
+    if not judgements:
+        return  # what is left to do is for the first MPI rank
     elapsed = time.perf_counter() - start
     if all(judgement.error is not None for judgement in judgements):
         raise ValueError(
@@ -114,6 +108,26 @@ def _screen(experiments: ExperimentList, params: libtbx.phil.scope_extract) -> N
     _log_results(results, judgements, elapsed)
     _write(experiments, stills, kept, results, outputs)
     logger.info("\nPlease cite: %s", CITATION)
+
+
+def _judge(
+    stills: list[Still], model: Model, device: str, mp: libtbx.phil.scope_extract
+) -> list[Judgement]:
+    """Judge the stills on processes or MPI ranks; empty on all ranks but the first."""
+    if mp.method == "mpi":
+        world = mpi_world()
+        logger.info(
+            "Screening %d images on %s, %d MPI ranks", len(stills), device, world.size
+        )
+        return screen_mpi(stills, model, device, world)
+    nproc = min(get_processes(mp.nproc), len(stills))
+    logger.info("Screening %d images on %s, nproc=%d", len(stills), device, nproc)
+    # Closed at once when interrupted, so that no process goes on with the rest.
+    with contextlib.closing(screen(stills, model, device, nproc)) as judgements:
+        progress = tqdm(
+            judgements, desc="Screening", total=len(stills), unit="image", disable=None
+        )
+        return list(progress)
 
 
 def _decision(params: libtbx.phil.scope_extract, model: Model) -> Decision:

@@ -46,7 +46,7 @@ def parse(
     Raises Sorry for arguments that are not understood, in one line.
     """
     params, options = _parse_arguments(parser, args)
-    if log:
+    if log and _is_first_rank(params):
         if params.output.log is not None:
             check_writable(params.output.log)
         dials.util.log.config(verbosity=options.verbose, logfile=params.output.log)
@@ -56,6 +56,15 @@ def parse(
         if changes:
             logger.info("The following parameters have been modified:\n\n%s", changes)
     return params
+
+
+def _is_first_rank(params: libtbx.phil.scope_extract) -> bool:
+    """Whether this process is the one that speaks: with mp.method=mpi only rank 0."""
+    if getattr(getattr(params, "mp", None), "method", None) != "mpi":
+        return True
+    from dials_cnn_screen.screening import mpi_world
+
+    return mpi_world().rank == 0
 
 
 def _parse_arguments(

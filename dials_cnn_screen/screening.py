@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import multiprocessing
+import os
 import signal
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
+from types import TracebackType
+from typing import Any
 
 import numpy as np
 import torch
@@ -19,6 +23,7 @@ from dials_cnn_screen.frames import Frame, read_frame
 from dials_cnn_screen.kernels import cpu
 from dials_cnn_screen.model_file import Model
 from dials_cnn_screen.network import fuse
+from dials_cnn_screen.preprocessing import Preprocessing
 from dials_cnn_screen.stills import Still
 
 
@@ -44,6 +49,8 @@ class Screener:
         self._model = model
         self._device = device
         self._network = fuse(model.network).to(device)
+        # The first image takes longer, and must not be one whose time is reported.
+        self.scores(compile_kernel(model.preprocessing))
 
     def scores(self, image: np.ndarray) -> np.ndarray:
         """Class scores z (3,) of a prepared frame, float32 (size, size)."""
@@ -80,6 +87,12 @@ def check_judgeable(frame: Frame) -> None:
         raise ValueError(f"every usable pixel has the same value, {used[0]:g}")
 
 
+def compile_kernel(preprocessing: Preprocessing) -> np.ndarray:
+    """Prepare an empty frame: the kernel is compiled for it, or found in its cache."""
+    nothing = np.zeros((2, 2), dtype=np.float32)
+    return cpu.prepare(nothing, nothing == 0, (1.0, 1.0), preprocessing)
+
+
 def choose_device(device: str) -> str:
     """cpu or cuda for auto, cpu or cuda; ValueError where cuda is not to be had."""
     if device == "auto":
@@ -94,14 +107,16 @@ def screen(
 ) -> Iterator[Judgement]:
     """Judge stills in order, on nproc processes.
 
-    Raises RuntimeError if a process dies, for instance for want of memory.
+    Raises ChildProcessError if a process dies, for instance for want of memory.
     """
     if nproc == 1:
         screener = Screener(model, device)
         yield from map(screener.judge, stills)
         return
-    # A CUDA context does not survive a fork.
+    # A CUDA context does not survive a fork; a compiled kernel does.
     method = "fork" if device == "cpu" and sys.platform == "linux" else "spawn"
+    if method == "fork":
+        compile_kernel(model.preprocessing)
     executor = ProcessPoolExecutor(
         nproc,
         multiprocessing.get_context(method),
@@ -114,7 +129,7 @@ def screen(
             chunk = max(1, min(16, len(stills) // (4 * nproc)))
             yield from executor.map(_judge, range(len(stills)), chunksize=chunk)
         except BrokenProcessPool as error:
-            raise RuntimeError(
+            raise ChildProcessError(
                 "a screening process died, perhaps for want of memory; "
                 "try again with a smaller mp.nproc"
             ) from error
@@ -122,14 +137,42 @@ def screen(
             executor.shutdown(wait=False, cancel_futures=True)
 
 
-def screen_mpi(stills: list[Still], model: Model, device: str) -> list[Judgement]:
+def mpi_world() -> Any:
+    """All MPI ranks, as mpi4py's communicator; an error on one of them ends them all.
+
+    Raises ValueError where mpi4py is missing.
+    """
+    try:
+        from mpi4py import MPI
+    except ImportError as error:
+        raise ValueError(
+            f"mp.method=mpi needs mpi4py ({error}): install it into the Python that "
+            "runs DIALS"
+        ) from error
+    show = sys.excepthook
+
+    def show_and_abort(
+        kind: type[BaseException],
+        error: BaseException,
+        traceback: TracebackType | None,
+    ) -> None:
+        show(kind, error, traceback)
+        sys.stderr.flush()
+        # The others would wait for this rank's results for ever.
+        MPI.COMM_WORLD.Abort(1)
+
+    if MPI.COMM_WORLD.size > 1:
+        sys.excepthook = show_and_abort
+    return MPI.COMM_WORLD
+
+
+def screen_mpi(
+    stills: list[Still], model: Model, device: str, world: Any
+) -> list[Judgement]:
     """Judge every size-th still on this MPI rank; all of them, in order, on rank 0.
 
-    Other ranks get an empty list.
+    world: from mpi_world. Other ranks get an empty list.
     """
-    from mpi4py import MPI
-
-    world = MPI.COMM_WORLD
     screener = Screener(model, device)
     mine = [screener.judge(still) for still in stills[world.rank :: world.size]]
     parts = world.gather(mine, root=0)
@@ -147,7 +190,14 @@ def _start_worker(model: Model, device: str, stills: list[Still]) -> None:
     global _screener, _stills
     # Ctrl-C is for the parent to answer.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    threading.Thread(target=_end_with_parent, daemon=True).start()
     _screener, _stills = Screener(model, device), stills
+
+
+def _end_with_parent() -> None:
+    """End this worker when its parent is killed, instead of waiting for it for ever."""
+    multiprocessing.parent_process().join()
+    os._exit(1)
 
 
 def _judge(index: int) -> Judgement:
