@@ -152,14 +152,18 @@ def _log_results(results: dict, judgements: list[Judgement], elapsed: float) -> 
     rows = []
     for name in ("hit", "maybe", "miss", "failed", "kept"):
         low, high = wilson_interval(summary[name], total)
-        title = "could not be judged" if name == "failed" else name.capitalize()
+        title = "Could not be judged" if name == "failed" else name.capitalize()
         percent = f"{100 * summary[name] / total:.1f}"
         rows.append(
             [title, summary[name], percent, f"{100 * low:.1f}-{100 * high:.1f}"]
         )
-    logger.info(
-        "\n%s", tabulate(rows, headers=["Class", "Images", "%", "95% interval"])
+    table = tabulate(
+        rows,
+        headers=["Class", "Images", "%", "95% interval"],
+        disable_numparse=True,
+        colalign=("left", "right", "right", "right"),
     )
+    logger.info("\n%s", table)
     for image in results["images"]:
         if image["error"] is not None:
             logger.warning(

@@ -199,7 +199,12 @@ def _log_test(scores: torch.Tensor, labels: torch.Tensor) -> None:
     logger.info(
         "\nTest part: %.1f%% of three classes right\n%s",
         success_rate(counts),
-        tabulate(rows, headers=["Expert", "Hit or Maybe, %", "Miss, %"]),
+        tabulate(
+            rows,
+            headers=["Expert", "Hit or Maybe, %", "Miss, %"],
+            disable_numparse=True,
+            colalign=("left", "right", "right"),
+        ),
     )
 
 

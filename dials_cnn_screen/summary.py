@@ -65,8 +65,12 @@ def keep_scores(judgements: Sequence[Judgement]) -> np.ndarray:
 
 
 def mean_seconds(judgements: Sequence[Judgement]) -> np.ndarray:
-    """Seconds an image took to read, prepare and classify: the mean of each."""
-    return np.mean([j.seconds for j in judgements if j.error is None], axis=0)
+    """Seconds a judged image took to read, prepare and classify: the mean of each.
+
+    NaN if there is none.
+    """
+    seconds = [j.seconds for j in judgements if j.error is None]
+    return np.mean(seconds, axis=0) if seconds else np.full(3, np.nan)
 
 
 def write_json(path: str | Path, results: dict) -> None:
