@@ -24,7 +24,8 @@ def prepare(
     """Bin, crop about q = 0 and contrast one frame, as preprocessing.prepare does.
 
     data: (slow, fast) numbers, ADU. mask: (slow, fast) bool, True = use. beam_centre:
-    (slow, fast) pixels. Returns float32 (size, size), within 1e-4 of the reference.
+    (slow, fast) pixels. Returns float32 (size, size), within 1e-4 of the reference;
+    less near where the frame's deviation is below 1e-3 of its mean, as bins are float32.
     """
     binning, size = preprocessing.binning, preprocessing.size
     centre = tuple(c / binning for c in beam_centre)
