@@ -88,5 +88,5 @@ def test_check_writable_where_there_is_no_folder(tmp_path):
 
 def test_check_writable_where_the_system_refuses():
     # Nobody, root neither, makes a file there.
-    with pytest.raises(ValueError, match="'/proc/a.txt' can't be written: "):
+    with pytest.raises(ValueError, match=r"'/proc/a\.txt' can't be written: "):
         check_writable("/proc/a.txt")

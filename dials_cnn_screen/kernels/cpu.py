@@ -25,7 +25,7 @@ def prepare(
 
     data: (slow, fast) numbers, ADU. mask: (slow, fast) bool, True = use. beam_centre:
     (slow, fast) pixels. Returns float32 (size, size), within 1e-4 of the reference;
-    less near where the frame's deviation is below 1e-3 of its mean, as bins are float32.
+    less near, as bins are float32, where its deviation is below 1e-3 of its mean.
     """
     binning, size = preprocessing.binning, preprocessing.size
     centre = tuple(c / binning for c in beam_centre)
