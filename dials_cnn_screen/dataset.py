@@ -107,5 +107,4 @@ def _augment(image: np.ndarray, size: int, rng: np.random.Generator) -> np.ndarr
 def _as_batch(
     images: np.ndarray, labels: np.ndarray
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    batch = torch.from_numpy(images.astype(np.float32))[:, None]
-    return batch, torch.from_numpy(labels)
+    return torch.from_numpy(images).float()[:, None], torch.from_numpy(labels)

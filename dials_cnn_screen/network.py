@@ -32,12 +32,15 @@ class Ke2018Config:
 
     def __post_init__(self) -> None:
         # Values can come from a file of somebody else's: bound what they may ask for.
-        limits = {"size": 8192, "first_kernel": 15, "first_pool": 15}
-        values = [(name, getattr(self, name), limit) for name, limit in limits.items()]
-        values += [("channels", k, 1024) for k in self.channels]
-        for name, value, limit in values:
-            if not isinstance(value, int) or not 1 <= value <= limit:
-                raise ValueError(f"{name}={value} is not from 1 to {limit}")
+        limited = [
+            ("size", self.size, 1, 8192),
+            ("first_kernel", self.first_kernel, 3, 15),
+            ("first_pool", self.first_pool, 1, 15),
+            *(("channels", k, 1, 1024) for k in self.channels),
+        ]
+        for name, value, low, high in limited:
+            if not isinstance(value, int) or not low <= value <= high:
+                raise ValueError(f"{name}={value} is not from {low} to {high}")
         if not 1 <= len(self.channels) <= 8:
             raise ValueError(f"{len(self.channels)} stages are not from 1 to 8")
         if self.first_kernel % 2 == 0:
@@ -71,6 +74,7 @@ class Ke2018(nn.Module):
         super().__init__()
         self.config = config
         self.features = nn.Sequential(*_stages(config))
+        _start_from_peaks(self.features)
         self.classifier = nn.Linear(config.n_features, len(Label))
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
@@ -89,6 +93,32 @@ def _stages(config: Ke2018Config) -> Iterator[nn.Module]:
         # instead and so halves the size too.
         yield nn.MaxPool2d(pool, 2, padding=(pool - 1) // 2, ceil_mode=pool == 2)
         k_in = k_out
+
+
+def _start_from_peaks(features: nn.Sequential) -> None:
+    """Let bright pixels through from the first step of training on.
+
+    Spots cover a few of half a million pixels: with kernels of random signs they cancel
+    in the second stage, and training stays on its first plateau for an hour. Here each
+    kernel of the first stage begins near a single pixel, its threshold at 2.5 standard
+    deviations; the kernels behind it begin without negative weights. The features
+    begin small, since the linear layer of 288 of them would overshoot at a learning
+    rate of 0.1.
+    """
+    convolutions = [layer for layer in features if isinstance(layer, nn.Conv2d)]
+    first, *others = convolutions
+    centre = first.kernel_size[0] // 2
+    with torch.no_grad():
+        first.weight.mul_(0.3)
+        for k in range(first.out_channels):
+            # The four pixels that a stride of two steps over, in turn.
+            row, column = divmod(k % 4, 2)
+            first.weight[k, 0, centre + row, centre + column] += 1.0
+        features[1].bias.fill_(-2.5)
+        for convolution in others:
+            convolution.weight.abs_()
+        last_normalisation = features[-3]
+        last_normalisation.weight.fill_(0.1)
 
 
 def build_network(architecture: str, **changes: object) -> Ke2018:

@@ -29,7 +29,6 @@ class Schedule:
     batch_size: int = 64
     learning_rate: float = 0.1
     final_learning_rate: float = 0.0001
-    momentum: float = 0.9
     weight_decay: float = 5e-4
 
     def __post_init__(self) -> None:
@@ -70,7 +69,6 @@ def train(
     optimiser = torch.optim.SGD(
         network.parameters(),
         lr=schedule.learning_rate,
-        momentum=schedule.momentum,
         weight_decay=schedule.weight_decay,
     )
     history: list[Epoch] = []
