@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from dxtbx.imageset import ImageSet
+from dxtbx.imageset import ImageSequence, ImageSet
 from dxtbx.model import Experiment, ExperimentList
 
 
@@ -36,11 +36,12 @@ def list_stills(experiments: ExperimentList) -> list[Still]:
             raise ValueError(f"experiment {number} has no images; import them again")
         if not experiment.is_still():
             raise ValueError(
-                f"{_first_path(imageset)} is a rotation scan; to screen its images as "
-                "stills import it with convert_sequences_to_stills=True"
+                f"{imageset.get_path(0)} is a rotation scan; to screen its images as "
+                "stills import it with dials.import convert_sequences_to_stills=True"
             )
         in_one_file = imageset.reader().is_single_file_reader()
-        for position, index in enumerate(imageset.indices()):
+        for position in _positions(experiment):
+            index = imageset.indices()[position]
             path = imageset.get_path(position)
             frame = index + 1 if in_one_file else 1
             if (path, frame) in stills:
@@ -57,38 +58,69 @@ def select_experiments(
 ) -> ExperimentList:
     """The experiments of the chosen stills, with their models as they are.
 
-    An experiment of several images of which some are chosen becomes one for each.
+    Each has the image that it is of, and no other, so that no program looks at images
+    that were not chosen. An experiment of several images becomes one for each.
     """
-    positions: dict[int, list[int]] = {}
+    if all(chosen):
+        return experiments
+    parts: dict[int, list[tuple[int, ImageSet]]] = {}
     for still, wanted in zip(stills, chosen, strict=True):
         if wanted:
+            imageset = _one_image(still.imageset, still.position)
             for number in still.experiments:
-                positions.setdefault(number, []).append(still.position)
+                parts.setdefault(number, []).append((still.position, imageset))
     selected = ExperimentList()
-    for number, wanted in sorted(positions.items()):
-        experiment = experiments[number]
-        if len(wanted) == len(experiment.imageset):
-            selected.append(experiment)
-        else:
-            selected.extend(
-                ExperimentList([_one_image(experiment, p) for p in sorted(wanted)])
-            )
+    for number in sorted(parts):
+        for position, imageset in sorted(parts[number], key=lambda part: part[0]):
+            selected.append(_of_one_image(experiments[number], position, imageset))
     return selected
 
 
-def _one_image(experiment: Experiment, position: int) -> Experiment:
-    part = slice(position, position + 1)
-    imageset = experiment.imageset[part]
+def _positions(experiment: Experiment) -> range:
+    """Where in its imageset the images of an experiment are.
+
+    The experiments of a sequence of stills have the whole sequence as imageset, and
+    each a scan of one image.
+    """
+    imageset, scan = experiment.imageset, experiment.scan
+    if scan is None or not isinstance(imageset, ImageSequence):
+        return range(len(imageset))
+    first = scan.get_array_range()[0] - imageset.get_array_range()[0]
+    return range(first, first + scan.get_num_images())
+
+
+def _one_image(imageset: ImageSet, position: int) -> ImageSet:
+    """An imageset of the one image at a position."""
+    if len(imageset) == 1:
+        return imageset
+    if not isinstance(imageset, ImageSequence):
+        return imageset[position : position + 1]
+    # As ImageSequence[position : position + 1], which older versions of dxtbx count by
+    # batch, newer ones from 0.
+    reader, paths = imageset.reader(), imageset.reader().paths()
+    number = (1,) if imageset.data().has_single_file_reader() else ()
+    return imageset.partial_set(reader.copy(paths, *number), position, position + 1)
+
+
+def _of_one_image(
+    experiment: Experiment, position: int, imageset: ImageSet
+) -> Experiment:
+    """An experiment with the imageset of one of its images in place of its own."""
+    identifier, scan = experiment.identifier, experiment.scan
+    positions = _positions(experiment)
+    if len(positions) > 1:
+        identifier = f"{identifier}-{position}" if identifier else ""
+        if scan:
+            first = position - positions[0]
+            scan = scan[first : first + 1]
     return Experiment(
-        identifier=f"{experiment.identifier}-{position}" * bool(experiment.identifier),
+        identifier=identifier,
         beam=experiment.beam,
         detector=experiment.detector,
         goniometer=experiment.goniometer,
-        scan=experiment.scan[part] if experiment.scan else None,
+        scan=scan,
         crystal=experiment.crystal,
         imageset=imageset,
+        profile=experiment.profile,
+        scaling_model=experiment.scaling_model,
     )
-
-
-def _first_path(imageset: ImageSet) -> str:
-    return imageset.get_path(0)
