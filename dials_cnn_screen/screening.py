@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import multiprocessing
 import os
 import signal
@@ -127,7 +128,9 @@ def screen(
         try:
             # A chunk: few enough stills to share evenly and to show progress.
             chunk = max(1, min(16, len(stills) // (4 * nproc)))
-            yield from executor.map(_judge, range(len(stills)), chunksize=chunk)
+            with _interrupts_blocked():
+                answers = executor.map(_judge, range(len(stills)), chunksize=chunk)
+            yield from answers
         except BrokenProcessPool as error:
             raise ChildProcessError(
                 "a screening process died, perhaps for want of memory; "
@@ -135,6 +138,19 @@ def screen(
             ) from error
         finally:
             executor.shutdown(wait=False, cancel_futures=True)
+
+
+@contextlib.contextmanager
+def _interrupts_blocked() -> Iterator[None]:
+    """Keep Ctrl-C from processes started in here; this one gets it afterwards."""
+    if not hasattr(signal, "pthread_sigmask"):  # Windows
+        yield
+        return
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def mpi_world() -> Any:
