@@ -25,6 +25,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import time
+from pathlib import Path
 
 import libtbx.phil
 from dials.util import show_mail_handle_errors, tabulate
@@ -80,9 +81,15 @@ def _screen(experiments: ExperimentList, params: libtbx.phil.scope_extract) -> N
     if not len(experiments):
         raise ValueError("no images: give an .expt file from dials.import, or images")
     outputs = params.output
-    for path in (outputs.experiments, outputs.rejected, outputs.scores, outputs.html):
-        if path is not None:
-            check_writable(path)
+    _check_outputs(
+        outputs.experiments,
+        outputs.rejected,
+        outputs.scores,
+        outputs.html,
+        outputs.log,
+    )
+    if params.model is None:
+        raise ValueError("no model: give model=default or a file of dials.cnn_train")
     model = load_model(params.model)
     decision = _decision(params.decision, model)
     device = choose_device(params.device)
@@ -108,6 +115,15 @@ def _screen(experiments: ExperimentList, params: libtbx.phil.scope_extract) -> N
     _log_results(results, judgements, elapsed)
     _write(experiments, stills, kept, results, outputs)
     logger.info("\nPlease cite: %s", CITATION)
+
+
+def _check_outputs(*paths: str | None) -> None:
+    """Raise ValueError where a file can't be written, or would be written twice."""
+    wanted = [Path(path).resolve() for path in paths if path is not None]
+    for path in wanted:
+        check_writable(path)
+        if wanted.count(path) > 1:
+            raise ValueError(f"'{path}' is the name of two outputs; rename one of them")
 
 
 def _judge(

@@ -75,7 +75,7 @@ def _parse_arguments(
     files = [word for word in words if "=" not in word and "://" not in word]
     for file in files:
         # DIALS's parser leaves out a file that is missing, and images beside it.
-        if not os.path.exists(file) and not glob.glob(file):
+        if not os.path.exists(file) and not ("*" in file and glob.glob(file)):
             raise Sorry(
                 f"there is no file '{file}', nor a parameter or option so named"
             )
