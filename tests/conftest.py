@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+from collections.abc import Iterator
 from importlib import metadata
 from pathlib import Path
 
@@ -80,3 +82,80 @@ def installed_formats() -> None:
     names = {e.name.split(":")[0] for e in metadata.entry_points(group="dxtbx.format")}
     if "FormatHDF5CXIDB76" not in names:
         pytest.skip("dials_cnn_screen is not installed: no dxtbx.format entry point")
+
+
+def _write_levels(path, levels, **others):
+    """Write one Rayonix frame of 80 x 80 pixels for each level, nearly flat, in ADU."""
+    ripple = np.indices((80, 80)).sum(axis=0) % 2
+    images = np.asarray(levels)[:, None, None] + ripple
+    return _write_cxidb76(
+        path,
+        images.astype(np.int32),
+        kind="Rayonix",
+        **{"BEAM_CENTER_X": 40 * 0.0886, "BEAM_CENTER_Y": 40 * 0.0886, **others},
+    )
+
+
+@pytest.fixture
+def write_levels():
+    """The function write(path, levels, ...) -> path: a file for level_model."""
+    return _write_levels
+
+
+@pytest.fixture(scope="session")
+def level_model(tmp_path_factory) -> Path:
+    """A model file whose answer is known: the class goes by the mean level of a frame.
+
+    With f the mean of what write_levels wrote, 0.5 above the level: z(Hit) =
+    0.2 f - 30, z(Maybe) = 0.1 f - 10, z(Miss) = 0. So Miss is below 100, Maybe from
+    there to 200, Hit above. It has 199 calibration hits at 0.005, 0.010, ... 0.995.
+    """
+    import torch
+
+    from dials_cnn_screen.model_file import Calibration, Model, save_model
+    from dials_cnn_screen.network import build_network
+    from dials_cnn_screen.preprocessing import Preprocessing
+
+    network = build_network("ke2018", size=32, channels=(1,))
+    with torch.no_grad():
+        convolution, normalisation = network.features[:2]
+        for parameter in (*convolution.parameters(), normalisation.bias):
+            parameter.zero_()
+        convolution.weight[0, 0, 1, 1] = 1
+        normalisation.weight.fill_(1)
+        weights = torch.tensor([[0.2], [0.1], [0.0]]) / network.classifier.in_features
+        network.classifier.weight[:] = weights
+        network.classifier.bias[:] = torch.tensor([-30.0, -10.0, 0.0])
+    path = tmp_path_factory.mktemp("model") / "level.safetensors"
+    model = Model(
+        name="level",
+        network=network,
+        architecture="ke2018",
+        preprocessing=Preprocessing(size=32, contrast="none"),
+        calibration=Calibration(1.0, np.linspace(0, 1, 201)[1:-1], "a ramp"),
+        trained_on="nothing",
+        provenance={},
+    )
+    save_model(path, model)
+    return path
+
+
+@pytest.fixture
+def own_logging() -> Iterator[None]:
+    """Take away the handlers that a program adds to DIALS's loggers."""
+    loggers = [logging.getLogger(n) for n in ("dials", "dxtbx", "xfel", "py.warnings")]
+    before = [(logger, logger.handlers[:], logger.level) for logger in loggers]
+    yield
+    logging.captureWarnings(False)
+    for logger, handlers, level in before:
+        for handler in set(logger.handlers) - set(handlers):
+            logger.removeHandler(handler)
+            handler.close()
+        logger.setLevel(level)
+
+
+@pytest.fixture
+def in_tmp_path(tmp_path, monkeypatch, own_logging) -> Path:
+    """An empty folder to run a program in: the current one."""
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
