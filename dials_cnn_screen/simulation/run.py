@@ -29,7 +29,11 @@ def plan_run(
     whole numbers allow. Raises ValueError where they are not three numbers, or all 0.
     """
     shares = np.array(fractions, dtype=float)
-    if shares.shape != (len(Label),) or (shares < 0).any() or not shares.sum():
+    if (
+        shares.shape != (len(Label),)
+        or (shares < 0).any()
+        or not 0 < shares.sum() < np.inf
+    ):
         raise ValueError(
             f"fractions={fractions} are not three shares for Hit, Maybe and Miss"
         )

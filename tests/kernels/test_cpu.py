@@ -37,7 +37,7 @@ def negative(rng):
 
 
 def bright(rng):
-    return 9_000 + rng.poisson(500, SHAPE), np.ones(SHAPE, bool)
+    return 4_000 + rng.poisson(500, SHAPE), np.ones(SHAPE, bool)
 
 
 def masked(rng):
