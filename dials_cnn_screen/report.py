@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import io
+import itertools
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -13,17 +14,18 @@ import numpy as np
 from dials_cnn_screen.files import replacing
 from dials_cnn_screen.frames import read_frame
 from dials_cnn_screen.labels import Label
-from dials_cnn_screen.preprocessing import Preprocessing, prepare
+from dials_cnn_screen.preprocessing import crop, linear_contrast
 from dials_cnn_screen.stills import Still
 from dials_cnn_screen.summary import wilson_interval
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-COLOURS = {"Hit": "#1b7837", "Maybe": "#e08214", "Miss": "#8c8c8c", None: "#b2182b"}
-_PICTURES = 4
-# About as wide as the inspection area of section 3.3.1.
-_PICTURE = Preprocessing(binning=2, size=480, contrast="linear")
+FAILED = "Could not be judged"
+COLOURS = {"Hit": "#1b7837", "Maybe": "#e08214", "Miss": "#8c8c8c", FAILED: "#b2182b"}
+_PICTURES = 6
+# The middle 1440 x 1440 pixels, what the network of the paper sees, as 360 x 360.
+_EDGE, _BLOCK = 1440, 4
 
 
 def write_report(
@@ -53,7 +55,7 @@ def write_report(
             ("Hit", "hit"),
             ("Maybe", "maybe"),
             ("Miss", "miss"),
-            ("Could not be judged", "failed"),
+            (FAILED, "failed"),
             ("Kept", "kept"),
         )
     ]
@@ -72,40 +74,66 @@ def write_report(
 
 def _galleries(results: dict, stills: Sequence[Still]) -> list[dict]:
     """Pictures of the surest hits, the most doubtful images, and the surest misses."""
-    judged = [image for image in results["images"] if image["error"] is None]
-    score = {image["index"]: image["p_hit"] + image["p_maybe"] for image in judged}
+    score = _scores(results)
+    classes = {i: results["images"][i]["class"] for i in score}
     threshold = results["decision"]["threshold"]
-    orders = (
-        ("Surest hits", sorted(score, key=lambda i: -score[i])),
-        (
-            "Nearest to the threshold",
-            sorted(score, key=lambda i: abs(score[i] - threshold)),
+    orders = {
+        "Surest hits": sorted(
+            (i for i in score if classes[i] == Label.HIT.title), key=lambda i: -score[i]
         ),
-        ("Surest misses", sorted(score, key=lambda i: score[i])),
-    )
+        "Nearest to the threshold": sorted(
+            score, key=lambda i: abs(score[i] - threshold)
+        ),
+        "Surest misses": sorted(
+            (i for i in score if classes[i] == Label.MISS.title),
+            key=lambda i: score[i],
+        ),
+    }
     return [
         {
             "title": title,
             "pictures": [
-                {"image": results["images"][i], "png": _picture(stills[i])}
+                {"image": results["images"][i], "jpeg": _picture(stills[i])}
                 for i in order[:_PICTURES]
             ],
         }
-        for title, order in orders
+        for title, order in orders.items()
+        if order
     ]
 
 
+def _scores(results: dict) -> dict[int, float]:
+    """P(Hit) + P(Maybe) of the images that were judged, by index."""
+    return {
+        image["index"]: image["p_hit"] + image["p_maybe"]
+        for image in results["images"]
+        if image["error"] is None
+    }
+
+
 def _picture(still: Still) -> str:
-    """The middle of a still at the viewer's default contrast, PNG in base64."""
+    """The middle of a still at the viewer's default contrast, JPEG in base64.
+
+    Of each block of pixels the brightest is shown, so that no spot is lost.
+    """
     from matplotlib import image
 
     frame = read_frame(still.imageset, still.position)
-    shade = prepare(frame.data, frame.mask, frame.beam_centre, _PICTURE)
-    png = io.BytesIO()
+    data, mask = crop(frame.data, frame.mask, frame.beam_centre, _EDGE)
+    shape = (_EDGE // _BLOCK, _BLOCK, _EDGE // _BLOCK, _BLOCK)
+    brightest = np.where(mask, data, -np.inf).reshape(shape).max(axis=(1, 3))
+    shade = linear_contrast(brightest, np.isfinite(brightest))
+    jpeg = io.BytesIO()
     image.imsave(
-        png, 1 - np.clip(shade, 0, 1), cmap="gray", vmin=0, vmax=1, format="png"
+        jpeg,
+        1 - np.clip(shade, 0, 1),
+        cmap="gray",
+        vmin=0,
+        vmax=1,
+        format="jpeg",
+        pil_kwargs={"quality": 90},
     )
-    return base64.b64encode(png.getvalue()).decode()
+    return base64.b64encode(jpeg.getvalue()).decode()
 
 
 def _figure(draw: Callable[[Axes, dict], None], results: dict) -> str:
@@ -117,16 +145,17 @@ def _figure(draw: Callable[[Axes, dict], None], results: dict) -> str:
     FigureCanvasSVG(figure)
     draw(figure.add_subplot(), results)
     svg = io.StringIO()
-    figure.savefig(svg, format="svg")
+    nothing = dict.fromkeys(("Creator", "Date", "Format", "Type"))
+    figure.savefig(svg, format="svg", metadata=nothing)
     text = svg.getvalue()
     return text[text.index("<svg") :]
 
 
 def _draw_scores(axes: Axes, results: dict) -> None:
     """Histogram of P(Hit) + P(Maybe), by class, with the threshold."""
-    judged = [image for image in results["images"] if image["error"] is None]
+    score = _scores(results)
     by_class = [
-        [i["p_hit"] + i["p_maybe"] for i in judged if i["class"] == label.title]
+        [score[i] for i in score if results["images"][i]["class"] == label.title]
         for label in Label
     ]
     axes.hist(
@@ -136,32 +165,49 @@ def _draw_scores(axes: Axes, results: dict) -> None:
         color=[COLOURS[label.title] for label in Label],
         label=[label.title for label in Label],
     )
-    axes.axvline(
-        results["decision"]["threshold"], color="black", lw=1, label="threshold"
-    )
-    axes.set_yscale("symlog", linthresh=10)
+    threshold = results["decision"]["threshold"]
+    axes.axvline(threshold, color="black", lw=1, label="threshold")
+    if axes.get_ylim()[1] > 100:
+        axes.set_yscale("symlog", linthresh=10)
+        axes.yaxis.set_major_formatter("{x:.0f}")
+    else:
+        axes.yaxis.get_major_locator().set_params(integer=True)
     axes.set_xlabel("P(Hit) + P(Maybe)")
     axes.set_ylabel("images")
     axes.legend(fontsize="small")
 
 
 def _draw_course(axes: Axes, results: dict) -> None:
-    """Fraction of hits and of kept images along the run, in some fifty steps."""
+    """Rate of hits with its 95% interval, and of kept images, along the run."""
     images = results["images"]
-    step = max(10, len(images) // 50)
-    blocks = [images[i : i + step] for i in range(0, len(images), step)]
-    where = [block[0]["index"] + len(block) / 2 for block in blocks]
-    for name, colour, counts in (
-        ("Hit", COLOURS["Hit"], [sum(i["class"] == "Hit" for i in b) for b in blocks]),
-        ("kept", "#333333", [sum(i["kept"] for i in b) for b in blocks]),
-    ):
-        rate = np.array([c / len(b) for c, b in zip(counts, blocks, strict=True)])
-        low, high = np.transpose(
-            [wilson_interval(c, len(b)) for c, b in zip(counts, blocks, strict=True)]
+    n_blocks = min(50, max(1, len(images) // 20))
+    edges = np.linspace(0, len(images), n_blocks + 1).round().astype(int)
+    hits, kept = [], []
+    for start, stop in itertools.pairwise(edges):
+        block = images[start:stop]
+        hits.append(sum(image["class"] == Label.HIT.title for image in block))
+        kept.append(sum(image["kept"] for image in block))
+    sizes = np.diff(edges)
+    low, high = np.transpose(
+        [wilson_interval(*h) for h in zip(hits, sizes, strict=True)]
+    )
+    colour = COLOURS[Label.HIT.title]
+    axes.stairs(
+        100 * high, edges, baseline=100 * low, fill=True, color=colour, alpha=0.2
+    )
+    rates = ((hits, colour, "Hit"), (kept, "#333333", "Kept"))
+    for counts, colour, name in rates:
+        axes.stairs(
+            100 * np.array(counts) / sizes,
+            edges,
+            baseline=None,
+            color=colour,
+            lw=2,
+            label=name,
         )
-        axes.fill_between(where, 100 * low, 100 * high, color=colour, alpha=0.15, lw=0)
-        axes.plot(where, 100 * rate, ".-", color=colour, label=name)
+    axes.set_xlim(0, len(images))
     axes.set_ylim(0, 100)
+    axes.xaxis.get_major_locator().set_params(integer=True)
     axes.set_xlabel("image")
-    axes.set_ylabel(f"% of {step} images")
+    axes.set_ylabel("% of images")
     axes.legend(fontsize="small")
