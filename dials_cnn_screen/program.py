@@ -92,11 +92,11 @@ def _parse_arguments(
 def _without_tracebacks(message: str) -> str:
     """One line of what DIALS's parser says; of a traceback, its last line."""
     kept: list[str] = []
-    for indented, block in itertools.groupby(
+    for _, block in itertools.groupby(
         message.splitlines(), lambda line: line.startswith("    ")
     ):
         lines = list(block)
-        kept += lines[-1:] if indented else lines
+        kept += lines[-1:] if lines[0].strip().startswith("Traceback") else lines
     return re.sub(
         r"(UnicodeDecodeError|json\.decoder\.JSONDecodeError): .*",
         "it is neither an image that dxtbx can read nor an experiment list",
