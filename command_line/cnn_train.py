@@ -49,6 +49,7 @@ from dials_cnn_screen.network import build_network
 from dials_cnn_screen.phil import load_scope
 from dials_cnn_screen.preprocessing import Preprocessing
 from dials_cnn_screen.program import CITATION, parse, user_errors
+from dials_cnn_screen.screening import check_judgeable
 from dials_cnn_screen.stills import Still, list_stills
 from dials_cnn_screen.training import (
     Epoch,
@@ -80,6 +81,12 @@ def run(args: list[str] | None = None, phil: libtbx.phil.scope = phil_scope) -> 
 
 
 def _train(stills: list[Still], params: libtbx.phil.scope_extract) -> None:
+    if not stills:
+        raise ValueError("no images: give an .expt file from dials.import, or images")
+    if params.output.model is None:
+        raise ValueError("output.model=None: the model needs a file to go to")
+    if params.training.fractions is None:
+        raise ValueError("training.fractions=None: give three, such as 0.5,0.2,0.3")
     check_writable(params.output.model)
     labelled = match_labels(stills, params.annotation)
     preprocessing = Preprocessing(contrast=params.contrast)
@@ -166,11 +173,21 @@ def match_labels(
 def prepare_dataset(
     labelled: list[tuple[Still, Label]], preprocessing: Preprocessing, path: Path
 ) -> Dataset:
-    """Read and prepare all labelled stills into a memory-mapped file at path."""
+    """Read and prepare all labelled stills into a memory-mapped file at path.
+
+    Raises ValueError, with its name, for an image that can't be read or is empty.
+    """
     images = allocate_images(path, len(labelled), preprocessing)
     progress = tqdm(labelled, desc="Preparing", unit="image", disable=None)
     for i, (still, _) in enumerate(progress):
-        frame = read_frame(still.imageset, still.position)
+        try:
+            frame = read_frame(still.imageset, still.position)
+            check_judgeable(frame)
+        except Exception as problem:  # whatever dxtbx or a file format may raise
+            raise ValueError(
+                f"{still.file} [{still.frame}] can't be used: {problem}; label it None "
+                "to leave it out"
+            ) from problem
         prepared = cpu.prepare(
             frame.data, frame.mask, frame.beam_centre, wide(preprocessing)
         )
