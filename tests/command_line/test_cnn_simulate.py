@@ -1,0 +1,106 @@
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import h5py
+import numpy as np
+import pytest
+
+pytest.importorskip("dials")
+
+from dials.util import Sorry
+from dxtbx.model.experiment_list import ExperimentListFactory
+
+from dials_cnn_screen.command_line.cnn_simulate import run
+from dials_cnn_screen.labels import Label, label_from_spots, read_annotations
+
+pytestmark = pytest.mark.usefixtures("in_tmp_path")
+
+ONE = "mp.nproc=1"
+
+
+def test_shots_with_labels(installed_formats, capsys):
+    run(["n_images=3", "fractions=1,1,1", "experiment=L498", ONE])
+    assert set(os.listdir()) == {
+        "r0027_3.h5",
+        "labels.txt",
+        "dials.cnn_simulate.log",
+    }
+    labels = read_annotations("labels.txt")
+    assert [(a.file, a.frame) for a in labels] == [("r0027_3.h5", i) for i in (1, 2, 3)]
+    with h5py.File("r0027_3.h5") as file:
+        shots = file["simulation/visible_spots"][:, 0]
+        counts = np.bincount(shots.astype(int), minlength=3)
+    assert [a.label for a in labels] == [label_from_spots(n) for n in counts]
+    experiments = ExperimentListFactory.from_filenames(["r0027_3.h5"])
+    assert len(experiments) == 3
+    assert experiments[0].detector[0].get_pixel_size()[0] == 0.11
+    log = Path("dials.cnn_simulate.log").read_text()
+    totals = [sum(a.label is label for a in labels) for label in Label]
+    assert (
+        "Saved 3 shots to r0027_3.h5, {} Hit, {} Maybe, {} Miss".format(*totals) in log
+    )
+    assert "experiment = *L498 LG36 LN84 LN83 LO19" in log
+    assert capsys.readouterr().err == ""
+
+
+def test_same_seed_same_shots():
+    quick = ["n_images=1", "fractions=0,0,1", ONE]
+    for name, seed in (("a", 5), ("b", 5), ("c", 6)):
+        run([*quick, f"output.images={name}.h5", f"random_seed={seed}"])
+    images = []
+    for name in "abc":
+        with h5py.File(f"{name}.h5") as file:
+            images.append(file["data/chunk00/images"][()])
+    assert (images[0] == images[1]).all()
+    assert (images[0] != images[2]).any()
+
+
+@pytest.mark.parametrize(
+    ("parameter", "message"),
+    [
+        ("n_images=0", "less than the minimum allowed value: 0 < 1"),
+        ("n_images=many", "many"),
+        ("n_images=None", "n_images cannot be None"),
+        ("experiment=LX99", "LX99"),
+        ("fractions=1,1", "not enough|Not enough"),
+        ("fractions=1,1,1,1", "too many|Too many"),
+        ("fractions=0,0,0", "not three shares"),
+        ("fractions=1,-1,1", "minimum"),
+        ("random_seed=-1", "minimum"),
+        ("nonsense=1", "Unknown command line parameter"),
+        ("LO19", "no file 'LO19', nor a parameter"),
+        ("output.images=no/shots.h5", "there is no folder"),
+        ("output.annotation=/proc/labels.txt", "can't be written"),
+        ("output.log=no/log", "there is no folder"),
+    ],
+)
+def test_unusable_parameter(parameter, message):
+    with pytest.raises(Sorry, match=message) as problem:
+        run(["n_images=1", ONE, parameter])
+    assert "\n" not in str(problem.value)
+    assert set(os.listdir()) <= {"dials.cnn_simulate.log"}
+
+
+def test_older_outputs_survive_an_error(monkeypatch):
+    Path("old.h5").write_text("older")
+    Path("labels.txt").write_text("older")
+
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("dials_cnn_screen.command_line.cnn_simulate.write_shots", full)
+    with pytest.raises(Sorry, match="No space left on device"):
+        run(["n_images=1", ONE, "output.images=old.h5"])
+    assert Path("old.h5").read_text() == Path("labels.txt").read_text() == "older"
+    assert len(os.listdir()) == 3
+
+
+@pytest.mark.parametrize("options", [["-h"], ["-c", "-e2", "-a2"]], ids=" ".join)
+def test_help(capsys, options):
+    with pytest.raises(SystemExit) as finished:
+        run(options)
+    assert finished.value.code == 0
+    assert "random_seed = 0" in capsys.readouterr().out
+    assert os.listdir() == []

@@ -1,0 +1,186 @@
+from __future__ import annotations
+
+import base64
+import io
+import re
+import shutil
+import subprocess
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+
+pytest.importorskip("dials")
+
+from dials_cnn_screen import report
+from dials_cnn_screen.decision import Decision
+from dials_cnn_screen.frames import Frame
+from dials_cnn_screen.report import write_report
+from dials_cnn_screen.screening import Judgement
+from dials_cnn_screen.summary import summarise
+
+NASTY = "<script>alert('x')</script>&.h5"
+
+
+def with_spots(n_spots: int, seed: int = 1) -> Frame:
+    """A frame of 900 x 1000 pixels, Poisson noise and spots of one pixel."""
+    rng = np.random.default_rng(seed)
+    data = rng.poisson(20, (900, 1000)).astype(np.float32)
+    data[rng.integers(0, 900, n_spots), rng.integers(0, 1000, n_spots)] += 400
+    return Frame(data, np.ones(data.shape, dtype=bool), (450.0, 500.0))
+
+
+@pytest.fixture
+def make_page(tmp_path, monkeypatch):
+    """Function make(probabilities or error of each image, ...) -> the page."""
+    monkeypatch.setattr(report, "read_frame", lambda imageset, position: with_spots(30))
+
+    def make(*outcomes, file="run.h5", max_hit_loss=None, threshold=0.5) -> str:
+        stills = [
+            SimpleNamespace(file=file, frame=i + 1, imageset=None, position=i)
+            for i in range(len(outcomes))
+        ]
+        judgements = [
+            Judgement(None, outcome, (0, 0, 0))
+            if isinstance(outcome, str)
+            else Judgement(np.array(outcome), None, (0, 0, 0))
+            for outcome in outcomes
+        ]
+        kept = [j.error is not None or j.probabilities[2] < 0.5 for j in judgements]
+        model = SimpleNamespace(
+            name="m", sha256="0", architecture="a", trained_on="toys & <others>"
+        )
+        results = summarise(
+            stills, judgements, kept, model, Decision(threshold), max_hit_loss
+        )
+        path = tmp_path / "page.html"
+        write_report(path, results, stills, "Ke et al. (2018)")
+        return path.read_text(encoding="utf-8")
+
+    return make
+
+
+HIT, MAYBE, MISS = (0.9, 0.08, 0.02), (0.2, 0.5, 0.3), (0.01, 0.02, 0.97)
+
+
+def text_of(page: str) -> str:
+    """What a reader sees of the page, figures left out."""
+    page = re.sub(r"<svg.*?</svg>|<style>.*?</style>", "", page, flags=re.DOTALL)
+    return " ".join(re.sub(r"<[^>]*>", " ", page).split())
+
+
+def test_figures_of_the_run(make_page):
+    text = text_of(make_page(HIT, MAYBE, MISS, "out of <ink>"))
+    assert "25.0% hits: 1 of 4 images" in text
+    assert "Hit 1 25.0% 95%: 4.6 to 69.9" in text
+    assert "Kept 3 75.0% 95%: 30.1 to 95.4" in text
+    assert "Kept if P(Hit) + P(Maybe) is 0.5 or more." in text
+    assert "1 of 4 images could not be judged" in text
+    assert "run.h5 [4] out of &lt;ink&gt;" in text
+    assert "Hit 0.200, Maybe 0.500, Miss 0.300" in text
+    assert "toys &amp; &lt;others&gt;" in text
+    assert "Please cite: Ke et al. (2018)" in text
+
+
+def test_hit_loss_is_told(make_page):
+    text = text_of(make_page(HIT, MISS, max_hit_loss=0.01, threshold=0.1234))
+    assert "is 0.1234 or more, the threshold at which at most 1% of the hits" in text
+
+
+def test_nothing_is_fetched(make_page):
+    page = make_page(HIT, MAYBE, MISS, "no")
+    sources = re.findall(r"(?:src|href|url)\s*[=(]\s*[\"']?([^\"')\s]+)", page)
+    assert sources
+    assert {source.split(",")[0] for source in sources if source[0] != "#"} == {
+        "data:image/jpeg;base64"
+    }
+    assert "<link" not in page
+    assert "@import" not in page
+    assert re.findall(r"https?://(?!www\.w3\.org/)", page) == []
+
+
+def test_file_names_are_escaped(make_page):
+    page = make_page(HIT, MISS, "no", file=NASTY)
+    assert "<script" not in page
+    assert page.count("&lt;script&gt;") >= 3
+
+
+def test_hits_and_misses_only_under_their_names(make_page):
+    page = make_page(MAYBE, *[MISS] * 3)
+    assert "Surest hits" not in page
+    misses = page[page.index("Surest misses") :]
+    assert misses.count("<img") == 3
+    assert "Maybe</b>" not in misses
+
+
+def test_surest_come_first(make_page):
+    hits = [(p, 0.0, 1 - p) for p in (0.6, 0.9, 0.7, 0.8, 0.95, 0.99, 0.65, 0.75)]
+    page = make_page(*hits)
+    surest = page[page.index("Surest hits") : page.index("Nearest to the threshold")]
+    frames = re.findall(r'alt="run.h5 \[(\d+)\]"', surest)
+    assert frames == ["6", "5", "2", "4", "8", "3"]
+    doubtful = page[page.index("Nearest to the threshold") :]
+    assert re.findall(r'alt="run.h5 \[(\d+)\]"', doubtful)[0] == "1"
+
+
+@pytest.mark.parametrize("n_images", [1, 2, 45, 3000])
+def test_runs_of_any_length(make_page, n_images):
+    page = make_page(*([HIT, MISS, MISS] * n_images)[:n_images])
+    assert page.count("<svg") == 2
+    assert len(page) < 1_000_000
+
+
+def test_spots_are_seen():
+    still = SimpleNamespace(imageset=None, position=0)
+
+    def dark_pixels(frame):
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(report, "read_frame", lambda *_: frame)
+            jpeg = base64.b64decode(report._picture(still))
+        from matplotlib import image
+
+        grey = image.imread(io.BytesIO(jpeg), format="jpeg")[..., 0]
+        assert grey.shape == (360, 360)
+        return np.count_nonzero(grey < 60)
+
+    assert dark_pixels(with_spots(0)) == 0
+    # On a frame of 900 x 1000 all spots are on the picture; some may share a block.
+    assert 20 <= dark_pixels(with_spots(30)) <= 60
+
+
+def test_page_is_rendered(make_page, tmp_path):
+    browser = shutil.which("chromium") or shutil.which("google-chrome")
+    if browser is None:
+        pytest.skip("no Chromium to render the page with")
+    make_page(HIT, MAYBE, MISS, "no")
+    picture = tmp_path / "page.png"
+    subprocess.run(
+        [
+            browser,
+            "--headless",
+            "--no-sandbox",
+            "--disable-gpu",
+            "--disable-quic",
+            "--no-first-run",
+            "--disable-background-networking",
+            "--disable-component-update",
+            "--disable-sync",
+            "--hide-scrollbars",
+            f"--user-data-dir={tmp_path / 'browser'}",
+            f"--screenshot={picture}",
+            "--window-size=1200,2000",
+            str(tmp_path / "page.html"),
+        ],
+        capture_output=True,
+        timeout=60,
+        check=True,
+    )
+    from matplotlib import image
+
+    seen = image.imread(picture)[..., :3]
+    assert seen.shape[:2] == (2000, 1200)
+    green = np.abs(seen - [0x1B / 255, 0x78 / 255, 0x37 / 255]).max(axis=2) < 0.02
+    assert green[:300].any()
+    assert 0.05 < (seen.min(axis=2) < 0.95).mean() < 0.95
+    # Nothing is cut off on the right.
+    assert (seen[:, -8:] > 0.99).all()

@@ -1,0 +1,184 @@
+from __future__ import annotations
+
+import os
+import pickle
+import shutil
+import subprocess
+import sys
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+
+pytest.importorskip("dials")
+
+import torch
+
+from dials_cnn_screen import screening
+from dials_cnn_screen.frames import Frame
+from dials_cnn_screen.kernels import cpu
+from dials_cnn_screen.model_file import load_model
+from dials_cnn_screen.screening import (
+    Screener,
+    check_judgeable,
+    choose_device,
+    compile_kernel,
+    screen,
+)
+
+
+def frame(value: float, mask: object = True) -> Frame:
+    data = np.full((80, 80), value, np.float32)
+    data[::2, ::2] += 1
+    return Frame(data, np.broadcast_to(mask, data.shape).copy(), (40.0, 40.0))
+
+
+class Still(SimpleNamespace):
+    """Stands for a still: imageset is what read_frame gives, or raises."""
+
+
+@pytest.fixture
+def stills(monkeypatch):
+    def read(content, position):
+        if isinstance(content, Exception):
+            raise content
+        return content
+
+    monkeypatch.setattr(screening, "read_frame", read)
+
+    def make(*contents):
+        return [Still(imageset=content, position=0) for content in contents]
+
+    return make
+
+
+@pytest.fixture
+def model(level_model):
+    return load_model(level_model)
+
+
+def test_scores_are_those_of_the_network(model):
+    image = np.random.default_rng(0).normal(150, 20, (32, 32)).astype(np.float32)
+    with torch.no_grad():
+        expected = model.network(torch.from_numpy(image)[None, None])[0].numpy()
+    scores = Screener(model, "cpu").scores(image)
+    assert scores.shape == (3,)
+    np.testing.assert_allclose(scores, expected, rtol=1e-4)
+
+
+def test_probabilities_add_up_and_have_the_temperature(model, stills):
+    (still,) = stills(frame(130))
+    hot = pickle.loads(pickle.dumps(model))
+    object.__setattr__(hot.calibration, "temperature", 10.0)
+    p = Screener(model, "cpu").judge(still).probabilities
+    q = Screener(hot, "cpu").judge(still).probabilities
+    assert p.sum() == pytest.approx(1)
+    assert q.sum() == pytest.approx(1)
+    np.testing.assert_allclose(
+        np.log(q / q[2]), np.log(p / p[2]) / 10, rtol=1e-6, atol=1e-9
+    )
+
+
+@pytest.mark.parametrize(
+    ("problem", "error"),
+    [
+        (OSError("cannot\n  read  it"), "cannot read it"),
+        (RuntimeError(), "RuntimeError"),
+        (KeyError("image"), "'image'"),
+        (frame(9, mask=False), "every pixel is masked or outside the trusted range"),
+        (
+            Frame(np.full((9, 9), 5.0), np.ones((9, 9), bool), (4, 4)),
+            "every usable pixel has the same value, 5",
+        ),
+    ],
+)
+def test_errors_become_part_of_the_answer(model, stills, problem, error):
+    judgements = list(screen(stills(frame(50), problem, frame(250)), model, "cpu", 1))
+    assert [j.error for j in judgements] == [None, error, None]
+    assert judgements[1].probabilities is None
+    assert judgements[0].probabilities.argmax() == 2
+    assert judgements[2].probabilities.argmax() == 0
+    assert all(len(j.seconds) == 3 and min(j.seconds) >= 0 for j in judgements)
+
+
+def test_one_pixel_that_differs_is_enough():
+    image = frame(9)
+    image.data[:] = 9
+    image.data[3, 3] = 10
+    check_judgeable(image)
+
+
+@pytest.mark.parametrize("n_stills", [1, 2, 5, 70])
+def test_order_on_two_processes(model, stills, n_stills):
+    levels = np.linspace(60, 260, n_stills)
+    listed = stills(*map(frame, levels))
+    one = [j.probabilities for j in screen(listed, model, "cpu", 1)]
+    two = [j.probabilities for j in screen(listed, model, "cpu", 2)]
+    np.testing.assert_array_equal(one, two)
+    if n_stills > 1:
+        assert (np.diff([p[0] for p in two]) > 0).all()
+
+
+def test_kernel_is_compiled_before_the_first_still(model):
+    Screener(model, "cpu")
+    # For the types of a frame: another compilation would show in the signatures.
+    compiled = list(cpu._bin_by_two.signatures)
+    cpu.prepare(*vars(frame(9)).values(), model.preprocessing)
+    assert list(cpu._bin_by_two.signatures) == compiled
+    assert compile_kernel(model.preprocessing).shape == (32, 32)
+
+
+@pytest.mark.parametrize("nproc", [1, 2])
+def test_stopping_half_way(model, stills, nproc):
+    judgements = screen(stills(*map(frame, range(60, 90))), model, "cpu", nproc)
+    assert next(judgements).error is None
+    judgements.close()
+    with pytest.raises(StopIteration):
+        next(judgements)
+
+
+def test_device():
+    there = torch.cuda.is_available()
+    assert choose_device("cpu") == "cpu"
+    assert choose_device("auto") == ("cuda" if there else "cpu")
+    if not there:
+        with pytest.raises(ValueError, match="torch finds no GPU; set device=cpu"):
+            choose_device("cuda")
+
+
+@pytest.mark.gpu
+def test_gpu_gives_the_same(model, stills):
+    if not torch.cuda.is_available():
+        pytest.skip("no GPU")
+    listed = stills(*map(frame, range(60, 260, 10)))
+    on_cpu = [j.probabilities for j in screen(listed, model, "cpu", 1)]
+    on_gpu = [j.probabilities for j in screen(listed, model, "cuda", 1)]
+    np.testing.assert_allclose(on_gpu, on_cpu, atol=1e-4)
+
+
+def test_error_on_one_mpi_rank_ends_all():
+    pytest.importorskip("mpi4py")
+    if not shutil.which("mpirun"):
+        pytest.skip("no mpirun")
+    code = (
+        "from dials_cnn_screen.screening import mpi_world\n"
+        "world = mpi_world()\n"
+        "if world.rank == 1: raise ValueError('no model on this machine')\n"
+        "world.gather(1, root=0)\n"
+        "print('all there')"
+    )
+    done = subprocess.run(
+        ["mpirun", "--oversubscribe", "-n", "2", sys.executable, "-c", code],
+        env={
+            **os.environ,
+            "OMPI_ALLOW_RUN_AS_ROOT": "1",
+            "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM": "1",
+        },
+        capture_output=True,
+        text=True,
+        timeout=60,  # it would wait for ever
+        check=False,
+    )
+    assert done.returncode
+    assert "no model on this machine" in done.stderr
+    assert "all there" not in done.stdout
