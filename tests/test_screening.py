@@ -13,6 +13,9 @@ import pytest
 pytest.importorskip("dials")
 
 import torch
+from dxtbx import flumpy
+from dxtbx.imageset import ImageSet, ImageSetData, MemReader
+from dxtbx.model import BeamFactory, DetectorFactory
 
 from dials_cnn_screen import screening
 from dials_cnn_screen.frames import Frame
@@ -99,6 +102,26 @@ def test_errors_become_part_of_the_answer(model, stills, problem, error):
     assert judgements[0].probabilities.argmax() == 2
     assert judgements[2].probabilities.argmax() == 0
     assert all(len(j.seconds) == 3 and min(j.seconds) >= 0 for j in judgements)
+
+
+def test_pixels_that_are_not_finite(model):
+    class Image:
+        def get_raw_data(self):
+            data = frame(250).data.astype(float)
+            data[20:25, 30:60] = np.nan
+            data[50, 50] = np.inf
+            return (flumpy.from_numpy(data),)
+
+    imageset = ImageSet(ImageSetData(MemReader([Image()]), None))
+    imageset.set_beam(BeamFactory.simple(1.0), 0)
+    detector = DetectorFactory.simple(
+        "SENSOR_CCD", 100, (4, 4), "+x", "-y", (0.1, 0.1), (80, 80), (-1e9, 1e9), []
+    )
+    imageset.set_detector(detector, 0)
+    judgement = Screener(model, "cpu").judge(Still(imageset=imageset, position=0))
+    assert judgement.error is None
+    assert np.isfinite(judgement.probabilities).all()
+    assert judgement.probabilities.argmax() == 0
 
 
 def test_one_pixel_that_differs_is_enough():
