@@ -28,7 +28,7 @@ from dials_cnn_screen.training import Schedule, calibrate, class_scores, train
 
 ARCHITECTURE = "ke2018"
 PREPROCESSING = Preprocessing()
-SCHEDULE = Schedule(epochs=30, batches=40)
+SCHEDULE = Schedule(epochs=45, batches=40)
 # Shots of each experiment, a third of each class, and the seeds they are drawn with.
 TRAINING_SHOTS, TRAINING_SEED = 700, 1
 VALIDATION_SHOTS, VALIDATION_SEED = 140, 2
