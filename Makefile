@@ -3,13 +3,14 @@
 PYTEST_ARGS ?=
 RUFF = .make/ruff/bin/ruff
 
-.PHONY: help setup install demo test lint clean
+.PHONY: help setup install demo test lint benchmark clean
 
 help:
 	@echo "make setup   install DIALS (Debian, as root) where missing, and this package"
 	@echo "make demo    setup, then simulate, import and screen 20 shots in demo/"
 	@echo "make test    setup, then run the tests (PYTEST_ARGS=... for pytest)"
 	@echo "make lint    check the style with ruff"
+	@echo "make benchmark  speed on one core, beside dials.find_spots"
 	@echo "make clean   remove what these made in this folder"
 	@echo "PYTHON=...   names the interpreter that runs DIALS, where it is not found"
 
@@ -31,6 +32,9 @@ lint: $(RUFF)
 # Of one minor version, as the next may format otherwise.
 $(RUFF):
 	python3 -m pip --disable-pip-version-check install --quiet --target .make/ruff "ruff==0.17.*"
+
+benchmark: setup
+	@.ci/benchmark
 
 clean:
 	rm -rf .make build demo *.egg-info .pytest_cache .ruff_cache

@@ -2,16 +2,9 @@
 
 from __future__ import annotations
 
-import contextlib
-import multiprocessing
-import os
-import signal
 import sys
-import threading
 import time
 from collections.abc import Iterator
-from concurrent.futures import ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Any
@@ -26,6 +19,7 @@ from dials_cnn_screen.model_file import Model
 from dials_cnn_screen.network import fuse
 from dials_cnn_screen.preprocessing import Preprocessing
 from dials_cnn_screen.stills import Still
+from dials_cnn_screen.workers import map_on_workers
 
 
 @dataclass(frozen=True)
@@ -115,42 +109,18 @@ def screen(
         yield from map(screener.judge, stills)
         return
     # A CUDA context does not survive a fork; a compiled kernel does.
-    method = "fork" if device == "cpu" and sys.platform == "linux" else "spawn"
-    if method == "fork":
+    fork = device == "cpu"
+    if fork:
         compile_kernel(model.preprocessing)
-    executor = ProcessPoolExecutor(
+    yield from map_on_workers(
+        _judge,
+        range(len(stills)),
         nproc,
-        multiprocessing.get_context(method),
         _start_worker,
         (model, device, stills),
+        chunk=16,
+        fork=fork,
     )
-    with executor:
-        try:
-            # A chunk: few enough stills to share evenly and to show progress.
-            chunk = max(1, min(16, len(stills) // (4 * nproc)))
-            with _interrupts_blocked():
-                answers = executor.map(_judge, range(len(stills)), chunksize=chunk)
-            yield from answers
-        except BrokenProcessPool as error:
-            raise ChildProcessError(
-                "a screening process died, perhaps for want of memory; "
-                "try again with a smaller mp.nproc"
-            ) from error
-        finally:
-            executor.shutdown(wait=False, cancel_futures=True)
-
-
-@contextlib.contextmanager
-def _interrupts_blocked() -> Iterator[None]:
-    """Keep Ctrl-C from processes started in here; this one gets it afterwards."""
-    if not hasattr(signal, "pthread_sigmask"):  # Windows
-        yield
-        return
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
-    try:
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def mpi_world() -> Any:
@@ -204,16 +174,7 @@ _stills: list[Still]
 
 def _start_worker(model: Model, device: str, stills: list[Still]) -> None:
     global _screener, _stills
-    # Ctrl-C is for the parent to answer.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    threading.Thread(target=_end_with_parent, daemon=True).start()
     _screener, _stills = Screener(model, device), stills
-
-
-def _end_with_parent() -> None:
-    """End this worker when its parent is killed, instead of waiting for it for ever."""
-    multiprocessing.parent_process().join()
-    os._exit(1)
 
 
 def _judge(index: int) -> Judgement:

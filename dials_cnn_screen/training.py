@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import ctypes
+import sys
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
@@ -105,6 +106,8 @@ def keep_freed_memory() -> None:
     The large arrays of a training step are otherwise given back to the system and
     cleared again at each step, which takes two thirds of the time on a CPU.
     """
+    if sys.platform != "linux":
+        return
     libc = ctypes.CDLL(None)
     if hasattr(libc, "mallopt"):
         trim_threshold, mmap_max = -1, -4  # as in malloc.h

@@ -714,7 +714,7 @@ def test_worker_that_is_killed(slow_run):
     children = workers(program.pid)
     os.kill(children[0], signal.SIGKILL)
     _, errors = program.communicate(timeout=30)
-    assert errors.startswith("Sorry: a screening process died")
+    assert errors.startswith("Sorry: a process died")
     assert errors.count("\n") == 1
     assert program.returncode == 1
     assert_gone(children)

@@ -1,0 +1,51 @@
+"""How long preprocessing takes on one core.
+
+Run as ``python -m dials_cnn_screen.kernels.benchmark``: a 1920 x 1920 int32 frame in
+memory to a 720 x 720 LCN array, by the reference and by the CPU kernel.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from types import ModuleType
+
+import numpy as np
+
+from dials_cnn_screen import preprocessing
+from dials_cnn_screen.kernels import cpu
+from dials_cnn_screen.preprocessing import Preprocessing
+
+ROUNDS = 50
+
+
+def milliseconds(work: Callable[[], object], rounds: int = ROUNDS) -> float:
+    """The median time of work, after a first run that is not counted."""
+    work()
+    times = []
+    for _ in range(rounds):
+        start = time.perf_counter()
+        work()
+        times.append(time.perf_counter() - start)
+    return 1e3 * float(np.median(times))
+
+
+def main() -> None:
+    """Print the two times, without and with masked pixels."""
+    rng = np.random.default_rng(0)
+    data = rng.poisson(60, (1920, 1920)).astype(np.int32)
+    mask = np.ones(data.shape, dtype=bool)
+    masked = mask.copy()
+    masked[905:1015, 905:1015] = False
+
+    def prepare(module: ModuleType, used: np.ndarray) -> Callable[[], object]:
+        return lambda: module.prepare(data, used, (960.0, 960.0), Preprocessing())
+
+    for title, used in (("no pixel masked", mask), ("hole masked", masked)):
+        slow = milliseconds(prepare(preprocessing, used), rounds=5)
+        fast = milliseconds(prepare(cpu, used))
+        print(f"{title}: reference {slow:.1f} ms, CPU kernel {fast:.2f} ms")
+
+
+if __name__ == "__main__":
+    main()
