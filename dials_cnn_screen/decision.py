@@ -31,8 +31,8 @@ def probabilities(scores: np.ndarray, temperature: float = 1.0) -> np.ndarray:
 
 
 def keep_score(p: np.ndarray) -> np.ndarray:
-    """P(Hit) + P(Maybe) of probabilities (..., 3)."""
-    return p[..., Label.HIT] + p[..., Label.MAYBE]
+    """P(Hit) + P(Maybe) of probabilities (..., 3), never above 1 by rounding."""
+    return np.minimum(p[..., Label.HIT] + p[..., Label.MAYBE], 1.0)
 
 
 def classify(p: np.ndarray) -> Label:
