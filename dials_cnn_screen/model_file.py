@@ -15,9 +15,10 @@ import numpy as np
 import torch
 
 from dials_cnn_screen import __version__
+from dials_cnn_screen.candidates import CandidateSearch
 from dials_cnn_screen.files import replacing
 from dials_cnn_screen.labels import Label
-from dials_cnn_screen.network import Ke2018, build_network
+from dials_cnn_screen.network import Network, build_network, find_architecture
 from dials_cnn_screen.preprocessing import Preprocessing
 
 FORMAT = "dials_cnn_screen.model"
@@ -50,9 +51,9 @@ class Model:
     """
 
     name: str
-    network: Ke2018
+    network: Network
     architecture: str
-    preprocessing: Preprocessing
+    preprocessing: Preprocessing | CandidateSearch
     calibration: Calibration
     trained_on: str
     provenance: dict
@@ -103,13 +104,9 @@ def load_model(model: str | Path = "default") -> Model:
         tensors, metadata = _read(path)
         _check_header(metadata)
         configuration = json.loads(metadata["configuration"])
-        configuration["channels"] = tuple(configuration["channels"])
-        preprocessing = Preprocessing(**json.loads(metadata["preprocessing"]))
-        if preprocessing.size != configuration["size"]:
-            raise ValueError(
-                f"its network takes {configuration['size']} bins, its preprocessing "
-                f"gives {preprocessing.size}"
-            )
+        kind = find_architecture(metadata["architecture"])
+        preprocessing = kind.preprocessing(**json.loads(metadata["preprocessing"]))
+        _check_size(configuration, preprocessing)
         calibration = Calibration(
             _positive(json.loads(metadata["temperature"])),
             _hit_scores(tensors.pop(_HIT_SCORES).numpy()),
@@ -170,6 +167,19 @@ def _check_header(metadata: dict[str, str]) -> None:
     labels = json.loads(metadata["labels"])
     if labels != [label.name for label in Label]:
         raise ValueError(f"its classes are {labels}, not Hit, Maybe, Miss")
+
+
+def _check_size(
+    configuration: dict, preprocessing: Preprocessing | CandidateSearch
+) -> None:
+    """Raise ValueError where a network takes images of another size than it gets."""
+    if isinstance(preprocessing, CandidateSearch):
+        return
+    if preprocessing.size != configuration["size"]:
+        raise ValueError(
+            f"its network takes {configuration['size']} bins, its preprocessing "
+            f"gives {preprocessing.size}"
+        )
 
 
 def _positive(value: object) -> float:

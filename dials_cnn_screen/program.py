@@ -39,14 +39,14 @@ def user_errors() -> Iterator[None]:
 
 
 def parse(
-    parser: ArgumentParser, args: list[str] | None, program: str, log: bool = True
+    parser: ArgumentParser, args: list[str] | None, program: str
 ) -> libtbx.phil.scope_extract:
     """Parameters of a run; the log is opened, with versions and what was modified.
 
     Raises Sorry for arguments that are not understood, in one line.
     """
     params, options = _parse_arguments(parser, args)
-    if log and _is_first_rank(params):
+    if _is_first_rank(params):
         if params.output.log is not None:
             check_writable(params.output.log)
         dials.util.log.config(verbosity=options.verbose, logfile=params.output.log)

@@ -12,12 +12,10 @@ from typing import Any
 import numpy as np
 import torch
 
+from dials_cnn_screen.classifier import Classifier, make_classifier
 from dials_cnn_screen.decision import probabilities
 from dials_cnn_screen.frames import Frame, read_frame
-from dials_cnn_screen.kernels import cpu
 from dials_cnn_screen.model_file import Model
-from dials_cnn_screen.network import fuse
-from dials_cnn_screen.preprocessing import Preprocessing
 from dials_cnn_screen.stills import Still
 from dials_cnn_screen.workers import map_on_workers
 
@@ -35,42 +33,21 @@ class Judgement:
     seconds: tuple[float, float, float]
 
 
-class Screener:
-    """A model made ready on a device, cpu or cuda, for one still at a time."""
-
-    def __init__(self, model: Model, device: str) -> None:
-        # Stills are shared out among processes; threads within would only compete.
-        torch.set_num_threads(1)
-        self._model = model
-        self._device = device
-        self._network = fuse(model.network).to(device)
-        # The first image takes longer, and must not be one whose time is reported.
-        self.scores(compile_kernel(model.preprocessing))
-
-    def scores(self, image: np.ndarray) -> np.ndarray:
-        """Class scores z (3,) of a prepared frame, float32 (size, size)."""
-        with torch.inference_mode():
-            batch = torch.from_numpy(image)[None, None].to(self._device)
-            return self._network(batch)[0].cpu().numpy()
-
-    def judge(self, still: Still) -> Judgement:
-        """Read, prepare and classify one still; errors become part of the answer."""
-        clock = [time.perf_counter()]
-        error, p = None, None
-        try:
-            frame = read_frame(still.imageset, still.position)
-            check_judgeable(frame)
-            clock.append(time.perf_counter())
-            image = cpu.prepare(
-                frame.data, frame.mask, frame.beam_centre, self._model.preprocessing
-            )
-            clock.append(time.perf_counter())
-            temperature = self._model.calibration.temperature
-            p = probabilities(self.scores(image), temperature)
-        except Exception as problem:  # whatever dxtbx or a file format may raise
-            error = " ".join(str(problem).split()) or type(problem).__name__
-        clock += [time.perf_counter()] * (4 - len(clock))
-        return Judgement(p, error, tuple(np.diff(clock)))
+def judge(still: Still, classifier: Classifier) -> Judgement:
+    """Read, prepare and classify one still; errors become part of the answer."""
+    clock = [time.perf_counter()]
+    error, p = None, None
+    try:
+        frame = read_frame(still.imageset, still.position)
+        check_judgeable(frame)
+        clock.append(time.perf_counter())
+        prepared = classifier.prepare(frame.data, frame.mask, frame.beam_centre)
+        clock.append(time.perf_counter())
+        p = probabilities(classifier.scores(prepared), classifier.temperature)
+    except Exception as problem:  # whatever dxtbx or a file format may raise
+        error = " ".join(str(problem).split()) or type(problem).__name__
+    clock += [time.perf_counter()] * (4 - len(clock))
+    return Judgement(p, error, tuple(np.diff(clock)))
 
 
 def check_judgeable(frame: Frame) -> None:
@@ -80,12 +57,6 @@ def check_judgeable(frame: Frame) -> None:
         raise ValueError("every pixel is masked or outside the trusted range")
     if used.min() == used.max():
         raise ValueError(f"every usable pixel has the same value, {used[0]:g}")
-
-
-def compile_kernel(preprocessing: Preprocessing) -> np.ndarray:
-    """Prepare an empty frame: the kernel is compiled for it, or found in its cache."""
-    nothing = np.zeros((2, 2), dtype=np.float32)
-    return cpu.prepare(nothing, nothing == 0, (1.0, 1.0), preprocessing)
 
 
 def choose_device(device: str) -> str:
@@ -105,13 +76,13 @@ def screen(
     Raises ChildProcessError if a process dies, for instance for want of memory.
     """
     if nproc == 1:
-        screener = Screener(model, device)
-        yield from map(screener.judge, stills)
+        classifier = make_classifier(model, device)
+        yield from (judge(still, classifier) for still in stills)
         return
     # A CUDA context does not survive a fork; a compiled kernel does.
     fork = device == "cpu"
     if fork:
-        compile_kernel(model.preprocessing)
+        make_classifier(model, device)
     yield from map_on_workers(
         _judge,
         range(len(stills)),
@@ -159,8 +130,8 @@ def screen_mpi(
 
     world: from mpi_world. Other ranks get an empty list.
     """
-    screener = Screener(model, device)
-    mine = [screener.judge(still) for still in stills[world.rank :: world.size]]
+    classifier = make_classifier(model, device)
+    mine = [judge(still, classifier) for still in stills[world.rank :: world.size]]
     parts = world.gather(mine, root=0)
     if world.rank != 0:
         return []
@@ -168,14 +139,14 @@ def screen_mpi(
 
 
 # A worker's own, so that a task is no more than a number.
-_screener: Screener
+_classifier: Classifier
 _stills: list[Still]
 
 
 def _start_worker(model: Model, device: str, stills: list[Still]) -> None:
-    global _screener, _stills
-    _screener, _stills = Screener(model, device), stills
+    global _classifier, _stills
+    _classifier, _stills = make_classifier(model, device), stills
 
 
 def _judge(index: int) -> Judgement:
-    return _screener.judge(_stills[index])
+    return judge(_stills[index], _classifier)

@@ -18,14 +18,14 @@ from dxtbx.imageset import ImageSet, ImageSetData, MemReader
 from dxtbx.model import BeamFactory, DetectorFactory
 
 from dials_cnn_screen import screening
+from dials_cnn_screen.classifier import make_classifier
 from dials_cnn_screen.frames import Frame
 from dials_cnn_screen.kernels import cpu
 from dials_cnn_screen.model_file import load_model
 from dials_cnn_screen.screening import (
-    Screener,
     check_judgeable,
     choose_device,
-    compile_kernel,
+    judge,
     screen,
 )
 
@@ -64,7 +64,7 @@ def test_scores_are_those_of_the_network(model):
     image = np.random.default_rng(0).normal(150, 20, (32, 32)).astype(np.float32)
     with torch.no_grad():
         expected = model.network(torch.from_numpy(image)[None, None])[0].numpy()
-    scores = Screener(model, "cpu").scores(image)
+    scores = make_classifier(model, "cpu").scores(image)
     assert scores.shape == (3,)
     np.testing.assert_allclose(scores, expected, rtol=1e-4)
 
@@ -73,8 +73,8 @@ def test_probabilities_add_up_and_have_the_temperature(model, stills):
     (still,) = stills(frame(130))
     hot = pickle.loads(pickle.dumps(model))
     object.__setattr__(hot.calibration, "temperature", 10.0)
-    p = Screener(model, "cpu").judge(still).probabilities
-    q = Screener(hot, "cpu").judge(still).probabilities
+    p = judge(still, make_classifier(model, "cpu")).probabilities
+    q = judge(still, make_classifier(hot, "cpu")).probabilities
     assert p.sum() == pytest.approx(1)
     assert q.sum() == pytest.approx(1)
     np.testing.assert_allclose(
@@ -118,7 +118,9 @@ def test_pixels_that_are_not_finite(model):
         "SENSOR_CCD", 100, (4, 4), "+x", "-y", (0.1, 0.1), (80, 80), (-1e9, 1e9), []
     )
     imageset.set_detector(detector, 0)
-    judgement = Screener(model, "cpu").judge(Still(imageset=imageset, position=0))
+    judgement = judge(
+        Still(imageset=imageset, position=0), make_classifier(model, "cpu")
+    )
     assert judgement.error is None
     assert np.isfinite(judgement.probabilities).all()
     assert judgement.probabilities.argmax() == 0
@@ -143,12 +145,11 @@ def test_order_on_two_processes(model, stills, n_stills):
 
 
 def test_kernel_is_compiled_before_the_first_still(model):
-    Screener(model, "cpu")
+    make_classifier(model, "cpu")
     # For the types of a frame: another compilation would show in the signatures.
     compiled = list(cpu._bin_by_two.signatures)
     cpu.prepare(*vars(frame(9)).values(), model.preprocessing)
     assert list(cpu._bin_by_two.signatures) == compiled
-    assert compile_kernel(model.preprocessing).shape == (32, 32)
 
 
 @pytest.mark.parametrize("nproc", [1, 2])

@@ -1,16 +1,17 @@
 from __future__ import annotations
 
 from collections import Counter
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
 from dials_cnn_screen import network
 from dials_cnn_screen.dataset import MAX_SHIFT, Dataset
+from dials_cnn_screen.ke2018 import Ke2018Config
 from dials_cnn_screen.model_file import load_model
 from dials_cnn_screen.models import judge
 from dials_cnn_screen.models import make_default as module
-from dials_cnn_screen.network import Ke2018Config
 from dials_cnn_screen.preprocessing import Preprocessing
 from dials_cnn_screen.simulation.experiments import EXPERIMENTS
 from dials_cnn_screen.simulation.run import plan_run
@@ -38,8 +39,9 @@ def runs(monkeypatch):
     monkeypatch.setattr(module, "VALIDATION_SHOTS", 3)
     monkeypatch.setattr(module, "SCHEDULE", Schedule(2, 2, 6))
     monkeypatch.setattr(module, "PREPROCESSING", Preprocessing(size=SIZE))
-    small = {module.ARCHITECTURE: Ke2018Config(size=SIZE)}
-    monkeypatch.setattr(network, "ARCHITECTURES", small)
+    usual = network.find_architecture(module.ARCHITECTURE)
+    small = replace(usual, config=Ke2018Config(size=SIZE))
+    monkeypatch.setattr(network, "ARCHITECTURES", {module.ARCHITECTURE: small})
     return runs
 
 
@@ -93,5 +95,6 @@ def test_the_model_made_can_be_read(runs, tmp_path):
 
 
 def test_what_is_made_fits_together():
-    assert network.ARCHITECTURES[module.ARCHITECTURE].size == module.PREPROCESSING.size
+    config = network.find_architecture(module.ARCHITECTURE).config
+    assert config.size == module.PREPROCESSING.size
     assert module.TRAINING_SEED != module.VALIDATION_SEED

@@ -5,7 +5,8 @@ import pytest
 import torch
 from torch import nn
 
-from dials_cnn_screen.network import Ke2018Config, build_network, fuse
+from dials_cnn_screen.ke2018 import Ke2018Config, fuse
+from dials_cnn_screen.network import build_network
 
 # Feature maps after each convolution and each max-pool of a 720 x 720 image: Fig. 2.
 # The deposited code's larger first kernel and pool are padded to give the same.

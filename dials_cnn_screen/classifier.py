@@ -1,0 +1,84 @@
+"""A model made ready on a device: frame to network input to class scores."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+import numpy as np
+import torch
+
+from dials_cnn_screen.candidates import Candidates
+from dials_cnn_screen.ke2018 import Ke2018, fuse
+from dials_cnn_screen.kernels import cpu, cpu_candidates
+from dials_cnn_screen.model_file import Model
+from dials_cnn_screen.spot_network import CandidateBatch, batch_of_one
+
+
+class Classifier(Protocol):
+    """What every kind of network does with one frame; temperature: its calibration."""
+
+    temperature: float
+
+    def prepare(
+        self, data: np.ndarray, mask: np.ndarray, beam_centre: tuple[float, float]
+    ) -> np.ndarray | Candidates:
+        """Network input from a frame (slow, fast), its mask and beam centre, pixels."""
+
+    def scores(self, prepared: np.ndarray | Candidates) -> np.ndarray:
+        """Class scores z, float32 (3,), in the order of Label."""
+
+
+def make_classifier(model: Model, device: str) -> Classifier:
+    """The classifier of a model's kind, on cpu or cuda, compiled and ready."""
+    kind = ImageClassifier if isinstance(model.network, Ke2018) else SpotClassifier
+    # Stills are shared out among processes; threads within would only compete.
+    torch.set_num_threads(1)
+    classifier = kind(model, device)
+    # The first image takes longer, and must not be one whose time is reported.
+    nothing = np.zeros((2, 2), dtype=np.float32)
+    classifier.scores(classifier.prepare(nothing, nothing == 0, (1.0, 1.0)))
+    return classifier
+
+
+class ImageClassifier:
+    """Networks that see the middle of the frame as one image."""
+
+    def __init__(self, model: Model, device: str) -> None:
+        self.temperature = model.calibration.temperature
+        self._preprocessing = model.preprocessing
+        self._device = device
+        self._network = fuse(model.network).to(device)
+
+    def prepare(
+        self, data: np.ndarray, mask: np.ndarray, beam_centre: tuple[float, float]
+    ) -> np.ndarray:
+        """The prepared image, float32 (size, size)."""
+        return cpu.prepare(data, mask, beam_centre, self._preprocessing)
+
+    def scores(self, prepared: np.ndarray) -> np.ndarray:
+        """Class scores z (3,) of a prepared image."""
+        with torch.inference_mode():
+            batch = torch.from_numpy(prepared)[None, None].to(self._device)
+            return self._network(batch)[0].cpu().numpy()
+
+
+class SpotClassifier:
+    """The network that judges spot candidates."""
+
+    def __init__(self, model: Model, device: str) -> None:
+        self.temperature = model.calibration.temperature
+        self._search = model.preprocessing
+        self._device = device
+        self._network = model.network.eval().to(device)
+
+    def prepare(
+        self, data: np.ndarray, mask: np.ndarray, beam_centre: tuple[float, float]
+    ) -> Candidates:
+        """The candidates of the frame."""
+        return cpu_candidates.find_candidates(data, mask, beam_centre, self._search)
+
+    def scores(self, prepared: Candidates) -> np.ndarray:
+        """Class scores z (3,) of the frame."""
+        batch: CandidateBatch = batch_of_one(prepared).to(self._device)
+        with torch.inference_mode():
+            return self._network(batch)[0][0].cpu().numpy()

@@ -1,0 +1,150 @@
+"""A network that judges spot candidates one by one, then the frame by all of them.
+
+It looks at what is around each candidate, at full resolution, and at how the candidates
+of the frame are as a whole; it never learns where the tiles of a detector are. Its
+number of spots, and their places, explain each decision.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import nn
+
+from dials_cnn_screen.candidates import LEVELS, PATCH, Candidates
+from dials_cnn_screen.labels import Label
+
+N_SCALARS = 4
+N_FRAME = len(LEVELS) + 2
+
+
+@dataclass(frozen=True)
+class SpotNetworkConfig:
+    """Widths of the layers: of a candidate's, the frame's context, and the head's."""
+
+    patch: int = 32
+    candidate: int = 24
+    context: int = 24
+    head: int = 32
+
+    def __post_init__(self) -> None:
+        for name, value in vars(self).items():
+            if not isinstance(value, int) or not 1 <= value <= 1024:
+                raise ValueError(f"{name}={value} is not from 1 to 1024")
+
+
+@dataclass(frozen=True, eq=False)
+class CandidateBatch:
+    """Candidates of b frames, k slots each.
+
+    patches: float (b, k, 2, 13, 13), asinh(z) and mask. scalars: float (b, k, 4).
+    present: bool (b, k), whether a slot is filled. frame: float (b, 8).
+    """
+
+    patches: torch.Tensor
+    scalars: torch.Tensor
+    present: torch.Tensor
+    frame: torch.Tensor
+
+    def to(self, device: str) -> CandidateBatch:
+        return CandidateBatch(*(part.to(device) for part in vars(self).values()))
+
+
+def describe(candidates: Candidates) -> tuple[np.ndarray, np.ndarray]:
+    """Numbers that go with the patches: of each candidate (n, 4), of the frame (8,).
+
+    Logarithms or the like, all of order one; float32.
+    """
+    n = len(candidates.z)
+    scalars = np.stack(
+        [
+            np.arcsinh(candidates.z),
+            np.arcsinh(candidates.wide),
+            np.log1p(candidates.radius) / 4,
+            np.log1p(np.arange(n)) / 4,
+        ],
+        axis=1,
+    )
+    frame = np.concatenate(
+        [
+            np.log1p(candidates.total) / 4,
+            [np.log(candidates.spread), np.log1p(n) / 4],
+        ]
+    )
+    return scalars.astype(np.float32), frame.astype(np.float32)
+
+
+def batch_of_one(candidates: Candidates) -> CandidateBatch:
+    """The candidates of one frame as the network takes them, at least one slot."""
+    n = len(candidates.z)
+    scalars, frame = describe(candidates)
+    empty = max(1 - n, 0)
+    return CandidateBatch(
+        patches=torch.from_numpy(
+            np.pad(candidates.patches, ((0, empty), (0, 0), (0, 0), (0, 0)))
+        )[None],
+        scalars=torch.from_numpy(np.pad(scalars, ((0, empty), (0, 0))))[None],
+        present=torch.arange(n + empty)[None] < n,
+        frame=torch.from_numpy(frame)[None],
+    )
+
+
+class SpotNetwork(nn.Module):
+    """Spot logits (b, k) and class scores z (b, 3), in the order of Label.
+
+    Each candidate is coded from its patch and numbers; the mean and maximum of the
+    codes over the frame (its context) are given back to each candidate, since what a
+    spot looks like beside the noise depends on the noise; the head sees the context
+    and the expected number of spots.
+    """
+
+    def __init__(self, config: SpotNetworkConfig) -> None:
+        super().__init__()
+        self.config = config
+        c = config
+        self.patch = nn.Sequential(
+            nn.Linear(2 * PATCH * PATCH, c.patch),
+            nn.ReLU(),
+            nn.Linear(c.patch, c.patch),
+        )
+        self.code = nn.Sequential(
+            nn.ReLU(), nn.Linear(c.patch + N_SCALARS, c.candidate), nn.ReLU()
+        )
+        self.context = nn.Sequential(
+            nn.Linear(2 * c.candidate + N_FRAME, c.context), nn.ReLU()
+        )
+        self.spot = nn.Sequential(
+            nn.Linear(c.candidate + c.context, c.candidate),
+            nn.ReLU(),
+            nn.Linear(c.candidate, 1),
+        )
+        self.head = nn.Sequential(
+            nn.Linear(c.context + c.candidate + 4, c.head),
+            nn.ReLU(),
+            nn.Linear(c.head, len(Label)),
+        )
+
+    def forward(self, batch: CandidateBatch) -> tuple[torch.Tensor, torch.Tensor]:
+        """Class scores (b, 3) and spot logits (b, k); -inf where a slot is empty."""
+        present = batch.present.unsqueeze(-1)
+        patches = self.patch(batch.patches.flatten(start_dim=2))
+        code = self.code(torch.cat([patches, batch.scalars], dim=-1)) * present
+        n = present.sum(dim=1).clamp(min=1)
+        pooled = torch.cat([code.sum(dim=1) / n, code.amax(dim=1)], dim=-1)
+        context = self.context(torch.cat([pooled, batch.frame], dim=-1))
+        around = context.unsqueeze(1).expand(-1, code.shape[1], -1)
+        logits = self.spot(torch.cat([code, around], dim=-1)).squeeze(-1)
+        logits = logits.masked_fill(~batch.present, -30.0)
+        chance = torch.sigmoid(logits)
+        # The number of spots as the labels count them: its middle and its spread.
+        number = chance.sum(dim=1, keepdim=True)
+        variance = (chance * (1 - chance)).sum(dim=1, keepdim=True)
+        of_spots = (code * chance.unsqueeze(-1)).sum(dim=1) / (number + 1)
+        counts = torch.cat(
+            [number.sqrt(), torch.log1p(number), torch.log1p(variance), number / 20],
+            dim=1,
+        )
+        scores = self.head(torch.cat([context, of_spots, counts], dim=-1))
+        return scores, logits

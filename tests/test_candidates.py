@@ -1,0 +1,144 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from dials_cnn_screen.candidates import (
+    PATCH,
+    REACH,
+    CandidateSearch,
+    background,
+    find_candidates,
+    fluctuation,
+    interpolate,
+    rank,
+    steps,
+)
+
+SEARCH = CandidateSearch(most=40)
+CENTRE = (60.0, 50.0)
+
+
+def noise(seed: int = 0, level: float = 40, shape: tuple = (120, 100)) -> np.ndarray:
+    return np.random.default_rng(seed).poisson(level, shape).astype(np.float32)
+
+
+def test_background_is_that_of_the_pixels_without_spots():
+    data = noise(level=400)
+    data[5:8, 5:8] += 5000
+    mean, inverse = background(data, np.ones(data.shape, bool))
+    assert mean.shape == inverse.shape == (8, 7)
+    np.testing.assert_allclose(mean, 400, rtol=0.02)
+    # Outliers upwards are cut at three deviations, which narrows Gaussian noise little.
+    np.testing.assert_allclose(1 / inverse, 20, rtol=0.2)
+
+
+def test_background_of_a_gap_is_that_of_its_neighbours():
+    data, mask = noise(), np.ones((120, 100), bool)
+    data[32:80, 32:64], mask[32:80, 32:64] = 1e6, False
+    mean, _ = background(data, mask)
+    np.testing.assert_allclose(mean, 40, rtol=0.1)
+
+
+def test_interpolation_is_exact_for_a_slope():
+    blocks = np.add.outer(np.arange(8.0) * 16, np.arange(7.0) * 32).astype(np.float32)
+    full = interpolate(blocks, (120, 100))
+    # Block (i, j) has its value at pixel (16 i + 7.5, 16 j + 7.5).
+    assert full[40, 40] == pytest.approx((40 - 7.5) + 2 * (40 - 7.5))
+    assert full[0, 0] == blocks[0, 0]
+
+
+def test_steps_stop_at_the_last_block():
+    low, high, part = steps(48, 3)
+    assert (low[0], high[0], part[0]) == (0, 1, 0)
+    assert (low[20], high[20], part[20]) == (0, 1, (20 - 7.5) / 16)
+    assert (low[-1], high[-1], part[-1]) == (2, 2, 0)
+
+
+@pytest.mark.parametrize("width", [1, 3, 7])
+def test_spots_of_any_width_are_found(width):
+    data = noise(level=40)
+    half = width // 2
+    # Sums that stand out by some 12 deviations of their own.
+    data[60 - half : 61 + half, 30 - half : 31 + half] += 12 * 40**0.5 / width
+    data[60, 30] += 4
+    found = find_candidates(data, np.ones(data.shape, bool), CENTRE, SEARCH)
+    places = np.maximum(abs(found.slow - 60), abs(found.fast - 30))
+    assert (places <= half).any()
+    strongest = np.maximum(found.z, found.wide)
+    assert (np.diff(strongest) <= 1e-6).all()
+
+
+def test_gaps_and_their_edges_are_no_candidates():
+    data, mask = noise(level=400), np.ones((120, 100), bool)
+    mask[40:50], mask[:, 70:80] = False, False
+    data[~mask] = 1e5
+    found = find_candidates(data, mask, CENTRE, SEARCH)
+    assert len(found.z)
+    assert mask[found.slow, found.fast].all()
+    assert found.z.max() < 7
+
+
+def test_patch_is_what_is_around_the_candidate():
+    data, mask = noise(level=0), np.ones((120, 100), bool)
+    data[30, 40], data[31, 41], mask[29, 40] = 50, 20, False
+    found = find_candidates(data, mask, (30.5, 30.5), SEARCH)
+    (patch,) = found.patches
+    assert patch.shape == (2, PATCH, PATCH)
+    # Without a background, whole numbers fluctuate by 0.3.
+    assert patch[0, REACH, REACH] == pytest.approx(np.arcsinh(50 / 0.3), rel=1e-5)
+    assert patch[0, REACH + 1, REACH + 1] == pytest.approx(np.arcsinh(20 / 0.3))
+    assert patch[1].sum() == PATCH**2 - 1
+    assert patch[1, REACH - 1, REACH] == 0
+    assert found.radius == pytest.approx(10)
+
+
+def test_of_equal_neighbours_one_is_a_candidate():
+    data = np.zeros((64, 64), np.float32)
+    data[20:22, 20:22] = 9
+    found = find_candidates(data, np.ones(data.shape, bool), (32, 32), SEARCH)
+    assert (found.slow.tolist(), found.fast.tolist()) == ([20], [20])
+
+
+def test_patch_at_the_corner_is_padded():
+    data = np.zeros((64, 64), np.float32)
+    data[0, 63] = 9
+    found = find_candidates(data, np.ones(data.shape, bool), (32, 32), SEARCH)
+    assert found.patches[0, 1].sum() == (REACH + 1) ** 2
+
+
+def test_nothing_to_find():
+    empty = np.zeros((40, 40), np.float32)
+    for mask in (np.ones(empty.shape, bool), np.zeros(empty.shape, bool)):
+        found = find_candidates(empty, mask, (20, 20), SEARCH)
+        assert len(found.z) == 0
+        assert found.patches.shape == (0, 2, PATCH, PATCH)
+        assert found.total.sum() == 0
+
+
+def test_fluctuation_sees_the_point_spread():
+    rng = np.random.default_rng(0)
+    assert fluctuation(rng.normal(0, 1, 20000)) == pytest.approx(1, abs=0.03)
+    assert fluctuation(rng.normal(0, 2, 20000)) == pytest.approx(2, rel=0.03)
+    assert fluctuation(np.empty(0)) == 1
+
+
+def test_rank():
+    z = np.array([3.0, 9.0, 4.5, 5.0])
+    wide = np.array([6.5, 1.0, 4.0, 2.0])
+    order, total = rank(z, wide, CandidateSearch(most=3, min_strength=4.6))
+    assert order.tolist() == [1, 0, 3]
+    assert total.tolist() == [4, 3, 2, 1, 0, 0]
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"most": 0}, "most=0"),
+        ({"most": 1.5}, "most=1.5"),
+        ({"min_strength": 0.0}, "min_strength=0"),
+    ],
+)
+def test_searches_that_can_not_be(values, message):
+    with pytest.raises(ValueError, match=message):
+        CandidateSearch(**values)
