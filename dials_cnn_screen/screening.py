@@ -15,6 +15,7 @@ import torch
 from dials_cnn_screen.classifier import Classifier, make_classifier
 from dials_cnn_screen.decision import probabilities
 from dials_cnn_screen.frames import Frame, read_frame
+from dials_cnn_screen.kernels.cpu import used_range
 from dials_cnn_screen.model_file import Model
 from dials_cnn_screen.stills import Still
 from dials_cnn_screen.workers import map_on_workers
@@ -52,11 +53,11 @@ def judge(still: Still, classifier: Classifier) -> Judgement:
 
 def check_judgeable(frame: Frame) -> None:
     """Raise ValueError for a frame that has nothing on it to judge by."""
-    used = frame.data[frame.mask]
-    if not used.size:
+    least, most = used_range(frame.data, frame.mask)
+    if least > most:
         raise ValueError("every pixel is masked or outside the trusted range")
-    if used.min() == used.max():
-        raise ValueError(f"every usable pixel has the same value, {used[0]:g}")
+    if least == most:
+        raise ValueError(f"every usable pixel has the same value, {least:g}")
 
 
 def choose_device(device: str) -> str:
