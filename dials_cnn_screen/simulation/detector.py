@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import lru_cache
 
 import numpy as np
 import torch
+
+from dials_cnn_screen.simulation.flaws import Flaws, draw_faults
 
 # Corners (slow, fast) and direction of the 32 two-by-one modules of the CSPAD in the
 # monolithic array of CXIDB-76, read off the untrusted-pixel mask deposited for LG36.
@@ -26,14 +28,23 @@ Rectangle = tuple[int, int, int, int]
 
 @dataclass(frozen=True)
 class Detector:
-    """A flat detector normal to the beam.
+    """A flat detector normal to the beam, or a window of one.
 
-    shape, beam_centre: (slow, fast) pixels. pixel_size: mm. gain: ADU a photon.
-    dark_noise: standard deviation of a pixel, ADU. pedestal, saturation,
-    min_trusted: ADU. psf: radius g of the point spread, pixels, 0 for none.
-    active_areas: (slow, fast, slow, fast) corners, end exclusive; empty for all.
-    hole_radius: pixels. low_gain_d_min: A, resolution within which pixels of a
-    CSPAD were in low-gain mode. dead_bottom: the lowest rows in shadow, pixels.
+    shape, beam_centre: (slow, fast) pixels; the beam may be off the frame. pixel_size:
+    mm. gain: ADU a photon. dark_noise: standard deviation of a pixel, ADU. pedestal,
+    saturation, min_trusted: ADU. psf: radius g of the point spread of a fibre-coupled
+    CCD, pixels, 0 for none. active_areas: (slow, fast, slow, fast) corners, end
+    exclusive; empty for all. hole_radius: pixels. low_gain_d_min: A, resolution within
+    which pixels of a CSPAD were in low-gain mode. dead_bottom: the lowest rows in
+    shadow, pixels.
+
+    family: such as cspad or rayonix. flaws: what is wrong with its pixels. counting:
+    each photon is counted in one pixel, without noise, and gain is 1. sharing: share of
+    a pixel's charge that spills over each of its edges. seam_area: size of the pixels
+    on either side of a gap of one to three pixels between tiles, of a common one.
+    masked_border: edge of each active area that users mask, pixels. masked_radius:
+    radius around the beam that users mask, pixels. gap_value: what the file has in
+    gaps and known dead pixels.
     """
 
     shape: tuple[int, int]
@@ -49,10 +60,14 @@ class Detector:
     hole_radius: float = 0.0
     low_gain_d_min: float | None = None
     dead_bottom: int = 0
-
-    @property
-    def kind(self) -> str:
-        return "CSPAD" if self.active_areas else "Rayonix"
+    family: str = ""
+    flaws: Flaws = field(default_factory=Flaws)
+    counting: bool = False
+    sharing: float = 0.0
+    seam_area: float = 2.0
+    masked_border: int = 1
+    masked_radius: float = 0.0
+    gap_value: int = 0
 
 
 def cspad_areas() -> tuple[Rectangle, ...]:
@@ -70,24 +85,27 @@ def cspad_areas() -> tuple[Rectangle, ...]:
     return tuple(areas)
 
 
-@lru_cache(maxsize=16)
-def tile_map(detector: Detector) -> torch.Tensor:
-    """Number of the tile of each pixel, int64 (slow, fast); -1 where nothing is read.
+def tile_corners(detector: Detector) -> tuple[Rectangle, ...]:
+    """The tiles: the active areas, or else the four quadrants of a CCD."""
+    if detector.active_areas:
+        return detector.active_areas
+    rows, columns = detector.shape
+    y, x = rows // 2, columns // 2
+    return (0, 0, y, x), (0, x, y, columns), (y, 0, rows, x), (y, x, rows, columns)
 
-    Where there are no active areas, the tiles are the four quadrants of a CCD.
-    """
-    tiles = np.full(detector.shape, -1)
-    for number, (y0, x0, y1, x1) in enumerate(detector.active_areas):
+
+@lru_cache(maxsize=8)
+def tile_map(detector: Detector) -> torch.Tensor:
+    """Number of each pixel's tile, int16 (slow, fast); -1 where nothing is read."""
+    tiles = np.full(detector.shape, -1, dtype=np.int16)
+    for number, (y0, x0, y1, x1) in enumerate(tile_corners(detector)):
         tiles[y0:y1, x0:x1] = number
-    if not detector.active_areas:
-        lower, right = (np.arange(n) >= n // 2 for n in detector.shape)
-        tiles[:] = 2 * lower[:, None] + right[None, :]
     if detector.hole_radius:
         tiles[radius_map(detector).numpy() < detector.hole_radius] = -1
     return torch.from_numpy(tiles)
 
 
-@lru_cache(maxsize=16)
+@lru_cache(maxsize=8)
 def radius_map(detector: Detector) -> torch.Tensor:
     """Distance of each pixel from the beam centre in pixels, float32 (slow, fast)."""
     slow, fast = offsets(detector)
@@ -101,22 +119,71 @@ def offsets(detector: Detector) -> tuple[torch.Tensor, torch.Tensor]:
     return slow[:, None].float(), fast[None, :].float()
 
 
-@lru_cache(maxsize=16)
+@lru_cache(maxsize=8)
 def border_map(detector: Detector) -> torch.Tensor:
     """Sensitive area of each pixel over that of a common one, float32 (slow, fast).
 
     The facing rows of the two ASICs of a CSPAD module also collect the charge of the
-    gap between them and count about twice (section 3.2).
+    gap between them and count about twice (section 3.2); other detectors have such
+    pixels too.
     """
     area = np.ones(detector.shape, dtype=np.float32)
-    for (y0, x0, y1, x1), (v0, u0, _, _) in zip(
-        detector.active_areas[::2], detector.active_areas[1::2], strict=True
-    ):
-        if u0 > x0:
-            area[y0:y1, [x1 - 1, u0]] = 2
-        else:
-            area[[y1 - 1, v0], x0:x1] = 2
+    if not detector.active_areas:
+        return torch.from_numpy(area)
+    tiles = tile_map(detector).numpy()
+    for tile, wide in ((tiles, area), (tiles.T, area.T)):
+        for step in (2, 3, 4):
+            facing = (tile[:-step] >= 0) & (tile[step:] >= 0)
+            for between in range(1, step):
+                facing &= tile[between : between - step] < 0
+            wide[:-step][facing] = wide[step:][facing] = detector.seam_area
     return torch.from_numpy(area)
+
+
+@lru_cache(maxsize=8)
+def gain_map(detector: Detector) -> torch.Tensor:
+    """Gain of each pixel over the mean, float32 (slow, fast)."""
+    generator = torch.Generator().manual_seed(detector.flaws.seed)
+    spread = torch.randn(detector.shape, generator=generator)
+    return 1 + detector.flaws.pixel_gain * spread
+
+
+@lru_cache(maxsize=8)
+def offset_map(detector: Detector) -> torch.Tensor:
+    """Pedestal of each pixel, ADU, float32 (slow, fast)."""
+    flaws = detector.flaws
+    generator = torch.Generator().manual_seed(flaws.seed + 1)
+    offset = torch.full(detector.shape, float(detector.pedestal))
+    if flaws.pixel_offset:
+        offset += flaws.pixel_offset * torch.randn(detector.shape, generator=generator)
+    if flaws.tile_steps:
+        for y0, x0, y1, x1 in tile_corners(detector):
+            step = flaws.tile_steps * torch.randn(1, generator=generator)
+            offset[y0:y1, x0:x1] += step
+    return offset
+
+
+@lru_cache(maxsize=8)
+def faults(detector: Detector) -> tuple[np.ndarray, np.ndarray]:
+    """Fault of each pixel, uint8 (slow, fast), and whether it is known, bool."""
+    return draw_faults(detector.flaws, detector.shape)
+
+
+@lru_cache(maxsize=8)
+def known_good(detector: Detector) -> np.ndarray:
+    """Mask that users have before a shot is taken, bool (slow, fast), True = use.
+
+    Without gaps, borders of active areas, what is known to be bad, and what is masked
+    around the beam.
+    """
+    border = detector.masked_border if detector.active_areas else 0
+    good = np.zeros(detector.shape, dtype=bool)
+    for number, (y0, x0, y1, x1) in enumerate(tile_corners(detector)):
+        if number not in detector.flaws.dead_tiles:
+            good[y0 + border : y1 - border, x0 + border : x1 - border] = True
+    _, known = faults(detector)
+    radius = radius_map(detector).numpy()
+    return good & ~known & (radius >= max(detector.hole_radius, detector.masked_radius))
 
 
 def resolution_radius(
@@ -156,54 +223,21 @@ def _psf_kernel(g: float, reach: int) -> torch.Tensor:
     return (share / share.sum()).float()
 
 
-def read_out(
-    photons: torch.Tensor,
-    detector: Detector,
-    low_gain_radius: float,
-    generator: torch.Generator,
-) -> torch.Tensor:
-    """Photons (slow, fast) to the int32 ADU that stand in the file.
-
-    Adds gain differences of pixels (2%) and of tiles (up to 6%, 1% without active
-    areas), dark noise and common-mode offsets that differ between tiles, about one hot
-    pixel, and the coarse steps of low-gain pixels within low_gain_radius (pixels),
-    which were scaled up by seven on writing (section 3.2). Cuts at saturation; pixels
-    outside the active area are 0.
-    """
-    tiles = tile_map(detector)
-    of_tile = tiles.clamp(min=0)
-    n_tiles = int(tiles.max()) + 1
-    spread = (0.06 if detector.active_areas else 0.01) * float(
-        torch.rand(1, generator=generator)
-    )
-    low_gain = radius_map(detector) < low_gain_radius
-
-    def normal(*shape: int) -> torch.Tensor:
-        return torch.randn(shape, generator=generator)
-
-    tile_gain = detector.gain * (1 + spread * normal(n_tiles))
-    adu = photons * tile_gain[of_tile] * (1 + 0.02 * normal(*detector.shape))
-    tile_noise = detector.dark_noise * torch.exp(0.2 * normal(n_tiles))
-    noise = tile_noise[of_tile] * torch.where(low_gain, 7.0, 1.0)
-    adu += noise * normal(*detector.shape)
-    adu += 0.3 * detector.dark_noise * normal(n_tiles)[of_tile]
-    adu = torch.where(low_gain, torch.round(adu / 7.0) * 7.0, adu) + detector.pedestal
-    for _ in range(int(torch.poisson(torch.ones(1), generator=generator))):
-        place = torch.rand(2, generator=generator) * torch.tensor(detector.shape)
-        adu[tuple(place.long())] += detector.gain * 10 ** float(1 + normal(1).abs())
-    adu = torch.round(adu).clamp_(detector.min_trusted, detector.saturation)
-    return torch.where(tiles >= 0, adu, 0.0).to(torch.int32)
+def share_charge(photons: torch.Tensor, sharing: float) -> torch.Tensor:
+    """Spill the share `sharing` of each pixel's charge (slow, fast) over each edge."""
+    for axis in (0, 1):
+        spread = (1 - 2 * sharing) * photons
+        n = photons.shape[axis] - 1
+        spread.narrow(axis, 1, n).add_(photons.narrow(axis, 0, n), alpha=sharing)
+        spread.narrow(axis, 0, n).add_(photons.narrow(axis, 1, n), alpha=sharing)
+        photons = spread
+    return photons
 
 
 def usable_pixels(detector: Detector, image: np.ndarray) -> np.ndarray:
     """Mask of a shot as the format classes give it; bool (slow, fast), True = use.
 
-    Active pixels without the one-pixel border of each ASIC, within the trusted range.
+    What is known to be good, within the trusted range.
     """
-    mask = (image >= detector.min_trusted) & (image < detector.saturation)
-    if detector.active_areas:
-        active = np.zeros(detector.shape, dtype=bool)
-        for y0, x0, y1, x1 in detector.active_areas:
-            active[y0 + 1 : y1 - 1, x0 + 1 : x1 - 1] = True
-        mask &= active
-    return mask
+    trusted = (image >= detector.min_trusted) & (image < detector.saturation)
+    return trusted & known_good(detector)

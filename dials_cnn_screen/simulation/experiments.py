@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
+from dials_cnn_screen.simulation.background import Scenery
 from dials_cnn_screen.simulation.crystal import Crystal
 from dials_cnn_screen.simulation.detector import Detector, cspad_areas
+from dials_cnn_screen.simulation.flaws import Flaws
 
 Range = tuple[float, float]
 
@@ -22,7 +24,8 @@ class Experiment:
     focus: sd of a spot before the detector's point spread, pixels. lattices: the
     chance of one, two, three lattices in a hit. ring, air: photons a pixel.
     beam_loss: chance that a miss has no beam. spike: chance of a jet spike. shadow:
-    transmission of the Kapton, None where there is none.
+    transmission of the Kapton, None where there is none. streak: sd of a smear of all
+    spots along one direction, pixels. scenery: what else the shots show.
     """
 
     name: str
@@ -44,6 +47,8 @@ class Experiment:
     domain_size: Range = (1500.0, 6000.0)
     bandwidth: Range = (0.0008, 0.0025)
     focus: Range = (0.25, 0.7)
+    streak: Range = (0.0, 0.0)
+    scenery: Scenery = field(default_factory=Scenery)
 
 
 def _cspad(gain: float, dark_noise: float, **others: float) -> Detector:
@@ -56,6 +61,8 @@ def _cspad(gain: float, dark_noise: float, **others: float) -> Detector:
         pedestal=0.0,
         min_trusted=-400,
         active_areas=cspad_areas(),
+        family="cspad",
+        flaws=Flaws(tile_gain=0.06),
         **others,
     )
 
@@ -72,6 +79,7 @@ def _rayonix(gain: float) -> Detector:
         saturation=65535,
         psf=0.85,
         hole_radius=54.5,
+        family="rayonix",
     )
 
 

@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-import multiprocessing
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 import numpy as np
 import torch
 
+from dials_cnn_screen.candidates import Candidates, CandidateSearch
 from dials_cnn_screen.dataset import Dataset, allocate_images, as_stored, wide
 from dials_cnn_screen.labels import Label
 from dials_cnn_screen.preprocessing import Preprocessing, prepare
-from dials_cnn_screen.simulation.detector import usable_pixels
-from dials_cnn_screen.simulation.experiments import EXPERIMENTS
 from dials_cnn_screen.simulation.shot import Shot, simulate_shot
+from dials_cnn_screen.simulation.wide import find_experiment
+from dials_cnn_screen.spot_training import CandidateSet, match
+from dials_cnn_screen.workers import map_on_workers
 
 # Name of the experiment, class aimed at, seed.
 Job = tuple[str, Label, int]
@@ -46,7 +47,7 @@ def plan_run(
 
 def simulate_run(jobs: list[Job], nproc: int) -> Iterator[Shot]:
     """Simulate the shots in order; what comes out does not depend on nproc."""
-    return _map(_simulate, jobs, nproc)
+    return _map(simulate_job, jobs, nproc)
 
 
 def simulate_dataset(
@@ -69,27 +70,58 @@ def simulate_dataset(
     return dataset
 
 
+def simulate_candidates(
+    jobs: list[Job],
+    search: CandidateSearch,
+    nproc: int,
+    track: Callable[[Iterator], Iterable] = iter,
+) -> CandidateSet:
+    """Simulate shots and find their spot candidates, with the truth about each.
+
+    track: goes through the shots as they are made, for instance tqdm.
+    """
+    data = CandidateSet.empty(len(jobs), search.most)
+    work = [(job, search) for job in jobs]
+    shots = track(_map(_simulate_and_search, work, nproc))
+    for i, (candidates, truth, label) in enumerate(shots):
+        data.put(i, candidates, truth, label)
+    return data
+
+
 def _map(function: Callable, work: list, nproc: int) -> Iterator:
     if nproc == 1:
         yield from map(function, work)
         return
-    with multiprocessing.get_context("spawn").Pool(nproc, _one_thread) as pool:
-        yield from pool.imap(function, work, chunksize=2)
+    # Few at once, as a shot is large; not by forking, as torch's threads are at work.
+    yield from map_on_workers(function, work, nproc, _one_thread, chunk=2, fork=False)
 
 
 def _one_thread() -> None:
     torch.set_num_threads(1)
 
 
-def _simulate(job: Job) -> Shot:
+def simulate_job(job: Job) -> Shot:
+    """The shot of one job."""
     experiment, aim, seed = job
-    return simulate_shot(EXPERIMENTS[experiment], aim, seed)
+    return simulate_shot(find_experiment(experiment), aim, seed)
 
 
 def _simulate_and_prepare(work: tuple[Job, Preprocessing]) -> tuple[np.ndarray, Label]:
     job, preprocessing = work
-    shot = _simulate(job)
-    detector = EXPERIMENTS[job[0]].detector
-    mask = usable_pixels(detector, shot.image)
-    frame = prepare(shot.image, mask, detector.beam_centre, wide(preprocessing))
+    shot = simulate_job(job)
+    centre = find_experiment(job[0]).detector.beam_centre
+    frame = prepare(shot.image, shot.mask, centre, wide(preprocessing))
     return as_stored(frame), shot.label
+
+
+def _simulate_and_search(
+    work: tuple[Job, CandidateSearch],
+) -> tuple[Candidates, np.ndarray, Label]:
+    from dials_cnn_screen.kernels.cpu_candidates import find_candidates
+
+    job, search = work
+    shot = simulate_job(job)
+    centre = find_experiment(job[0]).detector.beam_centre
+    frame = shot.image.astype(np.float32)
+    found = find_candidates(frame, shot.mask, centre, search)
+    return found, match(found, shot.spots, shot.significance), shot.label

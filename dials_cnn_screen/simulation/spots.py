@@ -19,8 +19,11 @@ from dials_cnn_screen.simulation.experiments import Experiment
 # is that of this many standard deviations: of the some three million places on a
 # frame, fewer than one then looks like a spot by chance.
 VISIBLE_SIGMA = 5.5
-# More photons than this of one spot are placed in as many, heavier parcels.
-_MAX_PARCELS = 4000
+# Fewer photons a pixel than this count as this many: where there is nothing at all,
+# four photons in one pixel or some seven side by side make a spot.
+_LEAST_LEVEL = 0.02
+# More photons than this of one spot, or of all, are placed in as many, heavier parcels.
+_MAX_PARCELS, _MAX_ALL_PARCELS = 4000, 2_000_000
 
 
 @dataclass(frozen=True)
@@ -41,6 +44,15 @@ class Spots:
 
     def with_photons(self, photons: np.ndarray) -> Spots:
         return replace(self, photons=photons)
+
+    def chosen(self, which: np.ndarray) -> Spots:
+        """The spots for which the bool array (n,) is true."""
+        return Spots(
+            self.slow[which],
+            self.fast[which],
+            self.covariance[which],
+            self.photons[which],
+        )
 
 
 def no_spots() -> Spots:
@@ -81,12 +93,25 @@ def draw_spots(
                 wavelength,
             )
         )
+    return _streaked(joined(*lattices), rng.uniform(*experiment.streak), rng)
+
+
+def joined(*parts: Spots) -> Spots:
+    """The spots of all parts, one after the other."""
     return Spots(
         *(
-            np.concatenate([getattr(spots, name) for spots in lattices])
+            np.concatenate([getattr(spots, name) for spots in parts])
             for name in ("slow", "fast", "covariance", "photons")
         )
     )
+
+
+def _streaked(spots: Spots, length: float, rng: np.random.Generator) -> Spots:
+    """Spots smeared along one direction, as by stacking faults; length: sd, pixels."""
+    direction = rng.uniform(0, np.pi)
+    unit = np.array([np.sin(direction), np.cos(direction)])
+    smear = length**2 * np.outer(unit, unit)
+    return replace(spots, covariance=spots.covariance + smear)
 
 
 def _project(
@@ -105,7 +130,7 @@ def _project(
     s, intensity, along = s[forward], intensity[forward], along[forward]
     x, y = scale * s[:, 0] / along, -scale * s[:, 1] / along
     slow, fast = detector.beam_centre[0] + y, detector.beam_centre[1] + x
-    active = _on_active_pixel(slow, fast, detector)
+    active = on_active_pixel(slow, fast, detector)
     s, intensity, x, y = s[active], intensity[active], x[active], y[active]
 
     radius = np.hypot(x, y)
@@ -127,7 +152,7 @@ def _project(
     return Spots(slow[active], fast[active], covariance, intensity)
 
 
-def _on_active_pixel(
+def on_active_pixel(
     slow: np.ndarray, fast: np.ndarray, detector: Detector
 ) -> np.ndarray:
     rows, columns = detector.shape[0] - detector.dead_bottom, detector.shape[1]
@@ -138,19 +163,49 @@ def _on_active_pixel(
 
 
 def background_counts(
-    spots: Spots, level: np.ndarray, noise: np.ndarray, psf: float
+    spots: Spots, level: np.ndarray, noise: np.ndarray, psf: float, sharing: float = 0.0
 ) -> np.ndarray:
     """Background under each spot, in photons, as a matched filter sees it.
 
     level: expected background, photons a pixel, at each spot. noise: sd of a pixel's
-    dark noise, photons. The point spread (radius psf, pixels) widens the spot and
-    correlates the noise of the background's photons, but not the dark noise.
+    dark noise, photons. The point spread (radius psf, pixels) and the sharing of charge
+    widen the spot and correlate the noise of the background's photons, but not the dark
+    noise.
     """
-    spread = (0.65 * psf) ** 2 * np.eye(2)
+    spread = point_spread(psf, sharing) * np.eye(2)
     # A pixel is a box of variance 1/12.
     shape = spots.covariance + np.eye(2) / 12 + spread
     area = _area(shape)
+    level = np.maximum(level, _LEAST_LEVEL)
     return area**2 * (level / _area(shape + spread) + noise**2 / area)
+
+
+def point_spread(psf: float, sharing: float) -> float:
+    """Variance of a detector's point spread along either axis, pixels^2."""
+    return (0.65 * psf) ** 2 + 2 * sharing
+
+
+def distinct(spots: Spots, strength: np.ndarray, separation: float) -> np.ndarray:
+    """Which spots are the strongest within the separation (pixels) of them, bool (n,).
+
+    Of spots that are nearer to each other than that, one is left.
+    """
+    order = np.lexsort((strength, spots.slow))
+    slow, fast, strong = spots.slow[order], spots.fast[order], strength[order]
+    keep = np.ones(len(order), dtype=bool)
+    for step in range(1, len(order)):
+        near = slow[step:] - slow[:-step] < separation
+        if not near.any():
+            break
+        near &= np.hypot(slow[step:] - slow[:-step], fast[step:] - fast[:-step]) < (
+            separation
+        )
+        first_wins = strong[:-step] > strong[step:]
+        keep[step:] &= ~(near & first_wins)
+        keep[:-step] &= ~(near & ~first_wins)
+    result = np.empty_like(keep)
+    result[order] = keep
+    return result
 
 
 def _area(covariance: np.ndarray) -> np.ndarray:
@@ -205,7 +260,8 @@ def scatter(
 ) -> torch.Tensor:
     """Place each spot's drawn photons one by one; photons float32 (slow, fast)."""
     photons = spots.photons.astype(int)
-    parcels = np.minimum(photons, _MAX_PARCELS)
+    most = min(_MAX_PARCELS, max(50, _MAX_ALL_PARCELS // max(1, len(spots))))
+    parcels = np.minimum(photons, most)
     weight = np.repeat(photons / np.maximum(parcels, 1), parcels)
     spread = np.repeat(np.linalg.cholesky(spots.covariance), parcels, axis=0)
     step = np.einsum("nij,nj->ni", spread, rng.standard_normal((len(weight), 2)))

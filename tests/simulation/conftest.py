@@ -8,6 +8,7 @@ import pytest
 
 from dials_cnn_screen.simulation.detector import Detector
 from dials_cnn_screen.simulation.experiments import EXPERIMENTS
+from dials_cnn_screen.simulation.flaws import Flaws
 
 # Two modules of two tiles of 80 x 90 pixels, side by side and one above the other.
 TILES = (
@@ -48,6 +49,7 @@ def pad():
         saturation=14000,
         min_trusted=-400,
         active_areas=TILES,
+        flaws=Flaws(tile_gain=0.06),
     )
 
 

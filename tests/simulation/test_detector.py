@@ -13,12 +13,12 @@ from dials_cnn_screen.simulation.detector import (
     border_map,
     cspad_areas,
     radius_map,
-    read_out,
     resolution_radius,
     tile_map,
     usable_pixels,
 )
 from dials_cnn_screen.simulation.experiments import EXPERIMENTS
+from dials_cnn_screen.simulation.readout import read_out
 
 CXIDB76 = Path(__file__).resolve().parents[3] / "shared" / "cxidb76"
 

@@ -37,7 +37,7 @@ def test_an_experiment(name):
     assert experiment.wavelength == pytest.approx(hc / energy, rel=1e-9)
     assert experiment.crystal.cell[:3] == edges
     assert experiment.crystal.cell[3:] == (90, 90, 120 if name == "L498" else 90)
-    assert experiment.detector.kind == kind
+    assert experiment.detector.family == kind.lower()
     assert experiment.images == images
     assert sum(images) == 2000
 

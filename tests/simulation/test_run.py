@@ -109,11 +109,10 @@ def test_dataset_of_prepared_shots(small, tmp_path, contrast):
 def test_bright_shots_stay_finite_in_a_dataset(monkeypatch, tmp_path):
     prepared = np.full((246, 246), 90_000, np.float32)
     monkeypatch.setattr(module, "prepare", lambda *_: prepared)
-    monkeypatch.setattr(module, "_simulate", lambda _job: simulated)
-    monkeypatch.setattr(module, "usable_pixels", lambda *_: None)
+    monkeypatch.setattr(module, "simulate_job", lambda _job: simulated)
 
     class simulated:
-        image, label = None, Label.HIT
+        image, mask, label = None, None, Label.HIT
 
     dataset = simulate_dataset(
         [("LG36", Label.HIT, 0)],

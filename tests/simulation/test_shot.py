@@ -18,8 +18,20 @@ from dials_cnn_screen.simulation.shot import (
 
 
 def test_the_label_is_that_of_the_visible_spots():
+    shot = Shot(
+        image=np.zeros((2, 2), np.int32),
+        mask=np.ones((2, 2), bool),
+        visible=np.zeros((0, 2)),
+        wavelength=1.3,
+        distance=100.0,
+        spots=np.zeros((20, 2)),
+        photons=np.zeros(20),
+        significance=np.zeros(20),
+        powder=np.zeros((30, 2)),
+        kind="crystal",
+    )
     for n, label in [(3, Label.MISS), (4, Label.MAYBE), (10, Label.HIT)]:
-        assert Shot(np.zeros((2, 2)), np.zeros((n, 2)), 1.3, 100.0).label is label
+        assert replace(shot, visible=np.zeros((n, 2))).label is label
 
 
 @pytest.mark.parametrize("aim", Label)
