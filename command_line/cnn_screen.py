@@ -36,6 +36,7 @@ from tqdm import tqdm
 
 from dials_cnn_screen.decision import Decision, keep, threshold_for_hit_loss
 from dials_cnn_screen.files import check_writable, replacing
+from dials_cnn_screen.metrics import wilson_interval
 from dials_cnn_screen.model_file import Model, load_model
 from dials_cnn_screen.phil import load_scope
 from dials_cnn_screen.program import CITATION, parse, user_errors
@@ -52,7 +53,6 @@ from dials_cnn_screen.summary import (
     keep_scores,
     mean_seconds,
     summarise,
-    wilson_interval,
     write_json,
 )
 

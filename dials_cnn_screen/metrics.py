@@ -1,6 +1,8 @@
-"""How well predictions agree with labels: confusion matrices and success rate."""
+"""How well predictions agree with labels, and how sure that is."""
 
 from __future__ import annotations
+
+import math
 
 import numpy as np
 
@@ -28,3 +30,43 @@ def row_percent(counts: np.ndarray) -> np.ndarray:
 def success_rate(counts: np.ndarray) -> float:
     """Percentage of images that were classified rightly (equation 10)."""
     return float(100 * np.trace(counts) / counts.sum()) if counts.sum() else np.nan
+
+
+def area_under_curve(scores: np.ndarray, positive: np.ndarray) -> float:
+    """Area under the ROC curve: the chance that a positive scores above a negative.
+
+    scores: (n,). positive: bool (n,). Equal scores count half (Mann & Whitney, 1947).
+    NaN without both kinds.
+    """
+    n_positive = int(np.count_nonzero(positive))
+    n_negative = len(scores) - n_positive
+    if not n_positive or not n_negative:
+        return math.nan
+    _, place, count = np.unique(scores, return_inverse=True, return_counts=True)
+    mean_rank = np.cumsum(count) - (count - 1) / 2
+    total = mean_rank[place][positive].sum()
+    return float(
+        (total - n_positive * (n_positive + 1) / 2) / (n_positive * n_negative)
+    )
+
+
+def calibration_error(p: np.ndarray, positive: np.ndarray, n_bins: int = 15) -> float:
+    """Expected calibration error of probabilities p (n,) of being positive, bool (n,).
+
+    The mean over n_bins equal bins of |mean p - fraction positive|, by number of images
+    (Naeini et al., 2015).
+    """
+    bins = np.minimum((p * n_bins).astype(int), n_bins - 1)
+    gaps = np.bincount(bins, p - positive, minlength=n_bins)
+    return float(np.abs(gaps).sum() / len(p))
+
+
+def wilson_interval(count: int, total: int) -> tuple[float, float]:
+    """The 95% interval of a rate, count out of total (Wilson 1927, JASA 22, 209)."""
+    if total == 0:
+        return 0.0, 1.0
+    z, p = 1.959964, count / total
+    centre = p + z * z / (2 * total)
+    half = z * math.sqrt(p * (1 - p) / total + z * z / (4 * total * total))
+    scale = 1 + z * z / total
+    return max(0.0, (centre - half) / scale), min(1.0, (centre + half) / scale)

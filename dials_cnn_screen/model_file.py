@@ -90,14 +90,19 @@ def save_model(path: str | Path, model: Model) -> None:
 
 
 def load_model(model: str | Path = "default") -> Model:
-    """Read a model file; "default" is the one that comes with the package.
+    """Read a model file, or one that comes with the package by its name.
+
+    Those are default and ke2018.
 
     Raises ValueError, with the file's name and what to do, where it can't be read, is
     damaged, of another version, or of an architecture that is not known here.
     """
-    path = default_model_path() if str(model) == "default" else Path(model)
+    path = packaged_models().get(str(model), Path(model))
     if not path.is_file():
-        raise ValueError(f"model '{path}' is not a file; give model=default or a file")
+        raise ValueError(
+            f"model '{path}' is not a file; give a file of dials.cnn_train, or one of "
+            f"{', '.join(packaged_models())}"
+        )
     if path.stat().st_size > _MAX_BYTES:
         raise ValueError(f"model '{path}' is over {_MAX_BYTES >> 20} MiB: not a model")
     try:
@@ -137,9 +142,9 @@ def load_model(model: str | Path = "default") -> Model:
         raise ValueError(f"model '{path}' is damaged: {last_line}") from error
 
 
-def default_model_path() -> Path:
-    """The model file that comes with the package."""
-    return _MODELS / "default.safetensors"
+def packaged_models() -> dict[str, Path]:
+    """The model files that come with the package, by name."""
+    return {path.stem: path for path in sorted(_MODELS.glob("*.safetensors"))}
 
 
 def _read(path: Path) -> tuple[dict[str, torch.Tensor], dict[str, str]]:

@@ -14,9 +14,9 @@ import numpy as np
 from dials_cnn_screen.files import replacing
 from dials_cnn_screen.frames import read_frame
 from dials_cnn_screen.labels import Label
+from dials_cnn_screen.metrics import wilson_interval
 from dials_cnn_screen.preprocessing import crop, linear_contrast
 from dials_cnn_screen.stills import Still
-from dials_cnn_screen.summary import wilson_interval
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

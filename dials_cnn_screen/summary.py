@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -81,17 +80,6 @@ def write_json(path: str | Path, results: dict) -> None:
         Path(unfinished).write_text(
             f'{head[:-2]},\n "images": [\n  {lines}\n ]\n}}\n', encoding="utf-8"
         )
-
-
-def wilson_interval(count: int, total: int) -> tuple[float, float]:
-    """The 95% interval of a rate, count out of total (Wilson 1927, JASA 22, 209)."""
-    if total == 0:
-        return 0.0, 1.0
-    z, p = 1.959964, count / total
-    centre = p + z * z / (2 * total)
-    half = z * math.sqrt(p * (1 - p) / total + z * z / (4 * total * total))
-    scale = 1 + z * z / total
-    return max(0.0, (centre - half) / scale), min(1.0, (centre + half) / scale)
 
 
 def _entry(index: int, still: Still, judgement: Judgement, kept: bool) -> dict:

@@ -15,7 +15,6 @@ import pytest
 
 pytest.importorskip("dials")
 
-from dials_cnn_screen.model_file import default_model_path
 
 # Where pip puts programs is not on every PATH.
 PATH = os.pathsep.join([sysconfig.get_path("scripts"), os.environ.get("PATH", "")])
@@ -46,15 +45,13 @@ def program(name: str, *args: str, cwd: Path) -> str:
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory, level_model) -> Path:
+def folder(tmp_path_factory) -> Path:
     """A folder with simulated shots that were imported and screened."""
     folder = tmp_path_factory.mktemp("user")
     shots = [f"n_images={N_SHOTS}", "fractions=1,0,1", "output.images=shots.h5"]
     program("dials.cnn_simulate", *shots, "mp.nproc=1", cwd=folder)
     program("dials.import", "shots.h5", cwd=folder)
-    default = default_model_path()
-    model = [] if default.is_file() else [f"model={level_model}", "threshold=0"]
-    program("dials.cnn_screen", "imported.expt", *model, "mp.nproc=1", cwd=folder)
+    program("dials.cnn_screen", "imported.expt", "mp.nproc=1", cwd=folder)
     return folder
 
 
@@ -70,8 +67,6 @@ def test_scores(scores):
 
 
 def test_default_model_tells_hits_from_misses(folder, scores):
-    if not default_model_path().is_file():
-        pytest.skip("no default model yet")
     lines = (folder / "labels.txt").read_text().splitlines()
     simulated = [line.split()[-1] != "MISS" for line in lines]
     kept = [image["kept"] for image in scores["images"]]

@@ -4,6 +4,8 @@ import numpy as np
 import pytest
 
 from dials_cnn_screen.metrics import (
+    area_under_curve,
+    calibration_error,
     confusion_counts,
     hit_or_miss,
     row_percent,
@@ -47,3 +49,22 @@ def test_success_rate_is_equation_10():
 
 def test_success_rate_of_nothing():
     assert np.isnan(success_rate(np.zeros((3, 3), int)))
+
+
+def test_area_under_curve():
+    scores = np.array([0.1, 0.4, 0.4, 0.8])
+    # Of the four pairs, three are in order and one is equal.
+    positive = np.array([False, False, True, True])
+    assert area_under_curve(scores, positive) == (3 + 0.5) / 4
+    assert area_under_curve(-scores, positive) == 1 - (3 + 0.5) / 4
+    assert np.isnan(area_under_curve(scores, np.ones(4, bool)))
+
+
+def test_calibration_error():
+    p = np.array([0.2] * 5 + [0.9] * 10)
+    right = np.array([True] + [False] * 4 + [True] * 9 + [False])
+    assert calibration_error(p, right) == pytest.approx(0)
+    # Ten images that are 0.9 sure, and never right.
+    right[5:] = False
+    assert calibration_error(p, right) == pytest.approx(0.9 * 10 / 15)
+    assert calibration_error(np.array([1.0, 0.0]), np.array([True, False])) == 0

@@ -128,15 +128,24 @@ def test_an_error_in_writing_leaves_the_old_file(model, path):
 
 
 def test_default_is_the_packages_own(path, monkeypatch):
-    monkeypatch.setattr(model_file, "default_model_path", lambda: path)
+    monkeypatch.setattr(model_file, "packaged_models", lambda: {"default": path})
     assert load_model().name == load_model("default").name == "test"
+
+
+def test_models_of_the_package():
+    assert {"default", "ke2018"} <= set(model_file.packaged_models())
+    for name in model_file.packaged_models():
+        model = load_model(name)
+        assert model.name == name
+        assert len(model.calibration.hit_scores) > 100
 
 
 # Files that are no models
 
 
 def test_no_file(tmp_path):
-    assert_refused(tmp_path / "none", "none' is not a file; give model=default or")
+    message = "none' is not a file; give a file of dials.cnn_train, or one of default"
+    assert_refused(tmp_path / "none", message)
 
 
 def test_a_folder(tmp_path):

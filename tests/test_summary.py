@@ -9,12 +9,12 @@ import pytest
 pytest.importorskip("dials")
 
 from dials_cnn_screen.decision import Decision
+from dials_cnn_screen.metrics import wilson_interval
 from dials_cnn_screen.screening import Judgement
 from dials_cnn_screen.summary import (
     keep_scores,
     mean_seconds,
     summarise,
-    wilson_interval,
     write_json,
 )
 

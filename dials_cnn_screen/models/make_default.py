@@ -1,9 +1,10 @@
-"""Make the default model from nothing: simulate, train, calibrate, write.
+"""Make the default model from nothing: simulate, find candidates, train, calibrate.
 
-Run as ``python -m dials_cnn_screen.models.make_default FOLDER``. FOLDER takes the
-prepared shots (1.8 MB each; a second run finds them again) and the model,
-default.safetensors, which is then copied beside this file. How good it is, judge.py
-beside this one tells.
+Run as ``python -m dials_cnn_screen.models.make_default FOLDER [FAMILY ...]``. FOLDER
+takes the candidates of the shots (90 kB each, in parts of 500 shots; a second run finds
+those that are there) and the model, default.safetensors, which is then copied beside
+this file. With names of detector families, none of these is trained on: their model is
+to be judged on just those. How good a model is, judge.py beside this one tells.
 """
 
 from __future__ import annotations
@@ -18,75 +19,102 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
-from dials_cnn_screen.dataset import Dataset
+from dials_cnn_screen.candidates import CandidateSearch
 from dials_cnn_screen.model_file import Model, save_model
 from dials_cnn_screen.network import build_network
-from dials_cnn_screen.preprocessing import Preprocessing
-from dials_cnn_screen.simulation.experiments import EXPERIMENTS
-from dials_cnn_screen.simulation.run import plan_run, simulate_dataset
-from dials_cnn_screen.training import Schedule, calibrate, class_scores, train
+from dials_cnn_screen.simulation.families import FAMILIES
+from dials_cnn_screen.simulation.run import simulate_candidates
+from dials_cnn_screen.simulation.wide import plan_wide
+from dials_cnn_screen.spot_training import (
+    CandidateSet,
+    SpotSchedule,
+    spot_scores,
+    train_spots,
+)
+from dials_cnn_screen.training import calibrate
 
-ARCHITECTURE = "ke2018"
-PREPROCESSING = Preprocessing()
-SCHEDULE = Schedule(epochs=45, batches=40)
-# Shots of each experiment, a third of each class, and the seeds they are drawn with.
-TRAINING_SHOTS, TRAINING_SEED = 700, 1
-VALIDATION_SHOTS, VALIDATION_SEED = 140, 2
+ARCHITECTURE = "spots"
+SEARCH = CandidateSearch()
+SCHEDULE = SpotSchedule()
+# Shots of random experiments; those of Table 1 are kept for judging. Every tenth
+# experiment is for validation and calibration.
+SHOTS, SHOTS_SEED = 12_000, 11
 SEED = 1  # of the weights and the batches
+_PART = 500
 
 
-def make_default(folder: Path) -> None:
-    """Write default.safetensors into folder."""
-    dataset = simulated_shots(folder)
-    n_training = TRAINING_SHOTS * len(EXPERIMENTS)
-    training = np.arange(n_training)
-    validation = np.arange(n_training, len(dataset.labels))
-    torch.manual_seed(SEED)
-    network = build_network(ARCHITECTURE)
+def make_default(folder: Path, left_out: list[str]) -> None:
+    """Write default.safetensors into folder, without the families left out."""
     start = time.monotonic()
-    train(network, dataset, training, validation, SCHEDULE, SEED, print)
+    data, names = simulated_candidates(folder)
+    kept = np.flatnonzero(~np.isin([family_of(name) for name in names], left_out))
+    simulated = time.monotonic()
+    validation = held_out(names)[kept]
+    torch.manual_seed(SEED)
+    torch.set_num_threads(os.cpu_count())
+    network = build_network(ARCHITECTURE)
+    training = kept[~validation]
+    held = kept[validation]
+    show = partial(print, flush=True)
+    train_spots(network, data, training, held, SCHEDULE, SEED, show)
     model = Model(
-        name="default",
+        name="default" if not left_out else f"without {', '.join(left_out)}",
         network=network,
         architecture=ARCHITECTURE,
-        preprocessing=PREPROCESSING,
+        preprocessing=SEARCH,
         calibration=calibrate(
-            *class_scores(network, dataset, validation),
-            source=f"{len(validation)} simulated shots of {', '.join(EXPERIMENTS)}",
+            spot_scores(network, data, held),
+            torch.from_numpy(data.labels[held]),
+            source=f"{len(held)} simulated shots",
         ),
-        trained_on=f"{n_training} simulated shots of {', '.join(EXPERIMENTS)}",
+        trained_on=f"{len(training)} simulated shots of random experiments",
         provenance={
             "program": "dials_cnn_screen.models.make_default",
-            "training_seed": TRAINING_SEED,
-            "validation_seed": VALIDATION_SEED,
+            "shots_seed": SHOTS_SEED,
             "seed": SEED,
+            "left_out": left_out,
             "schedule": vars(SCHEDULE),
-            "training_minutes": round((time.monotonic() - start) / 60),
+            "minutes_simulating": round((simulated - start) / 60),
+            "minutes_training": round((time.monotonic() - simulated) / 60),
             "processors": os.cpu_count(),
         },
     )
     save_model(folder / "default.safetensors", model)
 
 
-def simulated_shots(folder: Path) -> Dataset:
-    """Training shots of all experiments, then validation shots of all."""
-    path, labels = folder / "images.npy", folder / "labels.npy"
-    if labels.is_file():
-        return Dataset(np.load(path, mmap_mode="r"), np.load(labels))
-    jobs = [
-        job
-        for n_shots, seed in (
-            (TRAINING_SHOTS, TRAINING_SEED),
-            (VALIDATION_SHOTS, VALIDATION_SEED),
-        )
-        for i, name in enumerate(EXPERIMENTS)
-        for job in plan_run(name, n_shots, (1, 1, 1), seed=100 * seed + i)
-    ]
-    track = partial(tqdm, total=len(jobs), unit="shot", mininterval=10)
-    dataset = simulate_dataset(jobs, PREPROCESSING, path, os.cpu_count(), track)
-    np.save(labels, dataset.labels)
-    return dataset
+def family_of(name: str) -> str:
+    """The detector family of a random experiment, from its name."""
+    return name.split("-")[0]
+
+
+def held_out(names: np.ndarray) -> np.ndarray:
+    """Which shots are not trained on, bool (n,): those of every tenth experiment."""
+    number = {name: i for i, name in enumerate(dict.fromkeys(names))}
+    return np.array([number[name] % 10 == 9 for name in names])
+
+
+def simulated_candidates(folder: Path) -> tuple[CandidateSet, np.ndarray]:
+    """Candidates of all shots, and the name of each shot's experiment."""
+    jobs = plan_wide(SHOTS, SHOTS_SEED)
+    parts = [jobs[i : i + _PART] for i in range(0, len(jobs), _PART)]
+    sets = []
+    for i, part in enumerate(parts):
+        path = folder / f"candidates_{i:03d}.npz"
+        if not path.is_file():
+            title = f"part {i + 1} of {len(parts)}"
+            track = partial(tqdm, desc=title, total=len(part), mininterval=10)
+            found = simulate_candidates(part, SEARCH, os.cpu_count(), track)
+            np.savez(path, **vars(found))
+        with np.load(path) as arrays:
+            sets.append(CandidateSet(**arrays))
+    joined = CandidateSet(
+        *(np.concatenate([getattr(s, key) for s in sets]) for key in vars(sets[0]))
+    )
+    return joined, np.array([name for name, _, _ in jobs])
 
 
 if __name__ == "__main__":
-    make_default(Path(sys.argv[1]))
+    unknown = set(sys.argv[2:]) - set(FAMILIES)
+    if unknown:
+        sys.exit(f"{', '.join(unknown)}: not one of {', '.join(FAMILIES)}")
+    make_default(Path(sys.argv[1]), sys.argv[2:])

@@ -1,74 +1,98 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 
-from dials_cnn_screen.dataset import MAX_SHIFT, Dataset
 from dials_cnn_screen.labels import Label
-from dials_cnn_screen.model_file import Calibration, Model
+from dials_cnn_screen.model_file import load_model
 from dials_cnn_screen.models import judge as module
-from dials_cnn_screen.preprocessing import Preprocessing
+from dials_cnn_screen.models.judge import Outcome
 from dials_cnn_screen.simulation.experiments import EXPERIMENTS
 
 PAPER = Path(__file__).resolve().parents[3] / "shared" / "paper" / "ke2018.txt"
-SIZE = 8
+SURE_HIT, SURE_MISS = np.array([0.9, 0.1, 0.0]), np.array([0.0, 0.1, 0.9])
 
 
-class Brightness(torch.nn.Module):
-    """Calls an image by its mean: 2 a Hit, 1 a Maybe, 0 a Miss."""
-
-    def forward(self, images):
-        mean = images.mean(dim=(1, 2, 3))
-        return -10 * (mean[:, None] - torch.tensor([2.0, 1.0, 0.0])) ** 2
+def outcome(n_visible: int, p: np.ndarray, kind: str = "crystal") -> Outcome:
+    label = Label.HIT if n_visible > 9 else Label.MAYBE if n_visible > 3 else Label.MISS
+    return Outcome(n_visible, label, kind, p)
 
 
-@pytest.fixture
-def model():
-    preprocessing = Preprocessing(size=SIZE)
-    calibration = Calibration(temperature=2.0)
-    return Model("test", Brightness(), "-", preprocessing, calibration, "-", {})
+OUTCOMES = [
+    outcome(50, SURE_HIT),
+    outcome(12, SURE_HIT),
+    outcome(12, SURE_MISS),
+    outcome(5, SURE_HIT),
+    outcome(0, SURE_MISS, "solvent"),
+    outcome(0, SURE_MISS, "solvent"),
+    outcome(2, SURE_HIT, "few spots"),
+]
 
 
-@pytest.fixture
-def jobs_seen(monkeypatch):
-    """Frames that show their class in place of shots; returns the jobs asked for."""
-    seen = []
+def test_table(capsys):
+    module.print_table({"LO19": OUTCOMES})
+    row = capsys.readouterr().out.splitlines()[-1]
+    cells = [cell.strip() for cell in row.strip("|").split("|")]
+    # Two hits and a maybe of four are kept, two of three misses rejected.
+    assert cells[:4] == ["LO19", "3, 1, 3", "75.0 (30-95)", "66.7 (21-94)"]
+    # Of twelve pairs a hit and a miss, 3 x 2 are in order, 3 + 2 equal, one reversed.
+    assert cells[4] == f"{(6 + 5 / 2) / 12:.3f}"
+    assert cells[7] == "94.8 / 96.0"
 
-    def simulate(jobs, preprocessing, path, nproc, track):
-        assert preprocessing.size == SIZE
-        seen.extend(jobs)
-        labels = np.array([int(aim) for _, aim, _ in jobs])
-        level = 2 - labels
-        # Every second Hit looks like a Miss.
-        level[np.flatnonzero(labels == Label.HIT)[::2]] = 0
-        edge = SIZE + 2 * MAX_SHIFT
-        images = np.ones((len(jobs), edge, edge), np.float16) * level[:, None, None]
-        return Dataset(images, labels)
 
-    monkeypatch.setattr(module, "simulate_dataset", simulate)
+def test_kinds(capsys):
+    module.print_kinds(OUTCOMES)
+    rows = capsys.readouterr().out.splitlines()[3:]
+    found = {row.split("|")[1].strip(): row.split("|")[2:4] for row in rows}
+    assert {kind: int(n) for kind, (n, _) in found.items()} == {
+        "Hit, over 20 spots": 1,
+        "Hit, 10-20 spots": 2,
+        "Maybe": 1,
+        "Miss: solvent": 2,
+        "Miss: few spots": 1,
+    }
+    assert found["Hit, 10-20 spots"][1].split()[0] == "50.0"
+    assert found["Miss: solvent"][1].split()[0] == "0.0"
+
+
+def test_plans(monkeypatch, capsys):
+    seen = {}
+
+    def judge(_model: object, jobs: list, title: str) -> list[Outcome]:
+        seen[title] = jobs
+        return OUTCOMES
+
+    monkeypatch.setattr(module, "judge", judge)
+    monkeypatch.setattr(module, "load_model", lambda _path: None)
     monkeypatch.setattr(module, "SHOTS", 20)
-    return seen
-
-
-def test_confusion_counts(model, jobs_seen):
+    module.main("default", [])
+    assert seen.keys() == EXPERIMENTS.keys()
     # Of 2000 LO19 have 730, 151, 1119; of 20, 7, 2 and 11.
-    counts = module.judge(model, "LO19", seed=5)
-    assert counts.tolist() == [[3, 0, 4], [0, 2, 0], [0, 0, 11]]
-    assert {name for name, _, _ in jobs_seen} == {"LO19"}
+    aims = [aim for _, aim, _ in seen["LO19"]]
+    assert [aims.count(label) for label in Label] == [7, 2, 11]
+    module.main("default", ["eiger"])
+    assert all(name.startswith("eiger-") for name, _, _ in seen["eiger"])
 
 
-def test_table(model, jobs_seen, monkeypatch, capsys):
-    monkeypatch.setattr(module, "load_model", lambda _path: model)
-    module.main("default")
-    rows = capsys.readouterr().out.splitlines()
-    assert len(rows) == 2 + 5
-    assert rows[-1] == ("| LO19 | 7, 2, 11 | 55.6 | 100.0 | 80.0 | 94.8 / 96.0 |")
-    # Each experiment has shots of its own.
-    assert len({seed for _, _, seed in jobs_seen}) == 5 * 20
+def test_a_shot_is_judged(level_model, monkeypatch):
+    """On a small window of the detector, so that it is quick."""
+    experiment = EXPERIMENTS["LO19"]
+    small = replace(
+        experiment,
+        d_min=6.0,
+        detector=replace(
+            experiment.detector, shape=(128, 128), beam_centre=(64.0, 64.0)
+        ),
+    )
+    monkeypatch.setitem(EXPERIMENTS, "LO19", small)
+    module._start(load_model(level_model))
+    found = module._judge_shot(("LO19", Label.MISS, 5))
+    assert found.probabilities.sum() == pytest.approx(1)
+    assert found.label is Label.MISS
 
 
 def test_published_figures_are_those_of_table_3():
@@ -78,5 +102,6 @@ def test_published_figures_are_those_of_table_3():
     table = PAPER.read_text().split("Confusion matrices for classification")[1]
     for name, (sensitivity, specificity) in module.PUBLISHED.items():
         pattern = rf"{name}\tHit or Maybe\t([\d.]+)%.*\n\s*\tMiss\t[\d.]+%\t([\d.]+)%"
-        found = re.search(pattern, table).groups()
-        assert tuple(map(float, found)) == (sensitivity, specificity)
+        found = re.search(pattern, table)
+        assert found, name
+        assert (sensitivity, specificity) == (float(found[1]), float(found[2]))

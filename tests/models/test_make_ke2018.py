@@ -11,7 +11,7 @@ from dials_cnn_screen.dataset import MAX_SHIFT, Dataset
 from dials_cnn_screen.ke2018 import Ke2018Config
 from dials_cnn_screen.model_file import load_model
 from dials_cnn_screen.models import judge
-from dials_cnn_screen.models import make_default as module
+from dials_cnn_screen.models import make_ke2018 as module
 from dials_cnn_screen.preprocessing import Preprocessing
 from dials_cnn_screen.simulation.experiments import EXPERIMENTS
 from dials_cnn_screen.simulation.run import plan_run
@@ -81,9 +81,9 @@ def test_an_unfinished_run_is_made_again(runs, tmp_path):
 
 
 def test_the_model_made_can_be_read(runs, tmp_path):
-    module.make_default(tmp_path)
-    model = load_model(tmp_path / "default.safetensors")
-    assert model.name == "default"
+    module.make_ke2018(tmp_path)
+    model = load_model(tmp_path / "ke2018.safetensors")
+    assert model.name == "ke2018"
     assert model.architecture == module.ARCHITECTURE
     assert model.preprocessing == Preprocessing(size=SIZE)
     assert model.provenance["seed"] == module.SEED
