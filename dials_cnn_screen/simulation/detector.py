@@ -164,6 +164,34 @@ def offset_map(detector: Detector) -> torch.Tensor:
 
 
 @lru_cache(maxsize=8)
+def noise_profile(detector: Detector) -> torch.Tensor:
+    """Dark noise of the pixels around over the detector's, float32 (slow, fast).
+
+    Tiles differ, and one in four is noisier towards one of its edges.
+    """
+    flaws = detector.flaws
+    rng = np.random.default_rng(flaws.seed + 2)
+    profile = np.ones(detector.shape, dtype=np.float32)
+    for y0, x0, y1, x1 in tile_corners(detector):
+        block = profile[y0:y1, x0:x1]
+        block *= rng.lognormal(0, flaws.noise_steps)
+        if flaws.edge_noise and rng.random() < 0.25:
+            turned = np.rot90(block, rng.integers(4))
+            length = rng.uniform(0.05, 0.4) * len(turned)
+            rise = np.exp(-np.arange(len(turned)) / length)
+            turned *= 1 + flaws.edge_noise * rise[:, None]
+    return torch.from_numpy(profile)
+
+
+@lru_cache(maxsize=8)
+def noise_map(detector: Detector) -> torch.Tensor:
+    """Dark noise of each pixel over the detector's, float32 (slow, fast)."""
+    generator = torch.Generator().manual_seed(detector.flaws.seed + 3)
+    spread = torch.randn(detector.shape, generator=generator)
+    return noise_profile(detector) * torch.exp(detector.flaws.pixel_noise * spread)
+
+
+@lru_cache(maxsize=8)
 def faults(detector: Detector) -> tuple[np.ndarray, np.ndarray]:
     """Fault of each pixel, uint8 (slow, fast), and whether it is known, bool."""
     return draw_faults(detector.flaws, detector.shape)

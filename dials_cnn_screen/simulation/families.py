@@ -25,11 +25,7 @@ def draw_detector(family: str, rng: np.random.Generator) -> Detector:
         raise ValueError(f"no family of detectors '{family}': {', '.join(_DRAW)}")
     detector = replace(_DRAW[family](rng), family=family)
     detector = _window(detector, rng)
-    n_tiles = len(detector.active_areas)
-    dead = ()
-    if n_tiles > 3 and rng.random() < 0.15:
-        dead = tuple(rng.choice(n_tiles, size=rng.integers(1, 3), replace=False))
-    flaws = replace(detector.flaws, dead_tiles=tuple(int(tile) for tile in dead))
+    flaws = replace(detector.flaws, dead_tiles=_draw_dead_tiles(detector, rng))
     masked = rng.uniform(10, 60) if rng.random() < 0.3 else 0.0
     return replace(detector, flaws=flaws, masked_radius=masked)
 
@@ -112,6 +108,18 @@ def _window(detector: Detector, rng: np.random.Generator) -> Detector:
     )
 
 
+def _draw_dead_tiles(detector: Detector, rng: np.random.Generator) -> tuple[int, ...]:
+    """Now and then one or two tiles are off; never much of the frame at once."""
+    small = [
+        number
+        for number, (y0, x0, y1, x1) in enumerate(detector.active_areas)
+        if (y1 - y0) * (x1 - x0) < 0.06 * np.prod(detector.shape)
+    ]
+    if len(small) < 8 or rng.random() < 0.8:
+        return ()
+    return tuple(int(n) for n in rng.choice(small, rng.integers(1, 3), replace=False))
+
+
 def _counting(
     rng: np.random.Generator,
     areas: tuple[Rectangle, ...],
@@ -134,8 +142,7 @@ def _counting(
         flaws=Flaws(
             seed=_seed(rng),
             pixel_gain=log_uniform(0.002, 0.05, rng),
-            bad=log_uniform(1e-7, 1e-3, rng),
-            known=_share_known(rng),
+            **_bad_pixels(1e-3, rng),
             zingers=log_uniform(0.02, 2.0, rng),
             tracks=log_uniform(0.01, 0.5, rng),
         ),
@@ -176,11 +183,13 @@ def _integrating(
             seed=_seed(rng),
             pixel_gain=log_uniform(0.003, 0.08, rng),
             pixel_offset=dark_noise * log_uniform(0.02, 0.7, rng),
-            tile_steps=dark_noise * log_uniform(0.05, 8.0, rng),
-            bad=log_uniform(1e-7, 3e-3, rng),
-            known=_share_known(rng),
+            tile_steps=dark_noise * log_uniform(0.05, 5.0, rng),
+            pixel_noise=rng.uniform(0.0, 0.3),
+            **_bad_pixels(3e-3, rng),
             tile_gain=log_uniform(0.01, 0.3, rng),
-            tile_noise=rng.uniform(0.0, 0.4),
+            noise_steps=rng.uniform(0.0, 0.4),
+            edge_noise=float(rng.choice([0.0, 0.0, log_uniform(0.3, 5.0, rng)])),
+            tile_noise=rng.uniform(0.0, 0.1),
             common_mode=log_uniform(0.03, 2.0, rng),
             row_noise=_lines(dark_noise, rng),
             column_noise=_lines(dark_noise, rng),
@@ -206,9 +215,14 @@ def _seed(rng: np.random.Generator) -> int:
     return int(rng.integers(2**40))
 
 
-def _share_known(rng: np.random.Generator) -> float:
-    """Bad pixels are mostly known: all of them, nearly all, or, now and then, none."""
-    return float(rng.choice([1.0, 0.999, 0.99, 0.0], p=[0.4, 0.3, 0.2, 0.1]))
+def _bad_pixels(most: float, rng: np.random.Generator) -> dict[str, float]:
+    """Share of bad pixels, and of those that are known: all but a dozen of a frame.
+
+    More hot pixels than that are soon masked by users; and one by itself looks just
+    like a spot of one pixel.
+    """
+    bad, unknown = log_uniform(1e-7, most, rng), log_uniform(2e-8, 8e-6, rng)
+    return {"bad": bad, "known": max(0.0, 1 - unknown / bad)}
 
 
 def _lines(dark_noise: float, rng: np.random.Generator) -> float:
@@ -217,7 +231,8 @@ def _lines(dark_noise: float, rng: np.random.Generator) -> float:
 
 def _cspad(rng: np.random.Generator) -> Detector:
     detector = _integrating(rng, cspad_areas(), 0.11, (3.0, 30.0), (0.1, 1.0))
-    return replace(detector, shape=(1765, 1765), pedestal=0.0)
+    low_gain = float(rng.uniform(2.5, 8)) if rng.random() < 0.25 else None
+    return replace(detector, shape=(1765, 1765), pedestal=0.0, low_gain_d_min=low_gain)
 
 
 def _jungfrau(rng: np.random.Generator) -> Detector:
@@ -262,7 +277,8 @@ def _pilatus(rng: np.random.Generator) -> Detector:
 def _rayonix(rng: np.random.Generator) -> Detector:
     """A CCD behind fibre tapers: point spread, tapers side by side, a hole or not."""
     pixel = float(rng.choice([0.0732, 0.0886, 0.177]))
-    gain, noise = log_uniform(0.3, 10.0, rng), log_uniform(0.5, 4.0, rng)
+    gain = log_uniform(0.3, 10.0, rng)
+    noise = max(0.4, gain * log_uniform(0.1, 3.0, rng))
     tapers = int(rng.choice([1, 2, 3, 4]))
     edge = int(rng.integers(960, 2000) // tapers)
     areas = _tiling((tapers, tapers), (edge, edge), (0, 0))
@@ -284,8 +300,8 @@ def _rayonix(rng: np.random.Generator) -> Detector:
             pixel_gain=log_uniform(0.003, 0.04, rng),
             pixel_offset=noise * log_uniform(0.02, 0.5, rng),
             tile_steps=noise * log_uniform(0.05, 3.0, rng),
-            bad=log_uniform(1e-7, 1e-4, rng),
-            known=_share_known(rng),
+            pixel_noise=rng.uniform(0.0, 0.15),
+            **_bad_pixels(1e-4, rng),
             tile_gain=log_uniform(0.003, 0.15, rng),
             row_noise=_lines(noise, rng),
             column_noise=_lines(noise, rng),

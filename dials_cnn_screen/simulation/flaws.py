@@ -17,11 +17,14 @@ class Flaws:
 
     For good, drawn from seed: pixel_gain, sd of a pixel's gain over its mean;
     pixel_offset, sd of a pixel's pedestal, ADU; tile_steps, sd of a tile's pedestal,
-    ADU; bad, share of pixels that are dead, hot or noisy; known, chance that such a
-    pixel is in the mask; dead_tiles, numbers of tiles that give nothing (in the mask).
+    ADU; pixel_noise and noise_steps, sd of the logarithm of a pixel's and of a tile's
+    dark noise; edge_noise, how many times larger the dark noise of some tiles gets
+    towards one of their edges; bad, share of pixels that are dead, hot or noisy; known,
+    chance that such a pixel is in the mask; dead_tiles, numbers of tiles that give
+    nothing (in the mask).
 
     Shot by shot: tile_gain, the sd of the tiles' gains over their mean is up to this;
-    tile_noise, sd of the logarithm of a tile's noise; common_mode, sd of a tile's
+    tile_noise, sd of the logarithm of a tile's dark noise; common_mode, sd of a tile's
     offset in units of the dark noise; row_noise, column_noise, sd of the offset of a
     tile's row or column, ADU; zingers, mean number of single bright pixels; tracks,
     mean number of tracks and blobs of charged particles.
@@ -33,6 +36,9 @@ class Flaws:
     seed: int = 0
     pixel_gain: float = 0.02
     pixel_offset: float = 0.0
+    pixel_noise: float = 0.0
+    noise_steps: float = 0.0
+    edge_noise: float = 0.0
     tile_steps: float = 0.0
     bad: float = 0.0
     known: float = 1.0

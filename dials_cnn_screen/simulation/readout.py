@@ -10,6 +10,7 @@ from dials_cnn_screen.simulation.detector import (
     faults,
     gain_map,
     known_good,
+    noise_map,
     offset_map,
     radius_map,
     tile_corners,
@@ -71,7 +72,7 @@ def _amplify(
     )
     tile_offset = flaws.common_mode * detector.dark_noise * normal(len(corners))
     adu = photons * gain_map(detector)
-    noise = normal(*detector.shape)
+    noise = normal(*detector.shape) * noise_map(detector)
     if flaws.switch:
         low = photons > flaws.switch
         noise = torch.where(low, flaws.switch_noise * noise, noise)
@@ -102,7 +103,7 @@ def _apply_faults(
     places = torch.from_numpy(fault.ravel().nonzero()[0])
     kind = torch.from_numpy(fault.ravel()[places.numpy()])
     values = adu.view(-1)[places]
-    steady = torch.Generator().manual_seed(detector.flaws.seed + 2)
+    steady = torch.Generator().manual_seed(detector.flaws.seed + 4)
     heat = 10 ** (0.5 + 1.5 * torch.rand(len(places), generator=steady))
     swing = torch.randn(len(places), generator=generator).abs() * heat
     hot = values + detector.gain * heat

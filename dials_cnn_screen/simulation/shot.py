@@ -17,6 +17,7 @@ from dials_cnn_screen.simulation.background import (
 from dials_cnn_screen.simulation.detector import (
     Detector,
     blur,
+    noise_profile,
     resolution_radius,
     share_charge,
     usable_pixels,
@@ -269,6 +270,8 @@ def _noise(
         spots.slow - detector.beam_centre[0], spots.fast - detector.beam_centre[1]
     )
     noise = detector.dark_noise * np.where(radius < low_gain, 7.0, 1.0)
+    profile = noise_profile(detector).numpy()
+    noise = noise * profile[spots.slow.astype(int), spots.fast.astype(int)]
     if flaws.switch:
         noise = noise * np.where(level > flaws.switch, flaws.switch_noise, 1.0)
     electronic = flaws.pixel_offset**2 + flaws.row_noise**2 + flaws.column_noise**2

@@ -113,7 +113,7 @@ def _draw(name: str, detector: Detector, rng: np.random.Generator) -> Experiment
         mosaicity=_around(log_uniform(2e-4, 4e-3, rng), 6.0, rng),
         domain_size=_around(log_uniform(600, 6000, rng), 3.0, rng),
         bandwidth=_draw_bandwidth(rng),
-        focus=_around(log_uniform(0.12, 1.2, rng), 2.0, rng),
+        focus=_around(log_uniform(0.12, 1.8, rng), 2.0, rng),
         streak=(0.0, rng.uniform(1, 6)) if rng.random() < 0.1 else (0.0, 0.0),
         scenery=_draw_scenery(detector, photons, rng),
     )
@@ -221,8 +221,14 @@ def _draw_scenery(
 
 
 def _parasitic(photons: float, rng: np.random.Generator) -> tuple[Ring, ...]:
-    """Sharp rings at low angle, of a window, an aperture or a polymer."""
-    return tuple(
+    """Sharp rings at low angle, of a window, an aperture or a polymer; a flare."""
+    flare = Ring(
+        d=1e4,
+        width=log_uniform(2e-3, 2e-2, rng),
+        peak=photons * log_uniform(3, 300, rng) * (rng.random() < 0.5),
+        skew=1.0,
+    )
+    rings = [
         Ring(
             d=log_uniform(8, 60, rng),
             width=log_uniform(2e-4, 4e-3, rng),
@@ -230,7 +236,8 @@ def _parasitic(photons: float, rng: np.random.Generator) -> tuple[Ring, ...]:
             skew=rng.uniform(0.5, 2.0),
         )
         for _ in range(rng.integers(1, 4))
-    )
+    ]
+    return (flare, *rings)
 
 
 def _draw_discs(rng: np.random.Generator) -> tuple[Disc, ...]:
