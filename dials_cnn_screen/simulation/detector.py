@@ -94,7 +94,7 @@ def tile_corners(detector: Detector) -> tuple[Rectangle, ...]:
     return (0, 0, y, x), (0, x, y, columns), (y, 0, rows, x), (y, x, rows, columns)
 
 
-@lru_cache(maxsize=8)
+@lru_cache(maxsize=4)
 def tile_map(detector: Detector) -> torch.Tensor:
     """Number of each pixel's tile, int16 (slow, fast); -1 where nothing is read."""
     tiles = np.full(detector.shape, -1, dtype=np.int16)
@@ -105,7 +105,7 @@ def tile_map(detector: Detector) -> torch.Tensor:
     return torch.from_numpy(tiles)
 
 
-@lru_cache(maxsize=8)
+@lru_cache(maxsize=4)
 def radius_map(detector: Detector) -> torch.Tensor:
     """Distance of each pixel from the beam centre in pixels, float32 (slow, fast)."""
     slow, fast = offsets(detector)
@@ -119,7 +119,7 @@ def offsets(detector: Detector) -> tuple[torch.Tensor, torch.Tensor]:
     return slow[:, None].float(), fast[None, :].float()
 
 
-@lru_cache(maxsize=8)
+@lru_cache(maxsize=4)
 def border_map(detector: Detector) -> torch.Tensor:
     """Sensitive area of each pixel over that of a common one, float32 (slow, fast).
 
@@ -140,7 +140,7 @@ def border_map(detector: Detector) -> torch.Tensor:
     return torch.from_numpy(area)
 
 
-@lru_cache(maxsize=8)
+@lru_cache(maxsize=4)
 def gain_map(detector: Detector) -> torch.Tensor:
     """Gain of each pixel over the mean, float32 (slow, fast)."""
     generator = torch.Generator().manual_seed(detector.flaws.seed)
@@ -148,7 +148,7 @@ def gain_map(detector: Detector) -> torch.Tensor:
     return 1 + detector.flaws.pixel_gain * spread
 
 
-@lru_cache(maxsize=8)
+@lru_cache(maxsize=4)
 def offset_map(detector: Detector) -> torch.Tensor:
     """Pedestal of each pixel, ADU, float32 (slow, fast)."""
     flaws = detector.flaws
@@ -163,7 +163,7 @@ def offset_map(detector: Detector) -> torch.Tensor:
     return offset
 
 
-@lru_cache(maxsize=8)
+@lru_cache(maxsize=4)
 def noise_profile(detector: Detector) -> torch.Tensor:
     """Dark noise of the pixels around over the detector's, float32 (slow, fast).
 
@@ -183,7 +183,7 @@ def noise_profile(detector: Detector) -> torch.Tensor:
     return torch.from_numpy(profile)
 
 
-@lru_cache(maxsize=8)
+@lru_cache(maxsize=4)
 def noise_map(detector: Detector) -> torch.Tensor:
     """Dark noise of each pixel over the detector's, float32 (slow, fast)."""
     generator = torch.Generator().manual_seed(detector.flaws.seed + 3)
@@ -191,13 +191,13 @@ def noise_map(detector: Detector) -> torch.Tensor:
     return noise_profile(detector) * torch.exp(detector.flaws.pixel_noise * spread)
 
 
-@lru_cache(maxsize=8)
+@lru_cache(maxsize=4)
 def faults(detector: Detector) -> tuple[np.ndarray, np.ndarray]:
     """Fault of each pixel, uint8 (slow, fast), and whether it is known, bool."""
     return draw_faults(detector.flaws, detector.shape)
 
 
-@lru_cache(maxsize=8)
+@lru_cache(maxsize=4)
 def known_good(detector: Detector) -> np.ndarray:
     """Mask that users have before a shot is taken, bool (slow, fast), True = use.
 

@@ -275,6 +275,7 @@ def _noise(
     if flaws.switch:
         noise = noise * np.where(level > flaws.switch, flaws.switch_noise, 1.0)
     electronic = flaws.pixel_offset**2 + flaws.row_noise**2 + flaws.column_noise**2
+    electronic += 1 / 12  # whole ADU
     return np.sqrt((noise**2 + electronic) / detector.gain**2 + grain**2)
 
 
