@@ -124,4 +124,8 @@ def _simulate_and_search(
     centre = find_experiment(job[0]).detector.beam_centre
     frame = shot.image.astype(np.float32)
     found = find_candidates(frame, shot.mask, centre, search)
-    return found, match(found, shot.spots, shot.significance), shot.label
+    truth = match(found, shot.spots, shot.significance)
+    # A grain of ice looks like a spot: only its radius, beside others, tells it apart.
+    grains = match(found, shot.powder, np.full(len(shot.powder), np.inf)) == 1
+    truth[grains & (truth == 0)] = np.nan
+    return found, truth, shot.label
