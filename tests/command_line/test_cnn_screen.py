@@ -648,12 +648,12 @@ def test_error_in_a_shell(images):
 SLOW = """
 from dials_cnn_screen import screening
 from time import sleep
-judge = screening.Screener.judge
+judge = screening.judge
 def slowly(*args):
     print("judging", flush=True)
     sleep(0.1)
     return judge(*args)
-screening.Screener.judge = slowly
+screening.judge = slowly
 """
 
 
