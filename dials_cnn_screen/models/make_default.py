@@ -38,7 +38,7 @@ SEARCH = CandidateSearch()
 SCHEDULE = SpotSchedule()
 # Shots of random experiments; those of Table 1 are kept for judging. Every tenth
 # experiment is for validation and calibration.
-SHOTS, SHOTS_SEED = 8_000, 11
+SHOTS, SHOTS_SEED = 9_500, 11
 SEED = 1  # of the weights and the batches
 _PART = 500
 
