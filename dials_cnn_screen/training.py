@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import copy
-import ctypes
-import sys
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
@@ -68,7 +66,6 @@ def train(
     for name, part in (("training", training), ("validation", validation)):
         if not len(part):
             raise ValueError(f"the {name} part has no images; label more of them")
-    keep_freed_memory()
     rng = np.random.default_rng(seed)
     optimiser = torch.optim.SGD(
         network.parameters(),
@@ -98,21 +95,6 @@ def train(
         on_epoch(result)
     network.load_state_dict(best)
     return history
-
-
-def keep_freed_memory() -> None:
-    """Let this process keep memory that it frees, where its C library is glibc.
-
-    The large arrays of a training step are otherwise given back to the system and
-    cleared again at each step, which takes two thirds of the time on a CPU.
-    """
-    if sys.platform != "linux":
-        return
-    libc = ctypes.CDLL(None)
-    if hasattr(libc, "mallopt"):
-        trim_threshold, mmap_max = -1, -4  # as in malloc.h
-        libc.mallopt(trim_threshold, 2**31 - 1)
-        libc.mallopt(mmap_max, 0)
 
 
 def learning_rate(schedule: Schedule, epoch: int) -> float:
