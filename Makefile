@@ -23,7 +23,9 @@ demo: setup
 # From within tests/, so that the installed package is tested, not the checkout.
 test:
 	@.ci/setup test
-	cd tests && $$(cat ../.make/python) -m pytest $(PYTEST_ARGS)
+	# The programs' tests by themselves: they fork, and set torch's threads.
+	cd tests && $$(cat ../.make/python) -m pytest $(PYTEST_ARGS) command_line
+	cd tests && OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 $$(cat ../.make/python) -m pytest $(PYTEST_ARGS) --ignore=command_line
 
 lint: $(RUFF)
 	$(RUFF) format --check
