@@ -23,10 +23,7 @@ demo: setup
 # From within tests/, so that the installed package is tested, not the checkout.
 test:
 	@.ci/setup test
-	# Apart: in one process with all the rest, torch's FFT gives wrong numbers.
-	cd tests && $$(cat ../.make/python) -m pytest $(PYTEST_ARGS) command_line
-	cd tests && $$(cat ../.make/python) -m pytest $(PYTEST_ARGS) models simulation
-	cd tests && $$(cat ../.make/python) -m pytest $(PYTEST_ARGS) --ignore=command_line --ignore=models --ignore=simulation
+	cd tests && $$(cat ../.make/python) -m pytest $(PYTEST_ARGS)
 
 lint: $(RUFF)
 	$(RUFF) format --check

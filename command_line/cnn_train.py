@@ -15,13 +15,15 @@ Examples::
 
 from __future__ import annotations
 
+# Before cctbx, or it has one thread only: see threads.py.
+import torch  # isort: skip
+
 import logging
 import tempfile
 from pathlib import Path
 
 import libtbx.phil
 import numpy as np
-import torch
 from dials.util import show_mail_handle_errors, tabulate
 from dials.util.options import ArgumentParser, flatten_experiments
 from libtbx.easy_mp import get_processes
@@ -51,6 +53,7 @@ from dials_cnn_screen.preprocessing import Preprocessing
 from dials_cnn_screen.program import CITATION, parse, user_errors
 from dials_cnn_screen.screening import check_judgeable
 from dials_cnn_screen.stills import Still, list_stills
+from dials_cnn_screen.threads import use_threads
 from dials_cnn_screen.training import (
     Epoch,
     Schedule,
@@ -99,7 +102,7 @@ def _train(stills: list[Still], params: libtbx.phil.scope_extract) -> None:
         final_learning_rate=options.final_learning_rate,
     )
     torch.manual_seed(options.random_seed)
-    torch.set_num_threads(get_processes(params.mp.nproc))
+    use_threads(get_processes(params.mp.nproc))
     network = build_network(params.architecture)
     parts = split(len(labelled), options.fractions, options.random_seed)
     training, validation, test = parts

@@ -31,6 +31,7 @@ from dials_cnn_screen.spot_training import (
     spot_scores,
     train_spots,
 )
+from dials_cnn_screen.threads import use_threads
 from dials_cnn_screen.training import calibrate
 
 ARCHITECTURE = "spots"
@@ -51,7 +52,7 @@ def make_default(folder: Path, left_out: list[str]) -> None:
     simulated = time.monotonic()
     validation = held_out(names)[kept]
     torch.manual_seed(SEED)
-    torch.set_num_threads(os.cpu_count())
+    use_threads(os.cpu_count())
     network = build_network(ARCHITECTURE)
     training = kept[~validation]
     held = kept[validation]
