@@ -81,4 +81,4 @@ class SpotClassifier:
         """Class scores z (3,) of the frame."""
         batch: CandidateBatch = batch_of_one(prepared).to(self._device)
         with torch.inference_mode():
-            return self._network(batch)[0][0].cpu().numpy()
+            return self._network(batch).scores[0].cpu().numpy()

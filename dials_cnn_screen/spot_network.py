@@ -8,6 +8,7 @@ number of spots, and their places, explain each decision.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -91,8 +92,21 @@ def batch_of_one(candidates: Candidates) -> CandidateBatch:
     )
 
 
+class Verdict(NamedTuple):
+    """What the network says of b frames of k candidates.
+
+    scores: class scores z (b, 3), in the order of Label. spots: logits (b, k) of a
+    candidate's being a spot, -30 where a slot is empty. features: (b, f), what the
+    classes are told by.
+    """
+
+    scores: torch.Tensor
+    spots: torch.Tensor
+    features: torch.Tensor
+
+
 class SpotNetwork(nn.Module):
-    """Spot logits (b, k) and class scores z (b, 3), in the order of Label.
+    """Candidates to classes of frames and to spots.
 
     Each candidate is coded from its patch and numbers; the mean and maximum of the
     codes over the frame (its context) are given back to each candidate, since what a
@@ -126,8 +140,8 @@ class SpotNetwork(nn.Module):
             nn.Linear(c.head, len(Label)),
         )
 
-    def forward(self, batch: CandidateBatch) -> tuple[torch.Tensor, torch.Tensor]:
-        """Class scores (b, 3) and spot logits (b, k); -inf where a slot is empty."""
+    def forward(self, batch: CandidateBatch) -> Verdict:
+        """The verdict on each frame of the batch."""
         present = batch.present.unsqueeze(-1)
         patches = self.patch(batch.patches.flatten(start_dim=2))
         code = self.code(torch.cat([patches, batch.scalars], dim=-1)) * present
@@ -146,5 +160,5 @@ class SpotNetwork(nn.Module):
             [number.sqrt(), torch.log1p(number), torch.log1p(variance), number / 20],
             dim=1,
         )
-        scores = self.head(torch.cat([context, of_spots, counts], dim=-1))
-        return scores, logits
+        features = torch.cat([context, of_spots, counts], dim=-1)
+        return Verdict(self.head(features), logits, features)

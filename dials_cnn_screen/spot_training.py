@@ -132,10 +132,9 @@ def train_spots(
         losses = []
         for indices in _shuffled(training, schedule.batch_size, rng):
             batch = _turn(data.batch(indices), rng)
-            scores, logits = network(batch)
-            loss = _frame_loss(scores, data, indices) + _spot_loss(
-                logits, data, indices
-            )
+            verdict = network(batch)
+            loss = _frame_loss(verdict.scores, data, indices)
+            loss = loss + _spot_loss(verdict.spots, data, indices)
             optimiser.zero_grad()
             loss.backward()
             optimiser.step()
@@ -159,7 +158,7 @@ def spot_scores(
     with torch.no_grad():
         return torch.cat(
             [
-                network(data.batch(part))[0]
+                network(data.batch(part)).scores
                 for part in np.array_split(indices, -(-len(indices) // 256))
             ]
         )

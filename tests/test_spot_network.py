@@ -47,7 +47,7 @@ def network() -> SpotNetwork:
 
 
 def test_shapes(network):
-    scores, logits = network(batch_of_one(candidates_of(5)))
+    scores, logits, _ = network(batch_of_one(candidates_of(5)))
     assert scores.shape == (1, len(Label))
     assert logits.shape == (1, 24)
 
@@ -61,8 +61,8 @@ def test_empty_slots_change_nothing(network):
         batch.frame,
     )
     with torch.no_grad():
-        scores, logits = network(batch)
-        other_scores, other_logits = network(padded)
+        scores, logits, _ = network(batch)
+        other_scores, other_logits, _ = network(padded)
     torch.testing.assert_close(scores, other_scores)
     torch.testing.assert_close(logits, other_logits[:, :24])
     assert (other_logits[:, 24:] < -20).all()
@@ -72,8 +72,8 @@ def test_order_of_candidates_changes_nothing(network):
     batch = batch_of_one(candidates_of(5))
     order = torch.randperm(24)
     with torch.no_grad():
-        scores, logits = network(batch)
-        turned, turned_logits = network(
+        scores, logits, _ = network(batch)
+        turned, turned_logits, _ = network(
             CandidateBatch(
                 batch.patches[:, order],
                 batch.scalars[:, order],
@@ -89,7 +89,7 @@ def test_frame_without_candidates(network):
     empty = np.zeros((40, 40), np.float32)
     found = find_candidates(empty, empty == 0, (20, 20), SEARCH)
     with torch.no_grad():
-        scores, logits = network(batch_of_one(found))
+        scores, logits, _ = network(batch_of_one(found))
     assert torch.isfinite(scores).all()
     assert logits.shape == (1, 1)
 
