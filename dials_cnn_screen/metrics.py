@@ -50,6 +50,32 @@ def area_under_curve(scores: np.ndarray, positive: np.ndarray) -> float:
     )
 
 
+def sensitivity_at(
+    specificity: float, scores: np.ndarray, positive: np.ndarray
+) -> float:
+    """Fraction of positives kept by the cut in score that gives this specificity.
+
+    scores: (n,), those of a cut or more are kept. positive: bool (n,). Between two cuts
+    the ROC curve is a straight line: what choosing one of them at random gives. NaN
+    without both kinds.
+    """
+    positive = np.asarray(positive, bool)
+    _, place = np.unique(-np.asarray(scores), return_inverse=True)
+    # How many of each kind are kept by ever lower cuts, from none on.
+    kept = np.cumsum(np.bincount(place, positive))
+    wrong = np.cumsum(np.bincount(place, ~positive))
+    kept, wrong = np.insert(kept, 0, 0), np.insert(wrong, 0, 0)
+    if not kept[-1] or not wrong[-1]:
+        return math.nan
+    # A little more, lest rounding misses the cut that gives just this specificity.
+    allowed = (1 - specificity) * wrong[-1] + 1e-9
+    last = int(np.searchsorted(wrong, allowed, side="right")) - 1
+    if last + 1 == len(wrong):
+        return 1.0
+    share = (allowed - wrong[last]) / (wrong[last + 1] - wrong[last])
+    return float((kept[last] + share * (kept[last + 1] - kept[last])) / kept[-1])
+
+
 def calibration_error(p: np.ndarray, positive: np.ndarray, n_bins: int = 15) -> float:
     """Expected calibration error of probabilities p (n,) of being positive, bool (n,).
 

@@ -9,6 +9,7 @@ from dials_cnn_screen.metrics import (
     confusion_counts,
     hit_or_miss,
     row_percent,
+    sensitivity_at,
     success_rate,
 )
 
@@ -58,6 +59,32 @@ def test_area_under_curve():
     assert area_under_curve(scores, positive) == (3 + 0.5) / 4
     assert area_under_curve(-scores, positive) == 1 - (3 + 0.5) / 4
     assert np.isnan(area_under_curve(scores, np.ones(4, bool)))
+
+
+def test_sensitivity_at_specificity():
+    scores = np.array([9, 7, 5, 5, 5, 3, 3, 0])
+    positive = np.array([1, 1, 1, 1, 0, 0, 1, 0], bool)
+    # A cut of 7 keeps 2 of 5 and no miss, 5 keeps 4 and a miss, 3 all and two misses.
+    assert sensitivity_at(1.0, scores, positive) == pytest.approx(2 / 5)
+    assert sensitivity_at(2 / 3, scores, positive) == pytest.approx(4 / 5)
+    assert sensitivity_at(1 / 3, scores, positive) == pytest.approx(1)
+    # Half-way between two cuts.
+    assert sensitivity_at(5 / 6, scores, positive) == pytest.approx(3 / 5)
+    assert sensitivity_at(0.0, scores, positive) == 1
+
+
+def test_sensitivity_at_specificity_of_scores_that_tell_nothing():
+    assert sensitivity_at(0.9, np.zeros(4), np.arange(4) < 2) == pytest.approx(0.1)
+
+
+def test_sensitivity_at_specificity_takes_the_best_of_equally_specific_cuts():
+    scores, positive = np.array([4, 3, 2, 1]), np.array([True, True, False, False])
+    assert sensitivity_at(1.0, scores, positive) == pytest.approx(1)
+
+
+def test_sensitivity_at_specificity_without_both_kinds():
+    assert np.isnan(sensitivity_at(0.9, np.arange(3), np.ones(3, bool)))
+    assert np.isnan(sensitivity_at(0.9, np.arange(3), np.zeros(3, bool)))
 
 
 def test_calibration_error():
