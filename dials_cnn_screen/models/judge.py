@@ -32,6 +32,7 @@ from dials_cnn_screen.metrics import (
 from dials_cnn_screen.model_file import Model, load_model
 from dials_cnn_screen.simulation.experiments import EXPERIMENTS
 from dials_cnn_screen.simulation.run import Job, plan_run, simulate_job
+from dials_cnn_screen.simulation.shot import Shot
 from dials_cnn_screen.simulation.wide import find_experiment, plan_wide
 from dials_cnn_screen.workers import map_on_workers
 
@@ -63,6 +64,14 @@ class Outcome:
     def kept(self) -> bool:
         """Whether the paper's rule keeps it."""
         return classify(self.probabilities) is not Label.MISS
+
+
+def plan_experiments(n_shots: int, seed: int) -> dict[str, list[Job]]:
+    """Shots of each of the five experiments, in the deposited shares of the classes."""
+    return {
+        name: plan_run(name, n_shots, experiment.images, seed + i)
+        for i, (name, experiment) in enumerate(EXPERIMENTS.items())
+    }
 
 
 def judge(model: Model, jobs: list[Job], title: str) -> list[Outcome]:
@@ -125,7 +134,12 @@ def _kept(outcomes: Iterable[Outcome]) -> np.ndarray:
 
 
 def _interval(right: np.ndarray, among: np.ndarray) -> str:
-    low, high = wilson_interval(int(right.sum()), int(among.sum()))
+    return interval(int(right.sum()), int(among.sum()))
+
+
+def interval(count: int, total: int) -> str:
+    """The 95% interval of a rate, in percent and brackets."""
+    low, high = wilson_interval(count, total)
     return f"({100 * low:.0f}-{100 * high:.0f})"
 
 
@@ -138,10 +152,14 @@ def _start(model: Model) -> None:
 
 
 def _judge_shot(job: Job) -> Outcome:
-    shot = simulate_job(job)
-    centre = find_experiment(job[0]).detector.beam_centre
-    prepared = _classifier.prepare(shot.image.astype(np.float32), shot.mask, centre)
-    p = probabilities(_classifier.scores(prepared), _classifier.temperature)
+    return judge_shot(_classifier, job[0], simulate_job(job))
+
+
+def judge_shot(classifier: Classifier, experiment: str, shot: Shot) -> Outcome:
+    """Classify one shot of the experiment of that name."""
+    centre = find_experiment(experiment).detector.beam_centre
+    prepared = classifier.prepare(shot.image.astype(np.float32), shot.mask, centre)
+    p = probabilities(classifier.scores(prepared), classifier.temperature)
     return Outcome(len(shot.visible), shot.label, shot.kind, p)
 
 
@@ -151,10 +169,7 @@ def main(model_path: str, families: list[str]) -> None:
     plans = (
         {family: plan_wide(SHOTS, SEED, [family]) for family in families}
         if families
-        else {
-            name: plan_run(name, SHOTS, experiment.images, SEED + i)
-            for i, (name, experiment) in enumerate(EXPERIMENTS.items())
-        }
+        else plan_experiments(SHOTS, SEED)
     )
     groups = {name: judge(model, jobs, name) for name, jobs in plans.items()}
     print_table(groups)
