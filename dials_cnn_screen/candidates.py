@@ -5,11 +5,12 @@ at full resolution, since a spot of one pixel is lost in a binned one, and with 
 since a gap is not a dark place.
 
 1. Blocks of 16 x 16 pixels give the local background: mean and standard deviation of
-   the used pixels without outliers.
+   the used pixels without outliers. A block beside one that fluctuates more than twice
+   as much takes that deviation: the border of a noisy region may run through it.
 2. Between block centres both are interpolated; z = (pixel - mean) / deviation.
-3. Local maxima of z are candidates. Their strength is z, or the sum of z over 3 x 3
-   pixels over what that sum fluctuates by on this frame, if that is more: one pixel
-   wide spots and wide ones stand out in one of the two. The strongest are kept.
+3. Strength is z, or z weighted 1 2 1 along both axes over what that sum fluctuates by
+   on this frame, if that is more: a spot of one pixel stands out in the one, a wider
+   one in the other. Local maxima of strength are candidates; the strongest are kept.
 4. Around each candidate a patch of asinh(z) is cut out, with its mask.
 """
 
@@ -25,33 +26,34 @@ BLOCK = 16
 MIN_USED = 48
 # Rounds of leaving out what is more than CLIP deviations above the mean.
 ROUNDS, CLIP = 3, 3.0
-# A maximum below this z is no candidate, however wide.
-MIN_Z = 2.5
+# A block that fluctuates this many times less than a neighbour is not trusted.
+STEP = 2.0
 PATCH = 13
 REACH = PATCH // 2
-# Counts at which candidates by strength are described for the whole frame.
+# Maxima of each strength are counted to describe the frame, and pixels as far below the
+# background: noise reaches as far down as up, spots do not.
 LEVELS = (4.0, 5.0, 6.0, 8.0, 12.0, 20.0)
+DEPTHS = (4.0, 5.0, 6.0, 8.0)
 # The least fluctuation of whole numbers.
 LEAST_WHOLE = 0.3
-# The pixels by which the fluctuation of 3 x 3 sums is measured.
-SAMPLE = np.s_[1::8, 4::8]
+# Norm of the weights (1 2 1) x (1 2 1): what they make of independent pixels.
+NORM = 6.0
+# The pixels by which the fluctuation of weighted sums is measured.
+SAMPLE = np.s_[1::32, 1::4]
 
 
 @dataclass(frozen=True)
 class CandidateSearch:
     """How candidates are looked for; stored with a model.
 
-    most: candidates kept of a frame. min_strength: the least strength of one.
+    most: candidates kept of a frame, all of strength LEVELS[0] or more.
     """
 
-    most: int = 128
-    min_strength: float = 4.0
+    most: int = 192
 
     def __post_init__(self) -> None:
         if not isinstance(self.most, int) or not 1 <= self.most <= 4096:
             raise ValueError(f"most={self.most} is not from 1 to 4096")
-        if not 1 <= self.min_strength <= 100:
-            raise ValueError(f"min_strength={self.min_strength} is not from 1 to 100")
 
     def as_dict(self) -> dict:
         return asdict(self)
@@ -62,10 +64,12 @@ class Candidates:
     """The candidates of one frame, the strongest first; n of them.
 
     slow, fast: int64 (n,), pixels. patches: float32 (n, 2, 13, 13), asinh(z) and 1
-    where used. strength, z, wide: float32 (n,), z the height, wide the 3 x 3 sum over
-    its fluctuation. radius: float32 (n,), pixels from the beam centre. spread: float,
-    fluctuation of the 3 x 3 sum over that of independent pixels. total: int64
-    (len(LEVELS),), local maxima at least so strong, among all.
+    where used. z, wide: float32 (n,), the height, and the weighted sum over its
+    fluctuation. noise: float32 (n,), deviation of the background over its median.
+    radius: float32 (n,), pixels from the beam centre. spread: float, fluctuation of
+    the weighted sum over that of independent pixels. total: int64 (len(LEVELS),),
+    local maxima at least so strong, among all. low: int64 (len(DEPTHS),), pixels at
+    least so far below the background. used: int, pixels.
     """
 
     slow: np.ndarray
@@ -73,9 +77,12 @@ class Candidates:
     patches: np.ndarray
     z: np.ndarray
     wide: np.ndarray
+    noise: np.ndarray
     radius: np.ndarray
     spread: float
     total: np.ndarray
+    low: np.ndarray
+    used: int
 
 
 def find_candidates(
@@ -90,24 +97,29 @@ def find_candidates(
     (slow, fast), pixels.
     """
     mean, inverse = background(data, mask)
-    z = (data - interpolate(mean, data.shape)) * interpolate(inverse, data.shape)
+    scale = interpolate(inverse, data.shape)
+    z = (data - interpolate(mean, data.shape)) * scale
     z = np.where(mask, z, 0).astype(np.float32)
-    used = _sum3(mask.astype(np.float32))
-    wide = _sum3(z) / np.sqrt(np.maximum(used, 1))
-    spread = fluctuation(wide[SAMPLE][used[SAMPLE] == 9])
-    wide /= spread
-    slow, fast = np.nonzero(_local_maxima(z, mask))
-    order, total = rank(z[slow, fast], wide[slow, fast], search)
+    wide = _weighted(z)
+    spread = fluctuation(wide[SAMPLE][mask[SAMPLE]])
+    wide /= np.float32(spread)
+    strength = np.where(mask, np.maximum(z, wide), -np.inf)
+    slow, fast = np.nonzero(_local_maxima(strength))
+    order, total = rank(strength[slow, fast], search)
     slow, fast = slow[order], fast[order]
+    depth = np.where(mask, -np.minimum(z, wide), 0)
     return Candidates(
         slow=slow,
         fast=fast,
         patches=_cut_patches(z, mask, slow, fast),
         z=z[slow, fast],
         wide=wide[slow, fast],
+        noise=over_median(scale[slow, fast], inverse),
         radius=radii(slow, fast, beam_centre),
         spread=spread,
         total=total,
+        low=np.array([np.count_nonzero(depth >= level) for level in DEPTHS]),
+        used=int(np.count_nonzero(mask)),
     )
 
 
@@ -128,10 +140,10 @@ def background(data: np.ndarray, mask: np.ndarray) -> tuple[np.ndarray, np.ndarr
                 limit = values.mean() + CLIP * values.std()
                 values = values[values <= limit]
             mean[i, j], deviation[i, j] = values.mean(), values.std()
-    return fill(mean, deviation, counts_photons(data, mask))
+    return fill(mean, deviation, whole_numbers(data, mask))
 
 
-def counts_photons(data: np.ndarray, mask: np.ndarray) -> bool:
+def whole_numbers(data: np.ndarray, mask: np.ndarray) -> bool:
     """Whether the used pixels are whole numbers, on a sample of one row in sixteen."""
     sample = data[::BLOCK][mask[::BLOCK]]
     return bool(np.all(sample == np.floor(sample)))
@@ -142,8 +154,9 @@ def fill(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Give blocks without a background (NaN) that of their neighbours; invert.
 
-    whole: the data are whole numbers, whose fluctuation is then taken to be 0.3 at the
-    least: where almost all pixels are 0, one photon is no spot. Returns float32.
+    Blocks on the border of a noisier region are given its deviation. whole: the data
+    are whole numbers, whose fluctuation is then taken to be 0.3 at the least: where
+    almost all pixels are 0, one photon is no spot. Returns float32.
     """
     for _ in range(max(mean.shape)):
         missing = np.isnan(mean)
@@ -155,6 +168,9 @@ def fill(
                 warnings.simplefilter("ignore", RuntimeWarning)  # of empty means
                 values[missing] = np.nanmean(near[:, missing], axis=0)
     mean, deviation = np.nan_to_num(mean), np.nan_to_num(deviation)
+    around = _neighbours(deviation)
+    noisier = np.nanmax(around, axis=0)
+    deviation = np.where(noisier > STEP * deviation, noisier, deviation)
     least = max(LEAST_WHOLE * whole, 0.02 * float(np.median(deviation)), 1e-9)
     return (
         mean.astype(np.float32),
@@ -181,7 +197,7 @@ def steps(n: int, n_blocks: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
 
 
 def fluctuation(wide: np.ndarray) -> float:
-    """Fluctuation of sums over 3 x 3 independent pixels would be 1: what is it here?
+    """Fluctuation of weighted sums; with independent pixels it would be 1.
 
     The point spread of a detector makes neighbours alike. By the median, so that spots
     do not count; 1 at the least.
@@ -192,14 +208,16 @@ def fluctuation(wide: np.ndarray) -> float:
 
 
 def rank(
-    z: np.ndarray, wide: np.ndarray, search: CandidateSearch
+    strength: np.ndarray, search: CandidateSearch
 ) -> tuple[np.ndarray, np.ndarray]:
     """The strongest maxima in order, and how many there are of each of LEVELS."""
-    strength = np.maximum(z, wide)
     total = np.array([np.count_nonzero(strength >= level) for level in LEVELS])
-    strong = np.flatnonzero(strength >= search.min_strength)
-    order = strong[np.argsort(-strength[strong], kind="stable")]
-    return order[: search.most], total
+    return np.argsort(-strength, kind="stable")[: search.most], total
+
+
+def over_median(scale: np.ndarray, inverse: np.ndarray) -> np.ndarray:
+    """Deviation at candidates, 1 / scale, over the median of that of the blocks."""
+    return (np.median(inverse) / scale).astype(np.float32)
 
 
 def radii(
@@ -220,28 +238,30 @@ def _neighbours(values: np.ndarray) -> np.ndarray:
     )
 
 
-def _sum3(image: np.ndarray) -> np.ndarray:
-    rows, columns = image.shape
-    padded = np.pad(image, 1)
-    down = padded[:rows] + padded[1 : rows + 1] + padded[2:]
-    return down[:, :columns] + down[:, 1 : columns + 1] + down[:, 2:]
+def _weighted(z: np.ndarray) -> np.ndarray:
+    """Sum of z with the weights (1 2 1) x (1 2 1), over their norm."""
+    rows, columns = z.shape
+    padded = np.pad(z, 1)
+    down = padded[:rows] + 2 * padded[1 : rows + 1] + padded[2:]
+    across = down[:, :columns] + 2 * down[:, 1 : columns + 1] + down[:, 2:]
+    return across / np.float32(NORM)
 
 
-def _local_maxima(z: np.ndarray, mask: np.ndarray) -> np.ndarray:
-    """Used pixels of MIN_Z or more that no neighbour exceeds.
+def _local_maxima(strength: np.ndarray) -> np.ndarray:
+    """Pixels of strength LEVELS[0] or more that no neighbour exceeds.
 
     Of equal neighbours the first is the maximum.
     """
-    rows, columns = z.shape
-    padded = np.pad(np.where(mask, z, -np.inf), 1, constant_values=-np.inf)
-    found = mask & (z >= MIN_Z)
+    rows, columns = strength.shape
+    padded = np.pad(strength, 1, constant_values=-np.inf)
+    found = strength >= LEVELS[0]
     for i in range(3):
         for j in range(3):
             neighbour = padded[i : i + rows, j : j + columns]
             if (i, j) < (1, 1):
-                found &= z > neighbour
+                found &= strength > neighbour
             elif (i, j) > (1, 1):
-                found &= z >= neighbour
+                found &= strength >= neighbour
     return found
 
 

@@ -14,11 +14,14 @@ import numpy as np
 import torch
 from torch import nn
 
-from dials_cnn_screen.candidates import LEVELS, PATCH, Candidates
+from dials_cnn_screen.candidates import DEPTHS, LEVELS, PATCH, Candidates
 from dials_cnn_screen.labels import Label
 
-N_SCALARS = 4
-N_FRAME = len(LEVELS) + 2
+N_SCALARS = 8
+N_FRAME = len(LEVELS) + len(DEPTHS) + 3
+# Candidates this near to each other are in company, pixels; those whose distances from
+# the beam differ by no more than RING may be of one powder ring.
+COMPANY, RING = 24.0, 2.0
 
 
 @dataclass(frozen=True)
@@ -40,8 +43,8 @@ class SpotNetworkConfig:
 class CandidateBatch:
     """Candidates of b frames, k slots each.
 
-    patches: float (b, k, 2, 13, 13), asinh(z) and mask. scalars: float (b, k, 4).
-    present: bool (b, k), whether a slot is filled. frame: float (b, 8).
+    patches: float (b, k, 2, 13, 13), asinh(z) and mask. scalars: float (b, k, 8).
+    present: bool (b, k), whether a slot is filled. frame: float (b, 13).
     """
 
     patches: torch.Tensor
@@ -54,7 +57,7 @@ class CandidateBatch:
 
 
 def describe(candidates: Candidates) -> tuple[np.ndarray, np.ndarray]:
-    """Numbers that go with the patches: of each candidate (n, 4), of the frame (8,).
+    """Numbers that go with the patches: of each candidate (n, 8), of the frame (13,).
 
     Logarithms or the like, all of order one; float32.
     """
@@ -63,18 +66,42 @@ def describe(candidates: Candidates) -> tuple[np.ndarray, np.ndarray]:
         [
             np.arcsinh(candidates.z),
             np.arcsinh(candidates.wide),
+            np.log(candidates.noise),
             np.log1p(candidates.radius) / 4,
             np.log1p(np.arange(n)) / 4,
+            *_company(candidates),
         ],
         axis=1,
     )
     frame = np.concatenate(
         [
             np.log1p(candidates.total) / 4,
+            np.log1p(candidates.low) / 4,
             [np.log(candidates.spread), np.log1p(n) / 4],
+            [np.log1p(candidates.used) / 10],
         ]
     )
     return scalars.astype(np.float32), frame.astype(np.float32)
+
+
+def _company(candidates: Candidates) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """How a candidate lies among the others: float (n,) each, about one.
+
+    Logarithms of the distance to the next candidate, of the number of those near by and
+    of the number at the same distance from the beam: defects and scratches come in
+    clusters, grains of ice and salt in rings, and spots of protein in neither.
+    """
+    n = len(candidates.z)
+    slow, fast = (c[:, None] - c for c in (candidates.slow, candidates.fast))
+    apart = np.hypot(slow, fast)
+    np.fill_diagonal(apart, np.inf)
+    radius = candidates.radius
+    ring = np.abs(radius[:, None] - radius) <= RING
+    return (
+        np.log1p(apart.min(axis=1, initial=1e4)) / 4,
+        np.log1p((apart <= COMPANY).sum(axis=1)) / 2,
+        np.log1p(ring.sum(axis=1) - np.ones(n)) / 2,
+    )
 
 
 def batch_of_one(candidates: Candidates) -> CandidateBatch:

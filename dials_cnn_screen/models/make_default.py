@@ -1,10 +1,11 @@
 """Make the default model from nothing: simulate, find candidates, train, calibrate.
 
 Run as ``python -m dials_cnn_screen.models.make_default FOLDER [FAMILY ...]``. FOLDER
-takes the candidates of the shots (90 kB each, in parts of 500 shots; a second run finds
-those that are there) and the model, default.safetensors, which is then copied beside
-this file. With names of detector families, none of these is trained on: their model is
-to be judged on just those. How good a model is, judge.py beside this one tells.
+takes the candidates of the shots (130 kB each, in parts of 500 shots; a second run
+finds those that are there) and the model, default.safetensors, which is then copied
+beside this file. With names of detector families, none of these is trained on: their
+model is to be judged on just those. How good a model is, judge.py beside this one
+tells.
 """
 
 from __future__ import annotations
@@ -39,7 +40,7 @@ SEARCH = CandidateSearch()
 SCHEDULE = SpotSchedule()
 # Shots of random experiments; those of Table 1 are kept for judging. Every tenth
 # experiment is for validation and calibration.
-SHOTS, SHOTS_SEED = 9_500, 11
+SHOTS, SHOTS_SEED = 16_000, 12
 SEED = 1  # of the weights and the batches
 _PART = 500
 

@@ -35,8 +35,8 @@ class Detector:
     saturation, min_trusted: ADU. psf: radius g of the point spread of a fibre-coupled
     CCD, pixels, 0 for none. active_areas: (slow, fast, slow, fast) corners, end
     exclusive; empty for all. hole_radius: pixels. low_gain_d_min: A, resolution within
-    which pixels of a CSPAD were in low-gain mode. dead_bottom: the lowest rows in
-    shadow, pixels.
+    which pixels were in low-gain mode; low_gain_steps: what these were scaled up by on
+    writing, 7 for a CSPAD. dead_bottom: the lowest rows in shadow, pixels.
 
     family: such as cspad or rayonix. flaws: what is wrong with its pixels. counting:
     each photon is counted in one pixel, without noise, and gain is 1. sharing: share of
@@ -59,6 +59,7 @@ class Detector:
     active_areas: tuple[Rectangle, ...] = ()
     hole_radius: float = 0.0
     low_gain_d_min: float | None = None
+    low_gain_steps: float = 7.0
     dead_bottom: int = 0
     family: str = ""
     flaws: Flaws = field(default_factory=Flaws)

@@ -16,7 +16,7 @@ from dials_cnn_screen.simulation.detector import Detector, Rectangle, cspad_area
 from dials_cnn_screen.simulation.flaws import Flaws
 
 # Edge of a frame, pixels.
-SMALLEST, LARGEST = 800, 1600
+SMALLEST, LARGEST = 700, 2500
 
 
 def draw_detector(family: str, rng: np.random.Generator) -> Detector:
@@ -85,7 +85,7 @@ def _window(detector: Detector, rng: np.random.Generator) -> Detector:
     somewhat off its edge.
     """
     shape = tuple(
-        int(min(n, rng.integers(SMALLEST, LARGEST + 1))) for n in detector.shape
+        int(min(n, log_uniform(SMALLEST, LARGEST, rng))) for n in detector.shape
     )
     far = rng.random() < 0.25
     corner, centre = [], []
@@ -159,10 +159,12 @@ def _integrating(
     gain: tuple[float, float],
     noise: tuple[float, float],
     switching: float = 0.0,
+    low_gain: float = 0.08,
 ) -> Detector:
     """A charge-integrating pixel array; gain: ADU a photon; noise: photons.
 
-    switching: chance that its gain switches at high signal.
+    switching: chance that its gain switches at high signal. low_gain: chance that its
+    inner part is in low gain.
     """
     shape = _extent(areas)
     gain = log_uniform(*gain, rng)
@@ -199,6 +201,8 @@ def _integrating(
             switch_noise=log_uniform(2, 15, rng),
         ),
         sharing=float(rng.choice([0.0, log_uniform(0.005, 0.12, rng)])),
+        low_gain_d_min=rng.uniform(2.5, 12) if rng.random() < low_gain else None,
+        low_gain_steps=log_uniform(3.0, 14.0, rng),
         seam_area=float(rng.choice([1.0, 1.5, 2.0, 2.0])),
         masked_border=int(rng.choice([0, 1, 1, 2])),
         gap_value=0 if rng.random() < 0.7 else int(-200 * dark_noise - 101),
@@ -221,7 +225,7 @@ def _bad_pixels(most: float, rng: np.random.Generator) -> dict[str, float]:
     More hot pixels than that are soon masked by users; and one by itself looks just
     like a spot of one pixel.
     """
-    bad, unknown = log_uniform(1e-7, most, rng), log_uniform(2e-8, 8e-6, rng)
+    bad, unknown = log_uniform(1e-7, most, rng), log_uniform(1e-8, 4e-6, rng)
     return {"bad": bad, "known": max(0.0, 1 - unknown / bad)}
 
 
@@ -230,9 +234,9 @@ def _lines(dark_noise: float, rng: np.random.Generator) -> float:
 
 
 def _cspad(rng: np.random.Generator) -> Detector:
-    detector = _integrating(rng, cspad_areas(), 0.11, (3.0, 30.0), (0.1, 1.0))
-    low_gain = float(rng.uniform(2.5, 8)) if rng.random() < 0.25 else None
-    return replace(detector, shape=(1765, 1765), pedestal=0.0, low_gain_d_min=low_gain)
+    gain, noise = (3.0, 30.0), (0.1, 1.0)
+    detector = _integrating(rng, cspad_areas(), 0.11, gain, noise, low_gain=0.4)
+    return replace(detector, shape=(1765, 1765), pedestal=0.0)
 
 
 def _jungfrau(rng: np.random.Generator) -> Detector:

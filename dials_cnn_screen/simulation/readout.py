@@ -38,7 +38,7 @@ def read_out(
 
     A counting detector gives the photons; another adds what its flaws describe and the
     coarse steps of low-gain pixels within low_gain_radius (pixels), which were scaled
-    up by seven on writing (section 3.2). Cuts at saturation and min_trusted; gaps,
+    up on writing (by seven in section 3.2). Cuts at saturation and min_trusted; gaps,
     known dead pixels and dead tiles have the detector's gap value.
     """
     if detector.counting:
@@ -79,7 +79,7 @@ def _amplify(
         adu *= torch.where(low, 1 + float(0.03 * normal(1)), 1.0)
     if low_gain_radius:
         coarse = radius_map(detector) < low_gain_radius
-        noise = torch.where(coarse, 7.0 * noise, noise)
+        noise = torch.where(coarse, detector.low_gain_steps * noise, noise)
     for (y0, x0, y1, x1), gain, sd, offset in zip(
         corners, tile_gain, tile_noise, tile_offset, strict=True
     ):
@@ -91,7 +91,8 @@ def _amplify(
         if flaws.column_noise:
             block += flaws.column_noise * normal(1, x1 - x0)
     if low_gain_radius:
-        adu = torch.where(coarse, torch.round(adu / 7.0) * 7.0, adu)
+        steps = detector.low_gain_steps
+        adu = torch.where(coarse, torch.round(adu / steps) * steps, adu)
     return adu + offset_map(detector)
 
 

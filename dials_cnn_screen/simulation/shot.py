@@ -269,7 +269,8 @@ def _noise(
     radius = np.hypot(
         spots.slow - detector.beam_centre[0], spots.fast - detector.beam_centre[1]
     )
-    noise = detector.dark_noise * np.where(radius < low_gain, 7.0, 1.0)
+    coarser = np.where(radius < low_gain, detector.low_gain_steps, 1.0)
+    noise = detector.dark_noise * coarser
     profile = noise_profile(detector).numpy()
     noise = noise * profile[spots.slow.astype(int), spots.fast.astype(int)]
     if flaws.switch:

@@ -69,7 +69,7 @@ def test_experiments_are_within_the_ranges(experiments, family):
         assert np.linalg.det(orthogonalisation_matrix(cell)) > 0
         assert 0.05 <= detector.pixel_size <= 0.2
         assert 0.3 <= detector.gain <= 30
-        assert 0.3e6 < np.prod(detector.shape) < 2.6e6
+        assert 0.3e6 < np.prod(detector.shape) < 6.3e6
         for field in ("ring", "air", "b_factor", "mosaicity", "bandwidth", "focus"):
             low, high = getattr(experiment, field)
             assert 0 < low < high
