@@ -21,7 +21,7 @@ from dials_cnn_screen.spot_training import (
     train_spots,
 )
 
-SEARCH = CandidateSearch(most=24, min_strength=3.0)
+SEARCH = CandidateSearch(most=24)
 SMALL = SpotNetworkConfig(patch=8, candidate=8, context=8, head=8)
 
 
@@ -47,13 +47,15 @@ def network() -> SpotNetwork:
 
 
 def test_shapes(network):
-    scores, logits, _ = network(batch_of_one(candidates_of(5)))
+    found = candidates_of(12)
+    scores, logits, features = network(batch_of_one(found))
     assert scores.shape == (1, len(Label))
-    assert logits.shape == (1, 24)
+    assert logits.shape == (1, len(found.z))
+    assert features.shape == (1, network.head[0].in_features)
 
 
 def test_empty_slots_change_nothing(network):
-    batch = batch_of_one(candidates_of(5))
+    batch = batch_of_one(candidates_of(12))
     padded = CandidateBatch(
         torch.nn.functional.pad(batch.patches, (0, 0, 0, 0, 0, 0, 0, 7), value=3.0),
         torch.nn.functional.pad(batch.scalars, (0, 0, 0, 7), value=3.0),
@@ -64,13 +66,13 @@ def test_empty_slots_change_nothing(network):
         scores, logits, _ = network(batch)
         other_scores, other_logits, _ = network(padded)
     torch.testing.assert_close(scores, other_scores)
-    torch.testing.assert_close(logits, other_logits[:, :24])
-    assert (other_logits[:, 24:] < -20).all()
+    torch.testing.assert_close(logits, other_logits[:, : logits.shape[1]])
+    assert (other_logits[:, logits.shape[1] :] < -20).all()
 
 
 def test_order_of_candidates_changes_nothing(network):
-    batch = batch_of_one(candidates_of(5))
-    order = torch.randperm(24)
+    batch = batch_of_one(candidates_of(12))
+    order = torch.randperm(batch.present.shape[1])
     with torch.no_grad():
         scores, logits, _ = network(batch)
         turned, turned_logits, _ = network(
@@ -95,24 +97,36 @@ def test_frame_without_candidates(network):
 
 
 def test_numbers_of_candidates():
-    found = candidates_of(5)
+    found = candidates_of(12)
     scalars, numbers = describe(found)
-    assert scalars.shape == (24, 4)
+    assert scalars.shape == (len(found.z), 8)
     np.testing.assert_allclose(scalars[:, 0], np.arcsinh(found.z), rtol=1e-5)
-    np.testing.assert_allclose(scalars[:, 2], np.log1p(found.radius) / 4, rtol=1e-5)
-    assert numbers.shape == (8,)
+    np.testing.assert_allclose(scalars[:, 3], np.log1p(found.radius) / 4, rtol=1e-5)
+    assert numbers.shape == (13,)
     assert numbers[0] == pytest.approx(np.log1p(found.total[0]) / 4)
 
 
+def test_company_of_candidates():
+    data = np.zeros((96, 96), np.float32)
+    # Three near each other, and one as far from the beam as the first.
+    data[[20, 20, 20, 48], [48, 60, 70, 20]] = 50
+    found = find_candidates(data, np.ones(data.shape, bool), (48.5, 48.5), SEARCH)
+    scalars, _ = describe(found)
+    nearest, near, ring = scalars[np.lexsort((found.fast, found.slow)), 5:].T
+    np.testing.assert_allclose(np.expm1(4 * nearest[:3]), [12, 10, 10], rtol=1e-5)
+    np.testing.assert_allclose(np.expm1(2 * near), [2, 2, 2, 0], atol=1e-5)
+    np.testing.assert_allclose(np.expm1(2 * ring), [1, 0, 0, 1], atol=1e-5)
+
+
 def test_match():
-    found = candidates_of(0)
+    found = candidates_of(12)
     places = np.stack([found.slow, found.fast], axis=1) + 0.5
     spots = np.array([places[0] + [2, -2], places[1], places[2], places[3] + [9, 9]])
     truth = match(found, spots, np.array([8.0, 4.0, 1.0, 8.0]))
     assert truth[0] == 1
     assert np.isnan(truth[1])
     assert truth[2] == 0
-    assert match(found, np.empty((0, 2)), np.empty(0)).tolist() == [0] * 24
+    assert match(found, np.empty((0, 2)), np.empty(0)).tolist() == [0] * len(places)
 
 
 def test_training_learns_and_can_be_repeated():
