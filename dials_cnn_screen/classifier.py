@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import numpy as np
 import torch
@@ -12,6 +12,18 @@ from dials_cnn_screen.ke2018 import Ke2018, fuse
 from dials_cnn_screen.kernels import cpu, cpu_candidates
 from dials_cnn_screen.model_file import Model
 from dials_cnn_screen.spot_network import CandidateBatch, batch_of_one
+
+
+class Answer(NamedTuple):
+    """What a network says of one frame.
+
+    scores: class scores z, float32 (3,), in the order of Label. spots: int64 (n, 2),
+    the candidates that are likelier a spot than not, (slow, fast) pixel indices on the
+    frame, the strongest first; None from a network that does not look for spots.
+    """
+
+    scores: np.ndarray
+    spots: np.ndarray | None = None
 
 
 class Classifier(Protocol):
@@ -24,8 +36,8 @@ class Classifier(Protocol):
     ) -> np.ndarray | Candidates:
         """Network input from a frame (slow, fast), its mask and beam centre, pixels."""
 
-    def scores(self, prepared: np.ndarray | Candidates) -> np.ndarray:
-        """Class scores z, float32 (3,), in the order of Label."""
+    def answer(self, prepared: np.ndarray | Candidates) -> Answer:
+        """What the network says of a prepared frame."""
 
 
 def make_classifier(model: Model, device: str) -> Classifier:
@@ -36,7 +48,7 @@ def make_classifier(model: Model, device: str) -> Classifier:
     classifier = kind(model, device)
     # The first image takes longer, and must not be one whose time is reported.
     nothing = np.zeros((2, 2), dtype=np.float32)
-    classifier.scores(classifier.prepare(nothing, nothing == 0, (1.0, 1.0)))
+    classifier.answer(classifier.prepare(nothing, nothing == 0, (1.0, 1.0)))
     return classifier
 
 
@@ -55,11 +67,11 @@ class ImageClassifier:
         """The prepared image, float32 (size, size)."""
         return cpu.prepare(data, mask, beam_centre, self._preprocessing)
 
-    def scores(self, prepared: np.ndarray) -> np.ndarray:
-        """Class scores z (3,) of a prepared image."""
+    def answer(self, prepared: np.ndarray) -> Answer:
+        """Class scores of a prepared image."""
         with torch.inference_mode():
             batch = torch.from_numpy(prepared)[None, None].to(self._device)
-            return self._network(batch)[0].cpu().numpy()
+            return Answer(self._network(batch)[0].cpu().numpy())
 
 
 class SpotClassifier:
@@ -77,8 +89,12 @@ class SpotClassifier:
         """The candidates of the frame."""
         return cpu_candidates.find_candidates(data, mask, beam_centre, self._search)
 
-    def scores(self, prepared: Candidates) -> np.ndarray:
-        """Class scores z (3,) of the frame."""
+    def answer(self, prepared: Candidates) -> Answer:
+        """Class scores and spots of the frame."""
         batch: CandidateBatch = batch_of_one(prepared).to(self._device)
         with torch.inference_mode():
-            return self._network(batch).scores[0].cpu().numpy()
+            verdict = self._network(batch)
+        # A logit of 0 is a chance of one half. Without candidates one slot is empty.
+        is_spot = (verdict.spots[0] > 0).cpu().numpy()[: len(prepared.z)]
+        places = np.stack([prepared.slow, prepared.fast], axis=1)
+        return Answer(verdict.scores[0].cpu().numpy(), places[is_spot])

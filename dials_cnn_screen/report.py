@@ -15,7 +15,7 @@ from dials_cnn_screen.files import replacing
 from dials_cnn_screen.frames import read_frame
 from dials_cnn_screen.labels import Label
 from dials_cnn_screen.metrics import wilson_interval
-from dials_cnn_screen.preprocessing import crop, linear_contrast
+from dials_cnn_screen.preprocessing import crop, crop_corner, linear_contrast
 from dials_cnn_screen.stills import Still
 
 if TYPE_CHECKING:
@@ -65,6 +65,7 @@ def write_report(
         scores_figure=_figure(_draw_scores, results),
         course_figure=_figure(_draw_course, results),
         galleries=_galleries(results, stills),
+        edge=_EDGE,
         failed=[image for image in results["images"] if image["error"] is not None],
         citation=citation,
     )
@@ -93,7 +94,13 @@ def _galleries(results: dict, stills: Sequence[Still]) -> list[dict]:
         {
             "title": title,
             "pictures": [
-                {"image": results["images"][i], "jpeg": _picture(stills[i])}
+                {
+                    "image": results["images"][i],
+                    "caption": _count_spots(
+                        results["images"][i], results["model"]["most_spots"]
+                    ),
+                    **_picture(stills[i]),
+                }
                 for i in order[:_PICTURES]
             ],
         }
@@ -111,10 +118,19 @@ def _scores(results: dict) -> dict[int, float]:
     }
 
 
-def _picture(still: Still) -> str:
-    """The middle of a still at the viewer's default contrast, JPEG in base64.
+def _count_spots(image: dict, most: int | None) -> str:
+    """The number of spots in words; empty where the model does not look for any."""
+    n = image["n_spots"]
+    if n is None:
+        return ""
+    return f"{n} or more spots" if n == most else f"{n} spot{'s' * (n != 1)}"
 
-    Of each block of pixels the brightest is shown, so that no spot is lost.
+
+def _picture(still: Still) -> dict:
+    """The middle of a still at the viewer's default contrast.
+
+    Of each block of pixels the brightest is shown, so that no spot is lost. Gives jpeg,
+    in base64, and corner, the (slow, fast) of its first pixel on the frame.
     """
     from matplotlib import image
 
@@ -133,7 +149,10 @@ def _picture(still: Still) -> str:
         format="jpeg",
         pil_kwargs={"quality": 90},
     )
-    return base64.b64encode(jpeg.getvalue()).decode()
+    return {
+        "jpeg": base64.b64encode(jpeg.getvalue()).decode(),
+        "corner": crop_corner(frame.beam_centre, _EDGE),
+    }
 
 
 def _figure(draw: Callable[[Axes, dict], None], results: dict) -> str:

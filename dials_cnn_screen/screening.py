@@ -26,29 +26,33 @@ class Judgement:
     """What was found of one still.
 
     probabilities: float64 (3,) in the order of Label, or None with an error. seconds:
-    spent on reading, preparing and classifying.
+    spent on reading, preparing and classifying. spots: as in Answer; None with an
+    error.
     """
 
     probabilities: np.ndarray | None
     error: str | None
     seconds: tuple[float, float, float]
+    spots: np.ndarray | None = None
 
 
 def judge(still: Still, classifier: Classifier) -> Judgement:
     """Read, prepare and classify one still; errors become part of the answer."""
     clock = [time.perf_counter()]
-    error, p = None, None
+    error, p, spots = None, None, None
     try:
         frame = read_frame(still.imageset, still.position)
         check_judgeable(frame)
         clock.append(time.perf_counter())
         prepared = classifier.prepare(frame.data, frame.mask, frame.beam_centre)
         clock.append(time.perf_counter())
-        p = probabilities(classifier.scores(prepared), classifier.temperature)
+        answer = classifier.answer(prepared)
+        p = probabilities(answer.scores, classifier.temperature)
+        spots = answer.spots
     except Exception as problem:  # whatever dxtbx or a file format may raise
         error = " ".join(str(problem).split()) or type(problem).__name__
     clock += [time.perf_counter()] * (4 - len(clock))
-    return Judgement(p, error, tuple(np.diff(clock)))
+    return Judgement(p, error, tuple(np.diff(clock)), spots)
 
 
 def check_judgeable(frame: Frame) -> None:

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from dials_cnn_screen import __version__
+from dials_cnn_screen.candidates import CandidateSearch
 from dials_cnn_screen.decision import Decision, classify, keep_score
 from dials_cnn_screen.files import replacing
 from dials_cnn_screen.labels import Label
@@ -39,6 +40,7 @@ def summarise(
             "sha256": model.sha256,
             "architecture": model.architecture,
             "trained_on": model.trained_on,
+            "most_spots": _most_spots(model),
         },
         "decision": {"threshold": decision.threshold, "max_hit_loss": max_hit_loss},
         "summary": {
@@ -82,6 +84,12 @@ def write_json(path: str | Path, results: dict) -> None:
         )
 
 
+def _most_spots(model: Model) -> int | None:
+    """How many spots of a frame the model can tell; None if it does not look at any."""
+    search = model.preprocessing
+    return search.most if isinstance(search, CandidateSearch) else None
+
+
 def _entry(index: int, still: Still, judgement: Judgement, kept: bool) -> dict:
     p = judgement.probabilities
     entry = {"index": index, "file": still.file, "frame": still.frame}
@@ -91,4 +99,7 @@ def _entry(index: int, still: Still, judgement: Judgement, kept: bool) -> dict:
     entry["class"] = None if p is None else classify(p).title
     entry["kept"] = bool(kept)
     entry["error"] = judgement.error
+    spots = judgement.spots
+    entry["n_spots"] = None if spots is None else len(spots)
+    entry["spots"] = None if spots is None else spots.tolist()
     return entry

@@ -140,6 +140,38 @@ def level_model(tmp_path_factory) -> Path:
     return path
 
 
+@pytest.fixture(scope="session")
+def spot_model(tmp_path_factory) -> Path:
+    """A model file by which what stands out by 15 deviations is a spot; a Hit always.
+
+    It takes the 16 strongest.
+    """
+    import torch
+
+    from dials_cnn_screen.candidates import CandidateSearch
+    from dials_cnn_screen.model_file import Calibration, Model, save_model
+    from dials_cnn_screen.network import build_network
+
+    torch.manual_seed(0)
+    network = build_network("spots")
+    with torch.no_grad():
+        for last, bias in ((network.spot[-1], [1.0]), (network.head[-1], [2.0, 0, 0])):
+            last.weight.zero_()
+            last.bias[:] = torch.tensor(bias)
+    path = tmp_path_factory.mktemp("model") / "spots.safetensors"
+    model = Model(
+        name="spots",
+        network=network,
+        architecture="spots",
+        preprocessing=CandidateSearch(most=16, min_strength=15.0),
+        calibration=Calibration(),
+        trained_on="nothing",
+        provenance={},
+    )
+    save_model(path, model)
+    return path
+
+
 @pytest.fixture
 def own_logging() -> Iterator[None]:
     """Take away the handlers that a program adds to DIALS's loggers."""

@@ -13,6 +13,7 @@ import pytest
 pytest.importorskip("dials")
 
 from dials_cnn_screen import report
+from dials_cnn_screen.candidates import CandidateSearch
 from dials_cnn_screen.decision import Decision
 from dials_cnn_screen.frames import Frame
 from dials_cnn_screen.report import write_report
@@ -35,7 +36,9 @@ def make_page(tmp_path, monkeypatch):
     """Function make(probabilities or error of each image, ...) -> the page."""
     monkeypatch.setattr(report, "read_frame", lambda imageset, position: with_spots(30))
 
-    def make(*outcomes, file="run.h5", max_hit_loss=None, threshold=0.5) -> str:
+    def make(
+        *outcomes, file="run.h5", max_hit_loss=None, threshold=0.5, spots=None
+    ) -> str:
         stills = [
             SimpleNamespace(file=file, frame=i + 1, imageset=None, position=i)
             for i in range(len(outcomes))
@@ -43,12 +46,16 @@ def make_page(tmp_path, monkeypatch):
         judgements = [
             Judgement(None, outcome, (0, 0, 0))
             if isinstance(outcome, str)
-            else Judgement(np.array(outcome), None, (0, 0, 0))
+            else Judgement(np.array(outcome), None, (0, 0, 0), spots=spots)
             for outcome in outcomes
         ]
         kept = [j.error is not None or j.probabilities[2] < 0.5 for j in judgements]
         model = SimpleNamespace(
-            name="m", sha256="0", architecture="a", trained_on="toys & <others>"
+            name="m",
+            sha256="0",
+            architecture="a",
+            trained_on="toys & <others>",
+            preprocessing=None if spots is None else CandidateSearch(most=3),
         )
         results = summarise(
             stills, judgements, kept, model, Decision(threshold), max_hit_loss
@@ -85,6 +92,41 @@ def test_figures_of_the_run(make_page):
 def test_hit_loss_is_told(make_page):
     text = text_of(make_page(HIT, MISS, max_hit_loss=0.01, threshold=0.1234))
     assert "is 0.1234 or more, the threshold at which at most 1% of the hits" in text
+
+
+def circles(page: str) -> list[tuple[float, float]]:
+    """Where on its picture, as fractions (down, across), each circle is drawn."""
+    places = []
+    for box, drawn in re.findall(
+        r'<svg viewBox="([^"]*)">(.*?)</svg>', page, re.DOTALL
+    ):
+        left, top, width, height = map(float, box.split())
+        for x, y in re.findall(r'cx="([^"]*)" cy="([^"]*)"', drawn):
+            places.append(((float(y) - top) / height, (float(x) - left) / width))
+    return places
+
+
+def test_spots_have_circles(make_page):
+    # The beam is in the middle of the picture, at (450, 500) of the frame.
+    page = make_page(HIT, spots=np.array([[449, 499], [0, 500]]))
+    expected = [[719.5, 719.5], [270.5, 720.5]]
+    np.testing.assert_allclose(circles(page), np.divide(expected * 2, 1440))
+    assert "Hit , 2 spots, kept" in text_of(page)
+    assert "looks at the 3 strongest candidates" in text_of(page)
+
+
+@pytest.mark.parametrize(
+    ("n_spots", "caption"),
+    [(0, "Hit , 0 spots"), (1, "Hit , 1 spot,"), (3, "Hit , 3 or more spots,")],
+)
+def test_number_of_spots(make_page, n_spots, caption):
+    page = make_page(HIT, spots=np.full((n_spots, 2), 5))
+    assert caption in text_of(page)
+    assert len(circles(page)) == 2 * n_spots
+
+
+def test_nothing_of_spots_by_a_model_without(make_page):
+    assert "spot" not in text_of(make_page(HIT, MISS))
 
 
 def test_nothing_is_fetched(make_page):
@@ -136,7 +178,7 @@ def test_spots_are_seen():
     def dark_pixels(frame):
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(report, "read_frame", lambda *_: frame)
-            jpeg = base64.b64decode(report._picture(still))
+            jpeg = base64.b64decode(report._picture(still)["jpeg"])
         from matplotlib import image
 
         grey = image.imread(io.BytesIO(jpeg), format="jpeg")[..., 0]

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import dataclasses
 import os
 import pickle
 import shutil
@@ -18,6 +19,7 @@ from dxtbx.imageset import ImageSet, ImageSetData, MemReader
 from dxtbx.model import BeamFactory, DetectorFactory
 
 from dials_cnn_screen import screening
+from dials_cnn_screen.candidates import CandidateSearch
 from dials_cnn_screen.classifier import make_classifier
 from dials_cnn_screen.frames import Frame
 from dials_cnn_screen.kernels import cpu
@@ -28,6 +30,7 @@ from dials_cnn_screen.screening import (
     judge,
     screen,
 )
+from dials_cnn_screen.spot_network import Verdict
 
 
 def frame(value: float, mask: object = True) -> Frame:
@@ -64,9 +67,41 @@ def test_scores_are_those_of_the_network(model):
     image = np.random.default_rng(0).normal(150, 20, (32, 32)).astype(np.float32)
     with torch.no_grad():
         expected = model.network(torch.from_numpy(image)[None, None])[0].numpy()
-    scores = make_classifier(model, "cpu").scores(image)
+    scores, spots = make_classifier(model, "cpu").answer(image)
     assert scores.shape == (3,)
     np.testing.assert_allclose(scores, expected, rtol=1e-4)
+    assert spots is None
+
+
+class EverySecond(torch.nn.Module):
+    """In place of a SpotNetwork: the first, third, fifth ... candidate is a spot."""
+
+    def forward(self, batch):
+        logits = torch.where(torch.arange(batch.present.shape[1]) % 2 == 0, 1.0, -1.0)
+        return Verdict(torch.zeros(1, 3), logits[None], torch.zeros(1, 5))
+
+
+@pytest.fixture
+def spot_model(model):
+    return dataclasses.replace(
+        model,
+        network=EverySecond(),
+        architecture="spots",
+        preprocessing=CandidateSearch(most=9, min_strength=6.0),
+    )
+
+
+def test_spots_are_places_on_the_frame(spot_model, stills):
+    image = frame(9)
+    image.data[30, 50], image.data[60, 20], image.data[20, 70] = 900, 700, 500
+    (still,) = stills(image)
+    judgement = judge(still, make_classifier(spot_model, "cpu"))
+    assert judgement.spots.tolist() == [[30, 50], [20, 70]]
+
+
+def test_frame_without_candidates_has_no_spots(spot_model, stills):
+    (still,) = stills(frame(9))
+    assert judge(still, make_classifier(spot_model, "cpu")).spots.shape == (0, 2)
 
 
 def test_probabilities_add_up_and_have_the_temperature(model, stills):
@@ -98,7 +133,7 @@ def test_probabilities_add_up_and_have_the_temperature(model, stills):
 def test_errors_become_part_of_the_answer(model, stills, problem, error):
     judgements = list(screen(stills(frame(50), problem, frame(250)), model, "cpu", 1))
     assert [j.error for j in judgements] == [None, error, None]
-    assert judgements[1].probabilities is None
+    assert judgements[1].probabilities is judgements[1].spots is None
     assert judgements[0].probabilities.argmax() == 2
     assert judgements[2].probabilities.argmax() == 0
     assert all(len(j.seconds) == 3 and min(j.seconds) >= 0 for j in judgements)

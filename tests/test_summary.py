@@ -8,6 +8,7 @@ import pytest
 
 pytest.importorskip("dials")
 
+from dials_cnn_screen.candidates import CandidateSearch
 from dials_cnn_screen.decision import Decision
 from dials_cnn_screen.metrics import wilson_interval
 from dials_cnn_screen.screening import Judgement
@@ -21,14 +22,25 @@ from dials_cnn_screen.summary import (
 JUDGEMENTS = [
     Judgement(np.array([0.7, 0.2, 0.1]), None, (1.0, 2.0, 3.0)),
     Judgement(None, 'no "picture"\tat all', (9.0, 0.0, 0.0)),
-    Judgement(np.array([0.12344, 0.12346, 0.7531]), None, (3.0, 4.0, 5.0)),
+    Judgement(
+        np.array([0.12344, 0.12346, 0.7531]),
+        None,
+        (3.0, 4.0, 5.0),
+        spots=np.array([[3, 40], [5, 0]]),
+    ),
 ]
 
 
 @pytest.fixture
 def results() -> dict:
     stills = [SimpleNamespace(file="run ü.h5", frame=i + 1) for i in range(3)]
-    model = SimpleNamespace(name="m", sha256="0", architecture="a", trained_on="t")
+    model = SimpleNamespace(
+        name="m",
+        sha256="0",
+        architecture="a",
+        trained_on="t",
+        preprocessing=CandidateSearch(most=7),
+    )
     kept = np.array([True, True, False])
     return summarise(stills, JUDGEMENTS, kept, model, Decision(0.4), None)
 
@@ -46,6 +58,13 @@ def test_summary_adds_up(results):
     assert [image["class"] for image in results["images"]] == ["Hit", None, "Miss"]
     assert results["images"][2]["p_hit"] == 0.1234
     assert results["images"][2]["p_maybe"] == 0.1235
+
+
+def test_spots_of_each_image(results):
+    assert [image["n_spots"] for image in results["images"]] == [None, None, 2]
+    assert results["images"][0]["spots"] is None
+    assert results["images"][2]["spots"] == [[3, 40], [5, 0]]
+    assert results["model"]["most_spots"] == 7
 
 
 def test_json_is_what_it_was(results, tmp_path):

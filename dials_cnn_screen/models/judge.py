@@ -159,7 +159,7 @@ def judge_shot(classifier: Classifier, experiment: str, shot: Shot) -> Outcome:
     """Classify one shot of the experiment of that name."""
     centre = find_experiment(experiment).detector.beam_centre
     prepared = classifier.prepare(shot.image.astype(np.float32), shot.mask, centre)
-    p = probabilities(classifier.scores(prepared), classifier.temperature)
+    p = probabilities(classifier.answer(prepared).scores, classifier.temperature)
     return Outcome(len(shot.visible), shot.label, shot.kind, p)
 
 

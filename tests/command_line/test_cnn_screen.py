@@ -117,7 +117,13 @@ def test_every_image_has_its_entry(images, model):
     ]
     assert found["program"] == "dials.cnn_screen"
     assert found["decision"] == {"threshold": 0.5, "max_hit_loss": None}
-    assert list(found["model"]) == ["name", "sha256", "architecture", "trained_on"]
+    assert list(found["model"]) == [
+        "name",
+        "sha256",
+        "architecture",
+        "trained_on",
+        "most_spots",
+    ]
     assert found["model"]["name"] == "level"
     assert len(found["model"]["sha256"]) == 64
     assert found["summary"] == {
@@ -141,7 +147,10 @@ def test_every_image_has_its_entry(images, model):
             "class",
             "kept",
             "error",
+            "n_spots",
+            "spots",
         ]
+        assert entry["n_spots"] is entry["spots"] is None
         assert (entry["index"], entry["file"], entry["frame"]) == (i, "run1.h5", i + 1)
         p = [entry["p_hit"], entry["p_maybe"], entry["p_miss"]]
         if level:
@@ -150,6 +159,25 @@ def test_every_image_has_its_entry(images, model):
         else:
             assert p == [None] * 3
             assert entry["error"].startswith("every usable pixel has the same value")
+
+
+def write_spots(write_cxidb76, path: str, n_frames: int = 1) -> list[list[int]]:
+    """Write frames of 80 x 80 pixels with three bright ones: their places."""
+    rng = np.random.default_rng(0)
+    images = rng.poisson(20, (n_frames, 80, 80)).astype(np.int32)
+    images[:, 20, 60], images[:, 50, 30], images[:, 70, 70] = 900, 700, 500
+    centre = {"BEAM_CENTER_X": 40 * 0.0886, "BEAM_CENTER_Y": 40 * 0.0886}
+    write_cxidb76(path, images, kind="Rayonix", **centre)
+    return [[20, 60], [50, 30], [70, 70]]
+
+
+def test_spots(write_cxidb76, spot_model):
+    places = write_spots(write_cxidb76, "spots.h5")
+    run(["spots.h5", f"model={spot_model}", ONE])
+    assert results()["model"]["most_spots"] == 16
+    assert column("n_spots") == [3]
+    assert column("spots") == [places]
+    assert "<circle" in Path("cnn_screen.html").read_text()
 
 
 def test_kept_stills_are_as_they_were(write_levels, model):
