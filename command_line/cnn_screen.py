@@ -3,8 +3,8 @@
 Screen serial-crystallography stills as Hit, Maybe or Miss with a neural network.
 
 Every image gets the probabilities of the three classes; images whose P(Hit) + P(Maybe)
-reaches decision.threshold are kept. An image that cannot be judged is kept too, and
-reported.
+reaches decision.threshold are kept. An image that cannot be judged, or is unlike
+anything the model was trained on, is kept too, and reported.
 
 Writes the kept stills (hits.expt), the scores (cnn_screen.json) and a report
 (cnn_screen.html).
@@ -52,13 +52,19 @@ from dials_cnn_screen.stills import Still, list_stills, select_experiments
 from dials_cnn_screen.summary import (
     keep_scores,
     mean_seconds,
+    strangest,
     summarise,
+    tell_unlike,
+    unlike_training,
     write_json,
 )
 
 logger = logging.getLogger("dials.cnn_screen")
 
 phil_scope = load_scope("cnn_screen")
+
+# Images that a line of the log names of many; all are in the scores file.
+_NAMED = 5
 
 
 @show_mail_handle_errors()
@@ -108,11 +114,12 @@ def _screen(experiments: ExperimentList, params: libtbx.phil.scope_extract) -> N
             f"not one of the {len(stills)} images could be judged; the first, "
             f"{stills[0].file}: {judgements[0].error}"
         )
-    kept = keep(keep_scores(judgements), decision)
+    kept = keep(keep_scores(judgements), decision, unlike_training(judgements))
     results = summarise(
         stills, judgements, kept, model, decision, params.decision.max_hit_loss
     )
     _log_results(results, judgements, elapsed)
+    _log_unlike(results)
     _write(experiments, stills, kept, results, outputs)
     logger.info("\nPlease cite: %s", CITATION)
 
@@ -197,6 +204,15 @@ def _log_results(results: dict, judgements: list[Judgement], elapsed: float) -> 
         1e3 * preparing,
         1e3 * classifying,
     )
+
+
+def _log_unlike(results: dict) -> None:
+    if not (images := strangest(results)):
+        return
+    names = [f"{image['file']} [{image['frame']}]" for image in images[:_NAMED]]
+    if len(images) > _NAMED:
+        names.append("...")
+    logger.warning("\n%s: %s", tell_unlike(results), ", ".join(names))
 
 
 def _write(

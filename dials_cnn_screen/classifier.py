@@ -20,10 +20,12 @@ class Answer(NamedTuple):
     scores: class scores z, float32 (3,), in the order of Label. spots: int64 (n, 2),
     the candidates that are likelier a spot than not, (slow, fast) pixel indices on the
     frame, the strongest first; None from a network that does not look for spots.
+    strangeness: over 1 where the frame is unlike training; None where not known.
     """
 
     scores: np.ndarray
     spots: np.ndarray | None = None
+    strangeness: float | None = None
 
 
 class Classifier(Protocol):
@@ -80,6 +82,7 @@ class SpotClassifier:
     def __init__(self, model: Model, device: str) -> None:
         self.temperature = model.calibration.temperature
         self._search = model.preprocessing
+        self._familiarity = model.familiarity
         self._device = device
         self._network = model.network.eval().to(device)
 
@@ -90,11 +93,15 @@ class SpotClassifier:
         return cpu_candidates.find_candidates(data, mask, beam_centre, self._search)
 
     def answer(self, prepared: Candidates) -> Answer:
-        """Class scores and spots of the frame."""
+        """Class scores, spots and strangeness of the frame."""
         batch: CandidateBatch = batch_of_one(prepared).to(self._device)
         with torch.inference_mode():
             verdict = self._network(batch)
         # A logit of 0 is a chance of one half. Without candidates one slot is empty.
         is_spot = (verdict.spots[0] > 0).cpu().numpy()[: len(prepared.z)]
         places = np.stack([prepared.slow, prepared.fast], axis=1)
-        return Answer(verdict.scores[0].cpu().numpy(), places[is_spot])
+        strangeness = None
+        if self._familiarity is not None:
+            features = verdict.features.cpu().numpy()
+            strangeness = float(self._familiarity.strangeness(features)[0])
+        return Answer(verdict.scores[0].cpu().numpy(), places[is_spot], strangeness)

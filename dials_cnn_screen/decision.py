@@ -42,13 +42,16 @@ def classify(p: np.ndarray) -> Label:
     return Label.HIT if p[Label.HIT] >= p[Label.MAYBE] else Label.MAYBE
 
 
-def keep(scores: np.ndarray, decision: Decision) -> np.ndarray:
+def keep(
+    scores: np.ndarray, decision: Decision, unlike: np.ndarray | bool = False
+) -> np.ndarray:
     """Which stills are kept, bool (n,), from P(Hit) + P(Maybe), float (n,).
 
-    NaN stands for a still that could not be judged, which is always kept.
+    NaN stands for a still that could not be judged, which is always kept. So is one
+    that is unlike the model's training, bool (n,): what its score means is not known.
     """
     audit = np.random.default_rng(decision.seed).random(len(scores))
-    return ~(scores < decision.threshold) | (audit < decision.keep_misses)
+    return ~(scores < decision.threshold) | unlike | (audit < decision.keep_misses)
 
 
 def threshold_for_hit_loss(hit_scores: np.ndarray, max_hit_loss: float) -> float:

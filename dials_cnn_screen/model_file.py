@@ -1,7 +1,8 @@
 """Model files: weights and all that is needed to use them rightly, without code.
 
-A model file is a safetensors file. Its tensors are the network's weights and the
-scores of the calibration hits; its metadata is JSON, so that nothing in it is run.
+A model file is a safetensors file. Its tensors are the network's weights, the scores of
+the calibration hits and what frames are familiar; its metadata is JSON, so that nothing
+in it is run.
 """
 
 from __future__ import annotations
@@ -16,15 +17,18 @@ import torch
 
 from dials_cnn_screen import __version__
 from dials_cnn_screen.candidates import CandidateSearch
+from dials_cnn_screen.familiarity import Familiarity
 from dials_cnn_screen.files import replacing
 from dials_cnn_screen.labels import Label
 from dials_cnn_screen.network import Network, build_network, find_architecture
 from dials_cnn_screen.preprocessing import Preprocessing
+from dials_cnn_screen.spot_network import SpotNetwork
 
 FORMAT = "dials_cnn_screen.model"
 FORMAT_VERSION = "1"
 _MAX_BYTES = 256 * 2**20
 _HIT_SCORES = "calibration.hit_scores"
+_FAMILIARITY = "familiarity."
 _MODELS = Path(__file__).parent / "models"
 
 
@@ -48,6 +52,7 @@ class Model:
 
     architecture: name in network.ARCHITECTURES. trained_on: one line. provenance: how
     it was made, JSON values. sha256: of the file it came from, empty for a new one.
+    familiarity: what frames are like training; None where that is not known.
     """
 
     name: str
@@ -58,6 +63,7 @@ class Model:
     trained_on: str
     provenance: dict
     sha256: str = ""
+    familiarity: Familiarity | None = None
 
 
 def save_model(path: str | Path, model: Model) -> None:
@@ -71,6 +77,9 @@ def save_model(path: str | Path, model: Model) -> None:
     tensors[_HIT_SCORES] = torch.from_numpy(
         np.sort(model.calibration.hit_scores).astype(np.float64)
     )
+    if model.familiarity is not None:
+        for name, values in vars(model.familiarity).items():
+            tensors[_FAMILIARITY + name] = torch.tensor(values, dtype=torch.float64)
     metadata = {
         "format": FORMAT,
         "format_version": FORMAT_VERSION,
@@ -118,6 +127,7 @@ def load_model(model: str | Path = "default") -> Model:
             metadata["calibrated_on"],
         )
         network = build_network(metadata["architecture"], **configuration)
+        familiarity = _familiarity(tensors, network)
         network.load_state_dict(tensors)
         network.eval()
         return Model(
@@ -129,6 +139,7 @@ def load_model(model: str | Path = "default") -> Model:
             trained_on=metadata["trained_on"],
             provenance=json.loads(metadata["provenance"]),
             sha256=hashlib.sha256(path.read_bytes()).hexdigest(),
+            familiarity=familiarity,
         )
     except ValueError as error:
         raise ValueError(f"model '{path}': {error}") from error
@@ -185,6 +196,27 @@ def _check_size(
             f"its network takes {configuration['size']} bins, its preprocessing "
             f"gives {preprocessing.size}"
         )
+
+
+def _familiarity(
+    tensors: dict[str, torch.Tensor], network: Network
+) -> Familiarity | None:
+    """The familiarity among the tensors, taken out of them; None if there is none.
+
+    Raises ValueError where it is not of the network's features.
+    """
+    if _FAMILIARITY + "mean" not in tensors:
+        return None
+    mean, whitening, limit = (
+        tensors.pop(_FAMILIARITY + name).numpy()
+        for name in ("mean", "whitening", "limit")
+    )
+    features = network.head[0].in_features if isinstance(network, SpotNetwork) else 0
+    if mean.size != features:
+        raise ValueError(
+            f"its familiarity is of {mean.size} features, its network has {features}"
+        )
+    return Familiarity(mean, whitening, limit.item())
 
 
 def _positive(value: object) -> float:

@@ -17,6 +17,7 @@ from dials_cnn_screen.labels import Label
 from dials_cnn_screen.metrics import wilson_interval
 from dials_cnn_screen.preprocessing import crop, crop_corner, linear_contrast
 from dials_cnn_screen.stills import Still
+from dials_cnn_screen.summary import strangest, tell_unlike
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -64,6 +65,7 @@ def write_report(
         rates=rates,
         scores_figure=_figure(_draw_scores, results),
         course_figure=_figure(_draw_course, results),
+        unlike=tell_unlike(results),
         galleries=_galleries(results, stills),
         edge=_EDGE,
         failed=[image for image in results["images"] if image["error"] is not None],
@@ -74,11 +76,14 @@ def write_report(
 
 
 def _galleries(results: dict, stills: Sequence[Still]) -> list[dict]:
-    """Pictures of the surest hits, the most doubtful images, and the surest misses."""
+    """Pictures of what is unlike training, sure hits, doubtful images, sure misses."""
     score = _scores(results)
     classes = {i: results["images"][i]["class"] for i in score}
     threshold = results["decision"]["threshold"]
     orders = {
+        "Unlike anything the model was trained on": [
+            image["index"] for image in strangest(results)
+        ],
         "Surest hits": sorted(
             (i for i in score if classes[i] == Label.HIT.title), key=lambda i: -score[i]
         ),

@@ -26,33 +26,38 @@ class Judgement:
     """What was found of one still.
 
     probabilities: float64 (3,) in the order of Label, or None with an error. seconds:
-    spent on reading, preparing and classifying. spots: as in Answer; None with an
-    error.
+    spent on reading, preparing and classifying. spots, strangeness: as in Answer; None
+    with an error.
     """
 
     probabilities: np.ndarray | None
     error: str | None
     seconds: tuple[float, float, float]
     spots: np.ndarray | None = None
+    strangeness: float | None = None
+
+    @property
+    def unlike_training(self) -> bool | None:
+        """Whether the still is unlike the model's training; None if not known."""
+        return None if self.strangeness is None else self.strangeness > 1
 
 
 def judge(still: Still, classifier: Classifier) -> Judgement:
     """Read, prepare and classify one still; errors become part of the answer."""
     clock = [time.perf_counter()]
-    error, p, spots = None, None, None
+    error, p, spots, strangeness = None, None, None, None
     try:
         frame = read_frame(still.imageset, still.position)
         check_judgeable(frame)
         clock.append(time.perf_counter())
         prepared = classifier.prepare(frame.data, frame.mask, frame.beam_centre)
         clock.append(time.perf_counter())
-        answer = classifier.answer(prepared)
-        p = probabilities(answer.scores, classifier.temperature)
-        spots = answer.spots
+        scores, spots, strangeness = classifier.answer(prepared)
+        p = probabilities(scores, classifier.temperature)
     except Exception as problem:  # whatever dxtbx or a file format may raise
         error = " ".join(str(problem).split()) or type(problem).__name__
     clock += [time.perf_counter()] * (4 - len(clock))
-    return Judgement(p, error, tuple(np.diff(clock)), spots)
+    return Judgement(p, error, tuple(np.diff(clock)), spots, strangeness)
 
 
 def check_judgeable(frame: Frame) -> None:

@@ -16,6 +16,7 @@ from dials_cnn_screen.spot_network import (
     N_SCALARS,
     CandidateBatch,
     SpotNetwork,
+    Verdict,
     describe,
 )
 
@@ -154,14 +155,24 @@ def spot_scores(
     network: SpotNetwork, data: CandidateSet, indices: np.ndarray
 ) -> torch.Tensor:
     """Class scores z (n, 3) of the frames."""
+    return torch.cat([v.scores for v in _verdicts(network, data, indices)])
+
+
+def spot_features(
+    network: SpotNetwork, data: CandidateSet, indices: np.ndarray
+) -> np.ndarray:
+    """Features of the frames, float32 (n, f)."""
+    return torch.cat([v.features for v in _verdicts(network, data, indices)]).numpy()
+
+
+def _verdicts(
+    network: SpotNetwork, data: CandidateSet, indices: np.ndarray
+) -> Iterator[Verdict]:
+    """Verdicts on the frames, 256 at once."""
     network.eval()
     with torch.no_grad():
-        return torch.cat(
-            [
-                network(data.batch(part)).scores
-                for part in np.array_split(indices, -(-len(indices) // 256))
-            ]
-        )
+        for part in np.array_split(indices, -(-len(indices) // 256)):
+            yield network(data.batch(part))
 
 
 def _shuffled(

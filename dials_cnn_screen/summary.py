@@ -50,6 +50,7 @@ def summarise(
             "miss": classes.count(Label.MISS.title),
             "failed": classes.count(None),
             "kept": sum(image["kept"] for image in images),
+            "unlike": _count_unlike(model, images),
         },
         "images": images,
     }
@@ -62,6 +63,29 @@ def keep_scores(judgements: Sequence[Judgement]) -> np.ndarray:
             np.nan if j.probabilities is None else keep_score(j.probabilities)
             for j in judgements
         ]
+    )
+
+
+def unlike_training(judgements: Sequence[Judgement]) -> np.ndarray:
+    """Which images are known to be unlike the model's training, bool (n,)."""
+    return np.array([j.unlike_training is True for j in judgements])
+
+
+def strangest(results: dict) -> list[dict]:
+    """The images of the results that are unlike training, the strangest first."""
+    unlike = [image for image in results["images"] if image["unlike_training"]]
+    return sorted(unlike, key=lambda image: -image["strangeness"])
+
+
+def tell_unlike(results: dict) -> str:
+    """How many images of the results are unlike training, a line; empty if none."""
+    n, total = results["summary"]["unlike"], results["summary"]["images"]
+    if not n:
+        return ""
+    are, they, these = ("is", "it is", "it") if n == 1 else ("are", "they are", "these")
+    return (
+        f"{n} of {total} images {are} unlike anything the model was trained on; "
+        f"{they} kept; look at {these}"
     )
 
 
@@ -84,6 +108,12 @@ def write_json(path: str | Path, results: dict) -> None:
         )
 
 
+def _count_unlike(model: Model, images: list[dict]) -> int | None:
+    if model.familiarity is None:
+        return None
+    return sum(image["unlike_training"] is True for image in images)
+
+
 def _most_spots(model: Model) -> int | None:
     """How many spots of a frame the model can tell; None if it does not look at any."""
     search = model.preprocessing
@@ -99,7 +129,9 @@ def _entry(index: int, still: Still, judgement: Judgement, kept: bool) -> dict:
     entry["class"] = None if p is None else classify(p).title
     entry["kept"] = bool(kept)
     entry["error"] = judgement.error
-    spots = judgement.spots
+    strangeness, spots = judgement.strangeness, judgement.spots
+    entry["unlike_training"] = judgement.unlike_training
+    entry["strangeness"] = None if strangeness is None else round(strangeness, 3)
     entry["n_spots"] = None if spots is None else len(spots)
     entry["spots"] = None if spots is None else spots.tolist()
     return entry

@@ -64,6 +64,12 @@ def test_what_could_not_be_judged_is_kept_at_any_threshold():
     assert keep(np.array([np.nan]), Decision(threshold=1.0)).tolist() == [True]
 
 
+def test_what_is_unlike_training_is_kept_whatever_its_score():
+    scores, unlike = np.array([0.0, 0.0, 0.9]), np.array([True, False, False])
+    kept = keep(scores, Decision(threshold=0.5), unlike)
+    assert kept.tolist() == [True, False, True]
+
+
 def test_threshold_0_keeps_all():
     assert keep(np.zeros(3), Decision(threshold=0.0)).all()
 

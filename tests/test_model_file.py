@@ -12,6 +12,8 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from dials_cnn_screen import model_file
+from dials_cnn_screen.candidates import CandidateSearch
+from dials_cnn_screen.familiarity import fit_familiarity
 from dials_cnn_screen.model_file import Calibration, Model, load_model, save_model
 from dials_cnn_screen.network import build_network
 from dials_cnn_screen.preprocessing import Preprocessing
@@ -117,6 +119,71 @@ def test_without_calibration(model, tmp_path):
 def test_a_whole_number_is_a_temperature(path):
     rewrite(path, temperature="2")
     assert load_model(path).calibration.temperature == 2
+
+
+def familiarity(n_features):
+    return fit_familiarity(np.random.default_rng(0).normal(size=(200, n_features)))
+
+
+@pytest.fixture
+def familiar_path(tmp_path):
+    """A file of a model that judges spots, with its familiarity."""
+    torch.manual_seed(0)
+    network = build_network("spots")
+    model = Model(
+        name="test",
+        network=network,
+        architecture="spots",
+        preprocessing=CandidateSearch(),
+        calibration=Calibration(),
+        trained_on="60 images",
+        provenance={},
+        familiarity=familiarity(network.head[0].in_features),
+    )
+    save_model(tmp_path / "spots.safetensors", model)
+    return tmp_path / "spots.safetensors"
+
+
+def test_familiarity_is_kept(familiar_path, tmp_path):
+    loaded = load_model(familiar_path)
+    save_model(tmp_path / "again.safetensors", loaded)
+    again = load_model(tmp_path / "again.safetensors")
+    for name, value in vars(familiarity(loaded.familiarity.mean.size)).items():
+        np.testing.assert_array_equal(getattr(loaded.familiarity, name), value)
+        np.testing.assert_array_equal(getattr(again.familiarity, name), value)
+
+
+def test_without_familiarity(path, familiar_path):
+    assert load_model(path).familiarity is None
+    tensors = ("mean", "whitening", "limit")
+    rewrite(familiar_path, {f"familiarity.{name}": None for name in tensors})
+    assert load_model(familiar_path).familiarity is None
+
+
+def double(*shape, value=1.0):
+    return torch.full(shape, value, dtype=torch.float64)
+
+
+@pytest.mark.parametrize(
+    ("tensors", "message"),
+    [
+        ({"mean": None}, 'Unexpected key.*"familiarity.limit"'),
+        ({"limit": None}, "is damaged: it has no 'familiarity.limit'"),
+        ({"mean": double(5)}, "of 5 features, its network has"),
+        ({"whitening": double(5, 6)}, r"a whitening \(5, 6\)"),
+        ({"limit": double(2)}, "safetensors': "),
+        ({"limit": double(value=-1.0)}, "limit=-1.0, not over 0"),
+    ],
+)
+def test_wrong_familiarity(familiar_path, tensors, message):
+    rewrite(familiar_path, {f"familiarity.{k}": v for k, v in tensors.items()})
+    assert_refused(familiar_path, message)
+
+
+def test_familiarity_of_another_kind_of_network(path):
+    rewrite(path, {"familiarity.mean": double(4), "familiarity.limit": double()})
+    rewrite(path, {"familiarity.whitening": double(4, 4)})
+    assert_refused(path, "of 4 features, its network has 0")
 
 
 def test_an_error_in_writing_leaves_the_old_file(model, path):

@@ -37,7 +37,12 @@ def make_page(tmp_path, monkeypatch):
     monkeypatch.setattr(report, "read_frame", lambda imageset, position: with_spots(30))
 
     def make(
-        *outcomes, file="run.h5", max_hit_loss=None, threshold=0.5, spots=None
+        *outcomes,
+        file="run.h5",
+        max_hit_loss=None,
+        threshold=0.5,
+        spots=None,
+        strange=None,
     ) -> str:
         stills = [
             SimpleNamespace(file=file, frame=i + 1, imageset=None, position=i)
@@ -46,8 +51,10 @@ def make_page(tmp_path, monkeypatch):
         judgements = [
             Judgement(None, outcome, (0, 0, 0))
             if isinstance(outcome, str)
-            else Judgement(np.array(outcome), None, (0, 0, 0), spots=spots)
-            for outcome in outcomes
+            else Judgement(
+                np.array(outcome), None, (0, 0, 0), spots, strange and strange[i]
+            )
+            for i, outcome in enumerate(outcomes)
         ]
         kept = [j.error is not None or j.probabilities[2] < 0.5 for j in judgements]
         model = SimpleNamespace(
@@ -55,6 +62,7 @@ def make_page(tmp_path, monkeypatch):
             sha256="0",
             architecture="a",
             trained_on="toys & <others>",
+            familiarity=strange,
             preprocessing=None if spots is None else CandidateSearch(most=3),
         )
         results = summarise(
@@ -127,6 +135,21 @@ def test_number_of_spots(make_page, n_spots, caption):
 
 def test_nothing_of_spots_by_a_model_without(make_page):
     assert "spot" not in text_of(make_page(HIT, MISS))
+
+
+def test_strange_images_come_first(make_page):
+    page = make_page(HIT, MISS, MISS, strange=[0.2, 1.5, 21.0])
+    text = text_of(page)
+    assert "2 of 3 images are unlike anything the model was trained on; they" in text
+    assert "judged, or are unlike anything the model was trained on, are kept" in text
+    assert "Miss , strangeness 21.00" in text
+    frames = re.findall(r'alt="run.h5 \[(\d+)\]"', page)
+    assert frames[:2] == ["3", "2"]
+
+
+@pytest.mark.parametrize(("strange", "told"), [(None, 0), ([0.2, 0.9], 1)])
+def test_no_strange_images(make_page, strange, told):
+    assert text_of(make_page(HIT, MISS, strange=strange)).count("unlike") == told
 
 
 def test_nothing_is_fetched(make_page):

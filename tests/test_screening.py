@@ -21,6 +21,7 @@ from dxtbx.model import BeamFactory, DetectorFactory
 from dials_cnn_screen import screening
 from dials_cnn_screen.candidates import CandidateSearch
 from dials_cnn_screen.classifier import make_classifier
+from dials_cnn_screen.familiarity import Familiarity
 from dials_cnn_screen.frames import Frame
 from dials_cnn_screen.kernels import cpu
 from dials_cnn_screen.model_file import load_model
@@ -67,10 +68,10 @@ def test_scores_are_those_of_the_network(model):
     image = np.random.default_rng(0).normal(150, 20, (32, 32)).astype(np.float32)
     with torch.no_grad():
         expected = model.network(torch.from_numpy(image)[None, None])[0].numpy()
-    scores, spots = make_classifier(model, "cpu").answer(image)
+    scores, spots, strangeness = make_classifier(model, "cpu").answer(image)
     assert scores.shape == (3,)
     np.testing.assert_allclose(scores, expected, rtol=1e-4)
-    assert spots is None
+    assert spots is strangeness is None
 
 
 class EverySecond(torch.nn.Module):
@@ -97,6 +98,22 @@ def test_spots_are_places_on_the_frame(spot_model, stills):
     (still,) = stills(image)
     judgement = judge(still, make_classifier(spot_model, "cpu"))
     assert judgement.spots.tolist() == [[30, 50], [20, 70]]
+
+
+def test_strangeness(spot_model, stills):
+    # The features are 0: five deviations of 0.1 from the mean, at a limit of 2.
+    familiarity = Familiarity(np.full(5, 0.5), 10 * np.eye(5) / np.sqrt(5), 2.0)
+    (still,) = stills(frame(9))
+    plain = judge(still, make_classifier(spot_model, "cpu"))
+    assert plain.strangeness is plain.unlike_training is None
+    model = dataclasses.replace(spot_model, familiarity=familiarity)
+    judgement = judge(still, make_classifier(model, "cpu"))
+    assert judgement.strangeness == pytest.approx(2.5)
+    assert judgement.unlike_training is True
+    far = dataclasses.replace(familiarity, limit=6.0)
+    model = dataclasses.replace(spot_model, familiarity=far)
+    judgement = judge(still, make_classifier(model, "cpu"))
+    assert judgement.unlike_training is False
 
 
 def test_frame_without_candidates_has_no_spots(spot_model, stills):

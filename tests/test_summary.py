@@ -15,18 +15,22 @@ from dials_cnn_screen.screening import Judgement
 from dials_cnn_screen.summary import (
     keep_scores,
     mean_seconds,
+    strangest,
     summarise,
+    tell_unlike,
+    unlike_training,
     write_json,
 )
 
 JUDGEMENTS = [
-    Judgement(np.array([0.7, 0.2, 0.1]), None, (1.0, 2.0, 3.0)),
+    Judgement(np.array([0.7, 0.2, 0.1]), None, (1.0, 2.0, 3.0), strangeness=1.0),
     Judgement(None, 'no "picture"\tat all', (9.0, 0.0, 0.0)),
     Judgement(
         np.array([0.12344, 0.12346, 0.7531]),
         None,
         (3.0, 4.0, 5.0),
         spots=np.array([[3, 40], [5, 0]]),
+        strangeness=1.2346,
     ),
 ]
 
@@ -40,6 +44,7 @@ def results() -> dict:
         architecture="a",
         trained_on="t",
         preprocessing=CandidateSearch(most=7),
+        familiarity="some",
     )
     kept = np.array([True, True, False])
     return summarise(stills, JUDGEMENTS, kept, model, Decision(0.4), None)
@@ -54,6 +59,7 @@ def test_summary_adds_up(results):
         "miss": 1,
         "failed": 1,
         "kept": 2,
+        "unlike": 1,
     }
     assert [image["class"] for image in results["images"]] == ["Hit", None, "Miss"]
     assert results["images"][2]["p_hit"] == 0.1234
@@ -65,6 +71,19 @@ def test_spots_of_each_image(results):
     assert results["images"][0]["spots"] is None
     assert results["images"][2]["spots"] == [[3, 40], [5, 0]]
     assert results["model"]["most_spots"] == 7
+
+
+def test_what_is_unlike_training(results):
+    column = [image["unlike_training"] for image in results["images"]]
+    assert column == [False, None, True]
+    column = [image["strangeness"] for image in results["images"]]
+    assert column == [1.0, None, 1.235]
+    assert unlike_training(JUDGEMENTS).tolist() == [False, False, True]
+    assert strangest(results) == [results["images"][2]]
+    assert tell_unlike(results) == (
+        "1 of 3 images is unlike anything the model was trained on; it is kept; look "
+        "at it"
+    )
 
 
 def test_json_is_what_it_was(results, tmp_path):

@@ -21,6 +21,7 @@ import torch
 from tqdm import tqdm
 
 from dials_cnn_screen.candidates import CandidateSearch
+from dials_cnn_screen.familiarity import fit_familiarity
 from dials_cnn_screen.model_file import Model, save_model
 from dials_cnn_screen.network import build_network
 from dials_cnn_screen.simulation.families import FAMILIES
@@ -29,6 +30,7 @@ from dials_cnn_screen.simulation.wide import plan_wide
 from dials_cnn_screen.spot_training import (
     CandidateSet,
     SpotSchedule,
+    spot_features,
     spot_scores,
     train_spots,
 )
@@ -80,6 +82,7 @@ def make_default(folder: Path, left_out: list[str]) -> None:
             "minutes_training": round((time.monotonic() - simulated) / 60),
             "processors": os.cpu_count(),
         },
+        familiarity=fit_familiarity(spot_features(network, data, held)),
     )
     save_model(folder / "default.safetensors", model)
 

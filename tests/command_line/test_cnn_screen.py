@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import shutil
@@ -28,6 +29,7 @@ from dxtbx.model import (
 from dxtbx.model.experiment_list import ExperimentListFactory
 
 from dials_cnn_screen.command_line.cnn_screen import run
+from dials_cnn_screen.familiarity import Familiarity
 from dials_cnn_screen.model_file import Calibration, Model, load_model, save_model
 
 pytestmark = pytest.mark.usefixtures("installed_formats", "in_tmp_path")
@@ -133,6 +135,7 @@ def test_every_image_has_its_entry(images, model):
         "miss": 2,
         "failed": 1,
         "kept": 5,
+        "unlike": None,
     }
     assert column("class") == CLASSES
     assert column("kept") == [True, False, True, False, True, True, True]
@@ -147,9 +150,12 @@ def test_every_image_has_its_entry(images, model):
             "class",
             "kept",
             "error",
+            "unlike_training",
+            "strangeness",
             "n_spots",
             "spots",
         ]
+        assert entry["unlike_training"] is entry["strangeness"] is None
         assert entry["n_spots"] is entry["spots"] is None
         assert (entry["index"], entry["file"], entry["frame"]) == (i, "run1.h5", i + 1)
         p = [entry["p_hit"], entry["p_maybe"], entry["p_miss"]]
@@ -178,6 +184,26 @@ def test_spots(write_cxidb76, spot_model):
     assert column("n_spots") == [3]
     assert column("spots") == [places]
     assert "<circle" in Path("cnn_screen.html").read_text()
+
+
+def test_what_is_unlike_training_is_kept(write_cxidb76, spot_model):
+    write_spots(write_cxidb76, "spots.h5", 7)
+    plain = load_model(spot_model)
+    n = plain.network.head[0].in_features
+    for limit, unlike in ((1e-6, 7), (1e6, 0)):
+        familiarity = Familiarity(np.zeros(n), np.eye(n), limit)
+        model = dataclasses.replace(plain, familiarity=familiarity)
+        save_model("strange.safetensors", model)
+        run(["spots.h5", "model=strange.safetensors", ONE, "threshold=1"])
+        assert column("class") == ["Hit"] * 7
+        assert column("kept") == column("unlike_training") == [unlike == 7] * 7
+        assert [x > 1 for x in column("strangeness")] == column("unlike_training")
+        assert results()["summary"]["kept"] == results()["summary"]["unlike"] == unlike
+        told = "7 of 7 images are unlike anything the model was trained on; they are"
+        log = Path("dials.cnn_screen.log").read_text()
+        assert (told in log) == (unlike == 7)
+        assert (told in Path("cnn_screen.html").read_text()) == (unlike == 7)
+    assert len(read("hits.expt")) == 0
 
 
 def test_kept_stills_are_as_they_were(write_levels, model):
@@ -481,6 +507,7 @@ def test_one_unreadable_image_among_a_hundred(write_levels, model, nproc):
         "miss": 99,
         "failed": 1,
         "kept": 1,
+        "unlike": None,
     }
     error = column("error").pop(41)
     assert "cannot read image 41" in error

@@ -43,6 +43,7 @@ def test_model_can_be_read(runs, tmp_path, capsys):
     assert (model.name, model.architecture) == ("default", "spots")
     assert model.preprocessing == CandidateSearch(most=3)
     assert model.provenance["seed"] == module.SEED
+    assert model.familiarity is not None
     # A second run finds the parts, and makes the same model.
     module.make_default(tmp_path, [])
     assert len(runs) == 3
