@@ -17,6 +17,9 @@ Examples::
 
   dials.cnn_screen imported.expt decision.max_hit_loss=0.01 output.rejected=misses.expt
 
+  dials.cnn_screen imported.expt decision.max_hit_loss=0.01 \\
+      calibration.annotation=labels.txt calibration.scores=cnn_screen.json
+
   mpirun -n 64 dials.cnn_screen imported.expt mp.method=mpi
 """
 
@@ -34,7 +37,13 @@ from dxtbx.model import ExperimentList
 from libtbx.easy_mp import get_processes
 from tqdm import tqdm
 
-from dials_cnn_screen.decision import Decision, keep, threshold_for_hit_loss
+from dials_cnn_screen.calibration import read_labelled_hits
+from dials_cnn_screen.decision import (
+    Decision,
+    explain,
+    keep,
+    threshold_for_hit_loss,
+)
 from dials_cnn_screen.files import check_writable, replacing
 from dials_cnn_screen.metrics import wilson_interval
 from dials_cnn_screen.model_file import Model, load_model
@@ -97,7 +106,8 @@ def _screen(experiments: ExperimentList, params: libtbx.phil.scope_extract) -> N
     if params.model is None:
         raise ValueError("no model: give model=default or a file of dials.cnn_train")
     model = load_model(params.model)
-    decision = _decision(params.decision, model)
+    decision = _decision(params, model)
+    logger.info("%s", explain(decision))
     device = choose_device(params.device)
     stills = list_stills(experiments)
     logger.info(
@@ -115,9 +125,7 @@ def _screen(experiments: ExperimentList, params: libtbx.phil.scope_extract) -> N
             f"{stills[0].file}: {judgements[0].error}"
         )
     kept = keep(keep_scores(judgements), decision, unlike_training(judgements))
-    results = summarise(
-        stills, judgements, kept, model, decision, params.decision.max_hit_loss
-    )
+    results = summarise(stills, judgements, kept, model, decision)
     _log_results(results, judgements, elapsed)
     _log_unlike(results)
     _write(experiments, stills, kept, results, outputs)
@@ -154,19 +162,47 @@ def _judge(
 
 
 def _decision(params: libtbx.phil.scope_extract, model: Model) -> Decision:
-    threshold = params.threshold
-    if params.max_hit_loss is not None:
-        threshold = threshold_for_hit_loss(
-            model.calibration.hit_scores, params.max_hit_loss
+    """How stills are kept; the threshold may rest on the model's or the user's hits."""
+    rule = params.decision
+    hits, rests_on = model.calibration.hit_scores, model.calibration.source
+    if _has_labels(params):
+        labelled = read_labelled_hits(
+            params.calibration.annotation,
+            params.calibration.scores,
+            model.name,
+            model.sha256,
         )
-        logger.info(
-            "Threshold %.4f: at most %.2g of the hits are expected to be lost, for "
-            "stills like those of the calibration (%s)",
-            threshold,
-            params.max_hit_loss,
-            model.calibration.source,
+        for line in labelled.left_out:
+            logger.warning("%s", line)
+        hits, rests_on = labelled.scores, labelled.source
+    if rule.max_hit_loss is None:
+        return Decision(rule.threshold, rule.keep_misses, rule.random_seed)
+    return Decision(
+        threshold_for_hit_loss(hits, rule.max_hit_loss),
+        rule.keep_misses,
+        rule.random_seed,
+        max_hit_loss=rule.max_hit_loss,
+        rests_on=rests_on,
+        calibration_hits=len(hits),
+    )
+
+
+def _has_labels(params: libtbx.phil.scope_extract) -> bool:
+    """Whether the threshold is to rest on labels; ValueError for a part of that."""
+    given = [params.calibration.annotation, params.calibration.scores]
+    if given == [None, None]:
+        return False
+    if None in given:
+        raise ValueError(
+            "calibration.annotation and calibration.scores go together: give both, the "
+            "labels and the cnn_screen.json that has these images"
         )
-    return Decision(threshold, params.keep_misses, params.random_seed)
+    if params.decision.max_hit_loss is None:
+        raise ValueError(
+            "calibration.annotation is for decision.max_hit_loss, which is not set; "
+            "set it, such as decision.max_hit_loss=0.01, or leave calibration out"
+        )
+    return True
 
 
 def _log_results(results: dict, judgements: list[Judgement], elapsed: float) -> None:

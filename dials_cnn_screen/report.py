@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from dials_cnn_screen.decision import Decision, explain
 from dials_cnn_screen.files import replacing
 from dials_cnn_screen.frames import read_frame
 from dials_cnn_screen.labels import Label
@@ -65,6 +66,7 @@ def write_report(
         rates=rates,
         scores_figure=_figure(_draw_scores, results),
         course_figure=_figure(_draw_course, results),
+        rule=explain(Decision(**results["decision"])),
         unlike=tell_unlike(results),
         galleries=_galleries(results, stills),
         edge=_EDGE,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
@@ -24,7 +25,6 @@ def summarise(
     kept: Sequence[bool],
     model: Model,
     decision: Decision,
-    max_hit_loss: float | None,
 ) -> dict:
     """All results of a run, in the form of cnn_screen.json: one entry an image."""
     images = [
@@ -42,7 +42,7 @@ def summarise(
             "trained_on": model.trained_on,
             "most_spots": _most_spots(model),
         },
-        "decision": {"threshold": decision.threshold, "max_hit_loss": max_hit_loss},
+        "decision": asdict(decision),
         "summary": {
             "images": len(images),
             "hit": classes.count(Label.HIT.title),

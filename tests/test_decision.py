@@ -8,6 +8,7 @@ import pytest
 from dials_cnn_screen.decision import (
     Decision,
     classify,
+    explain,
     keep,
     keep_score,
     probabilities,
@@ -111,6 +112,48 @@ def test_mean_loss_of_new_hits_is_within_the_limit(max_hit_loss):
     assert np.mean(lost) <= max_hit_loss
 
 
+@pytest.mark.parametrize("max_hit_loss", [0.05, 0.1, 0.3])
+def test_mean_loss_of_scores_that_are_often_equal(max_hit_loss):
+    rng = np.random.default_rng(0)
+    lost = []
+    for _ in range(2000):
+        scores = rng.beta(5, 1, size=140).round(2)
+        threshold = threshold_for_hit_loss(scores[:99], max_hit_loss)
+        lost.append(~keep(scores[99:], Decision(threshold)))
+    standard_error = np.mean(lost, axis=1).std() / math.sqrt(2000)
+    assert np.mean(lost) <= max_hit_loss + 3 * standard_error
+    # Of the scores a few percent are equal: not more is given away.
+    assert np.mean(lost) > max_hit_loss - 0.04
+
+
+def test_what_is_unlike_training_only_lowers_the_loss():
+    rng = np.random.default_rng(0)
+    scores = rng.random(500)
+    decision = Decision(threshold_for_hit_loss(scores[:250], 0.2))
+    plain = keep(scores[250:], decision)
+    kept = keep(scores[250:], decision, rng.random(250) < 0.5)
+    assert (kept >= plain).all()
+    assert (kept > plain).any()
+
+
+def test_explain():
+    assert explain(Decision(0.25)) == "Kept if P(Hit) + P(Maybe) is 0.25 or more."
+    text = explain(
+        Decision(
+            0.25,
+            keep_misses=0.01,
+            max_hit_loss=0.02,
+            rests_on="9 shots",
+            calibration_hits=7,
+        )
+    )
+    assert "at most 2% of the hits are expected to be lost (split conformal" in text
+    assert "drawn like the 7 hits that this rests on: 9 shots. It promises noth" in text
+    assert text.endswith(
+        "Of the others 1% are kept at random, to be looked through for lost hits."
+    )
+
+
 def test_equal_scores_are_all_kept():
     threshold = threshold_for_hit_loss(np.ones(100), 0.1)
     assert keep(np.ones(5), Decision(threshold)).all()
@@ -119,8 +162,12 @@ def test_equal_scores_are_all_kept():
 @pytest.mark.parametrize(
     ("n", "max_hit_loss", "message"),
     [
-        (8, 0.1, "max_hit_loss=0.1 needs 9 calibration hits, and the model has 8"),
-        (0, 0.01, "needs 99 calibration hits, and the model has 0"),
+        (
+            8,
+            0.1,
+            "max_hit_loss=0.1 needs 9 calibration hits, and there are 8; label more",
+        ),
+        (0, 0.01, "needs 99 calibration hits, and there are 0"),
         (50, 0.0, "max_hit_loss=0 is not over 0; set threshold=0"),
     ],
 )

@@ -55,6 +55,7 @@ def test_documented_defaults_of_cnn_screen():
     assert params.decision.threshold == 0.5
     assert params.decision.max_hit_loss is None
     assert params.decision.keep_misses == 0.0
+    assert params.calibration.annotation is params.calibration.scores is None
     assert params.output.experiments == "hits.expt"
     assert params.output.rejected is None
     assert params.output.scores == "cnn_screen.json"

@@ -20,6 +20,7 @@ from dials_cnn_screen.report import write_report
 from dials_cnn_screen.screening import Judgement
 from dials_cnn_screen.summary import summarise
 
+PAPER = Decision()
 NASTY = "<script>alert('x')</script>&.h5"
 
 
@@ -36,14 +37,7 @@ def make_page(tmp_path, monkeypatch):
     """Function make(probabilities or error of each image, ...) -> the page."""
     monkeypatch.setattr(report, "read_frame", lambda imageset, position: with_spots(30))
 
-    def make(
-        *outcomes,
-        file="run.h5",
-        max_hit_loss=None,
-        threshold=0.5,
-        spots=None,
-        strange=None,
-    ) -> str:
+    def make(*outcomes, file="run.h5", decision=PAPER, spots=None, strange=None) -> str:
         stills = [
             SimpleNamespace(file=file, frame=i + 1, imageset=None, position=i)
             for i in range(len(outcomes))
@@ -65,9 +59,7 @@ def make_page(tmp_path, monkeypatch):
             familiarity=strange,
             preprocessing=None if spots is None else CandidateSearch(most=3),
         )
-        results = summarise(
-            stills, judgements, kept, model, Decision(threshold), max_hit_loss
-        )
+        results = summarise(stills, judgements, kept, model, decision)
         path = tmp_path / "page.html"
         write_report(path, results, stills, "Ke et al. (2018)")
         return path.read_text(encoding="utf-8")
@@ -98,8 +90,13 @@ def test_figures_of_the_run(make_page):
 
 
 def test_hit_loss_is_told(make_page):
-    text = text_of(make_page(HIT, MISS, max_hit_loss=0.01, threshold=0.1234))
+    decision = Decision(
+        0.1234, 0.02, max_hit_loss=0.01, rests_on="toys & tests", calibration_hits=300
+    )
+    text = text_of(make_page(HIT, MISS, decision=decision))
     assert "is 0.1234 or more, the threshold at which at most 1% of the hits" in text
+    assert "the 300 hits that this rests on: toys &amp; tests" in text
+    assert "2% are kept at random" in text
 
 
 def circles(page: str) -> list[tuple[float, float]]:

@@ -47,7 +47,7 @@ def results() -> dict:
         familiarity="some",
     )
     kept = np.array([True, True, False])
-    return summarise(stills, JUDGEMENTS, kept, model, Decision(0.4), None)
+    return summarise(stills, JUDGEMENTS, kept, model, Decision(0.4))
 
 
 def test_summary_adds_up(results):
@@ -64,6 +64,17 @@ def test_summary_adds_up(results):
     assert [image["class"] for image in results["images"]] == ["Hit", None, "Miss"]
     assert results["images"][2]["p_hit"] == 0.1234
     assert results["images"][2]["p_maybe"] == 0.1235
+
+
+def test_decision(results):
+    assert results["decision"] == {
+        "threshold": 0.4,
+        "max_hit_loss": None,
+        "rests_on": None,
+        "calibration_hits": None,
+        "keep_misses": 0.0,
+        "seed": 0,
+    }
 
 
 def test_spots_of_each_image(results):

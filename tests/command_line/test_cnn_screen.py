@@ -118,7 +118,14 @@ def test_every_image_has_its_entry(images, model):
         "images",
     ]
     assert found["program"] == "dials.cnn_screen"
-    assert found["decision"] == {"threshold": 0.5, "max_hit_loss": None}
+    assert found["decision"] == {
+        "threshold": 0.5,
+        "max_hit_loss": None,
+        "rests_on": None,
+        "calibration_hits": None,
+        "keep_misses": 0.0,
+        "seed": 0,
+    }
     assert list(found["model"]) == [
         "name",
         "sha256",
@@ -327,16 +334,78 @@ def test_max_hit_loss(images, model):
     assert results()["decision"] == {
         "threshold": pytest.approx(0.05),
         "max_hit_loss": 0.05,
+        "rests_on": "a ramp",
+        "calibration_hits": 199,
+        "keep_misses": 0.0,
+        "seed": 0,
     }
-    assert "0.0500" in Path("dials.cnn_screen.log").read_text()
+    told = (
+        "P(Hit) + P(Maybe) is 0.05 or more, the threshold at which at most 5% of the "
+        "hits are expected to be lost (split conformal prediction), for images drawn "
+        "like the 199 hits that this rests on: a ramp."
+    )
+    assert told in Path("dials.cnn_screen.log").read_text()
+    assert told in Path("cnn_screen.html").read_text()
 
 
 def test_max_hit_loss_needs_calibration(images, level_model):
     old = load_model(level_model)
     fields = {k: v for k, v in vars(old).items() if k not in ("calibration", "sha256")}
     save_model("bare.safetensors", Model(calibration=Calibration(), **fields))
-    with pytest.raises(Sorry, match="the model has 0; set threshold"):
+    with pytest.raises(Sorry, match=r"there are 0; .* or set threshold"):
         run([images, ONE, "model=bare.safetensors", "decision.max_hit_loss=0.05"])
+    assert not Path("hits.expt").exists()
+
+
+@pytest.fixture
+def labels(images, model) -> list[str]:
+    """The seven images screened, and labelled Hit or Maybe from level 99 on."""
+    run([images, model, ONE, "html=None", "output.experiments=None"])
+    os.rename("cnn_screen.json", "earlier.json")
+    lines = [
+        f"run1.h5 [{i + 1}] {'HIT' if level >= 99 else 'MISS'}\n"
+        for i, level in enumerate(LEVELS)
+    ]
+    Path("labels.txt").write_text("".join([*lines[:-1], "run1.h5 [7] HIT\n"]))
+    return ["calibration.annotation=labels.txt", "calibration.scores=earlier.json"]
+
+
+def test_max_hit_loss_on_own_labels(images, model, labels):
+    run([images, model, ONE, *labels, "max_hit_loss=0.35"])
+    # Five are labelled and judged: k = floor(0.35 x 6) = 2, and that is level 101.
+    assert results()["decision"] == {
+        "threshold": pytest.approx(1 - expected(101)[2], abs=2e-4),
+        "max_hit_loss": 0.35,
+        "rests_on": "5 Hit or Maybe labelled in labels.txt",
+        "calibration_hits": 5,
+        "keep_misses": 0.0,
+        "seed": 0,
+    }
+    assert column("kept") == [True, False, True, False, True, True, True]
+    log = Path("dials.cnn_screen.log").read_text()
+    assert "1 of the 7 labels in labels.txt are left out: not judged, or unlike" in log
+    told = "drawn like the 5 hits that this rests on: 5 Hit or Maybe labelled in"
+    assert told in log
+    assert told in Path("cnn_screen.html").read_text()
+
+
+@pytest.mark.parametrize(
+    ("leave_out", "options", "message"),
+    [
+        (0, ["max_hit_loss=0.35"], "go together: give both"),
+        (1, ["max_hit_loss=0.35"], "go together: give both"),
+        (2, [], "max_hit_loss, which is not set; set it"),
+        (2, ["max_hit_loss=0.1"], "needs 9 calibration hits, and there are 5; label"),
+        (2, ["max_hit_loss=0.35", "model=default"], "are of model level .* default .*"),
+        (2, ["max_hit_loss=0.35", "calibration.scores=run1.h5"], "not a scores file"),
+        (2, ["max_hit_loss=0.35", "calibration.annotation=gone"], "No such file.*gone"),
+    ],
+)
+def test_labels_that_cannot_be_used(images, model, labels, leave_out, options, message):
+    given = [label for i, label in enumerate(labels) if i != leave_out]
+    with pytest.raises(Sorry, match=message) as problem:
+        run([images, model, ONE, *given, *options])
+    assert "\n" not in str(problem.value)
     assert not Path("hits.expt").exists()
 
 

@@ -1,0 +1,113 @@
+"""Scores of the hits that an expert labelled, for a bound on the hits that are lost."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from dials_cnn_screen.labels import Annotation, Label, read_annotations
+
+# cnn_screen.json has P(Hit) and P(Maybe) to four digits each. A threshold is to hold
+# for scores that are not rounded, so all are taken as low as they may have been.
+ROUNDING = 1e-4
+
+
+@dataclass(frozen=True, eq=False)
+class LabelledHits:
+    """Hits by an expert's labels.
+
+    scores: P(Hit) + P(Maybe) of images labelled Hit or Maybe, float64 (n,). source:
+    which images those are. left_out: labels that were not used, a line for each reason.
+    """
+
+    scores: np.ndarray
+    source: str
+    left_out: list[str]
+
+
+def read_labelled_hits(
+    annotation: str | Path, scores: str | Path, model_name: str, model_sha256: str
+) -> LabelledHits:
+    """The labelled hits of an annotation file, with their scores of an earlier run.
+
+    annotation: lines such as ``r0027_2000.h5 [1] HIT``. scores: cnn_screen.json of the
+    same model. Raises ValueError where the file is not one, is of another model, has
+    two images of one name, or none of the labelled hits.
+    """
+    known = _read_scores(scores, model_name, model_sha256)
+    annotations = read_annotations(annotation)
+    used, left_out = [], {}
+    for a in annotations:
+        reason = _why_left_out(a, known, scores)
+        (used if reason is None else left_out.setdefault(reason, [])).append(a)
+    hits = [a for a in used if a.label is not Label.MISS]
+    remarks = [
+        f"{len(those)} of the {len(annotations)} labels in {annotation} are left out: "
+        f"{reason} ({those[0].file} [{those[0].frame}]"
+        f"{' and others' if len(those) > 1 else ''})"
+        for reason, those in left_out.items()
+    ]
+    if not hits:
+        raise ValueError(
+            f"no image that is labelled Hit or Maybe in {annotation} has a score; "
+            f"{'; '.join(remarks) or 'label some of those in ' + str(scores)}"
+        )
+    return LabelledHits(
+        np.array([known[a.file, a.frame] for a in hits]),
+        f"{len(hits)} Hit or Maybe labelled in {annotation}",
+        remarks,
+    )
+
+
+def _why_left_out(
+    a: Annotation, known: dict[tuple[str, int], float | None], scores: str | Path
+) -> str | None:
+    if a.label is None:
+        return "labelled None"
+    if (a.file, a.frame) not in known:
+        return f"not among the images of {scores}"
+    if known[a.file, a.frame] is None:
+        return f"not judged, or unlike training, in {scores}, and kept for that"
+    return None
+
+
+def _read_scores(
+    path: str | Path, model_name: str, model_sha256: str
+) -> dict[tuple[str, int], float | None]:
+    """Score of each image by file and frame, None if it is kept whatever its score."""
+    text = Path(path).read_bytes()
+    try:
+        results = json.loads(text)
+        name, sha256 = results["model"]["name"], results["model"]["sha256"]
+        images = results["images"]
+        known = {(image["file"], image["frame"]): _score(image) for image in images}
+    except (ValueError, KeyError, TypeError) as error:
+        raise ValueError(
+            f"'{path}' is not a scores file of dials.cnn_screen ({error}); give the "
+            "cnn_screen.json of an earlier run"
+        ) from error
+    if sha256 != model_sha256:
+        raise ValueError(
+            f"the scores in '{path}' are of model {name} (sha256 {sha256}), and this "
+            f"run's model is {model_name} (sha256 {model_sha256}); screen the labelled "
+            "images again with this model"
+        )
+    if len(known) < len(images):
+        raise ValueError(
+            f"several images in '{path}' have the same file name; rename the files and "
+            "screen them again"
+        )
+    return known
+
+
+def _score(image: dict) -> float | None:
+    # Such images are not lost; the bound is for the others.
+    if image["p_hit"] is None or image.get("unlike_training"):
+        return None
+    score = image["p_hit"] + image["p_maybe"]
+    if not 0 <= score <= 1 + ROUNDING:
+        raise ValueError(f"P(Hit) + P(Maybe) is {score}")
+    return max(min(score, 1.0) - ROUNDING, 0.0)
