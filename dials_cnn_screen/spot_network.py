@@ -28,10 +28,10 @@ COMPANY, RING = 24.0, 2.0
 class SpotNetworkConfig:
     """Widths of the layers: of a candidate's, the frame's context, and the head's."""
 
-    patch: int = 32
-    candidate: int = 24
-    context: int = 24
-    head: int = 32
+    patch: int = 64
+    candidate: int = 48
+    context: int = 48
+    head: int = 64
 
     def __post_init__(self) -> None:
         for name, value in vars(self).items():

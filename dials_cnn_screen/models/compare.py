@@ -245,7 +245,7 @@ def _count_in_grid(job: Job) -> tuple[bool, np.ndarray]:
 def _compare_on_shot(job: Job) -> Compared:
     shot = simulate_job(job)
     start = time.process_time()
-    outcome = judge_shot(_classifier, job[0], shot)
+    outcome = judge_shot(_classifier, job, shot)
     seconds = [time.process_time() - start]
     counts = []
     with _as_still(shot, job[0]) as still:

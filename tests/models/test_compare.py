@@ -22,7 +22,7 @@ TABLE_2 = preset("LO19")
 
 def shot(label: Label, p: np.ndarray, *counts: int | None) -> Compared:
     seconds = (0.01, *(0.1 for _ in counts))
-    return Compared(Outcome(0, label, "crystal", p), counts, seconds)
+    return Compared(Outcome(0, 0.0, label, "crystal", p, unlike=False), counts, seconds)
 
 
 # The network keeps a hit and a maybe of three, and one miss of four.
