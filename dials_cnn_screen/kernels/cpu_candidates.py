@@ -26,8 +26,12 @@ from dials_cnn_screen.candidates import (
     CandidateSearch,
 )
 
-# Of more maxima than this only the first are noted; noise alone gives some 1 in 10,000.
-_MOST_MAXIMA = 400_000
+# Room for so many maxima at first; noise alone gives some 1 in 10,000.
+_FIRST_MAXIMA = 4096
+# Pixels of a row that are looked through together for maxima.
+_STRETCH = 64
+# No used pixel is above this.
+_LARGEST = np.finfo(np.float32).max
 _ROW_STEP, _COLUMN_STEP = (s.step for s in SAMPLE)
 _LEAST, _DEPTHS = LEVELS[0], np.array(DEPTHS, np.float32)
 
@@ -47,17 +51,15 @@ def find_candidates(
     down, across = (
         reference.steps(n, b) for n, b in zip(data.shape, blocks, strict=True)
     )
-    frame = (data, mask, mean, inverse, *down)
+    frame = (data, mask, _across(mean, *across), _across(inverse, *across), *down)
     spread = reference.fluctuation(_sample_sums(*frame))
-    places = np.empty((_MOST_MAXIMA, 2), np.int64)
-    heights = np.empty((_MOST_MAXIMA, 2), np.float32)
-    n, low, used = _find_maxima(*frame, np.float32(1 / spread), places, heights)
-    z, wide = heights[:n].T
+    places, heights, low = _find_maxima(*frame, spread)
+    z, wide = heights.T
     order, total = reference.rank(np.maximum(z, wide), search)
     slow, fast = places[order].T
     patches = np.zeros((len(order), 2, PATCH, PATCH), np.float32)
     scale = np.empty(len(order), np.float32)
-    _cut_patches(*frame, *across, slow, fast, patches, scale)
+    _cut_patches(*frame, slow, fast, patches, scale)
     return Candidates(
         slow=slow,
         fast=fast,
@@ -69,186 +71,255 @@ def find_candidates(
         spread=spread,
         total=total,
         low=low,
-        used=used,
+        used=int(np.count_nonzero(mask)),
     )
 
 
 _FIRST_LAYER = np.array([True, False])[:, None, None]
 
 
+def _block_statistics(
+    data: np.ndarray, mask: np.ndarray, mean: np.ndarray, deviation: np.ndarray
+) -> None:
+    """Mean and deviation of each block without outliers; NaN with too few used.
+
+    Sums go down the columns of a row of blocks first, as that vectorises. This loop is
+    not compiled: within a compiled one they do not, and take five times as long.
+    """
+    width = mean.shape[1] * BLOCK
+    strip = np.full((BLOCK, width), np.inf, np.float32)
+    least, limit, count, total, square = np.empty((5, width), np.float32)
+    for i in range(len(mean)):
+        _cut_strip(data, mask, i * BLOCK, strip)
+        _least_of_columns(strip, least)
+        _least_of_blocks(least)
+        # Sums of what is above the least value keep their digits in float32: a spot
+        # that takes them in the first round is left out in the next.
+        _subtract(strip, least)
+        limit.fill(_LARGEST)
+        enough = MIN_USED
+        for _ in range(ROUNDS + 1):
+            _sums_of_columns(strip, limit, count, total, square)
+            _moments(count, total, square, enough, limit, mean[i], deviation[i])
+            enough = 1
+        mean[i] += least[::BLOCK]
+
+
 @njit(cache=True, nogil=True)
-def _block_statistics(data, mask, mean, deviation):
-    values = np.empty(BLOCK * BLOCK, np.float32)
-    for i in range(mean.shape[0]):
-        for j in range(mean.shape[1]):
-            n = 0
-            for y in range(i * BLOCK, min((i + 1) * BLOCK, data.shape[0])):
-                # Slices, as loops from 0 over them are what the compiler vectorises.
-                row = data[y, j * BLOCK : (j + 1) * BLOCK]
-                used = mask[y, j * BLOCK : (j + 1) * BLOCK]
-                for x in range(len(row)):
-                    values[n] = row[x]
-                    n += used[x]
-            if n < MIN_USED:
-                mean[i, j] = deviation[i, j] = np.nan
-                continue
-            least = _least(values, n)
-            m, d = _moments(values, n, least, np.float32(np.inf))
-            for _ in range(ROUNDS):
-                m, d = _moments(values, n, least, np.float32(m + CLIP * d))
-            mean[i, j], deviation[i, j] = m, d
+def _cut_strip(data, mask, top, strip):
+    """The used pixels of a row of blocks; infinity for others."""
+    strip[len(data) - top :] = np.inf
+    for y in range(top, min(top + BLOCK, len(data))):
+        _row_of_used(data[y], mask[y], strip[y - top])
 
 
-@njit(cache=True, nogil=True, fastmath={"nnan", "nsz", "reassoc"})
-def _least(values, n):
-    least = values[0]
-    for k in range(n):
-        least = min(least, values[k])
-    return least
+@njit(cache=True, nogil=True)
+def _row_of_used(row, used, out):
+    for x in range(len(row)):
+        out[x] = np.float32(row[x]) if used[x] else np.float32(np.inf)
+
+
+@njit(cache=True, nogil=True)
+def _least_of_columns(strip, least):
+    for x in range(len(least)):
+        m = _LARGEST
+        for y in range(BLOCK):
+            m = strip[y, x] if strip[y, x] < m else m
+        least[x] = m
+
+
+@njit(cache=True, nogil=True)
+def _least_of_blocks(least):
+    """The least of each block in place of those of its columns."""
+    for start in range(0, len(least), BLOCK):
+        m = least[start]
+        for x in range(start, start + BLOCK):
+            m = min(m, least[x])
+        for x in range(start, start + BLOCK):
+            least[x] = m
+
+
+@njit(cache=True, nogil=True)
+def _subtract(strip, least):
+    for y in range(BLOCK):
+        row = strip[y]
+        for x in range(len(row)):
+            row[x] -= least[x]
 
 
 @njit(cache=True, nogil=True, fastmath={"reassoc", "contract", "nsz"})
-def _moments(values, n, shift, limit):
-    # Sums of what is above the least value keep their digits in float32: a spot that
-    # takes them in the first round is left out in the next.
-    count, total, square = np.int32(0), np.float32(0), np.float32(0)
-    for k in range(n):
-        inside = values[k] <= limit
-        v = values[k] - shift if inside else np.float32(0)
-        count += np.int32(inside)
-        total += v
-        square += v * v
-    m = total / np.float32(count)
-    variance = square / np.float32(count) - m * m
-    return shift + m, np.sqrt(max(variance, np.float32(0)))
+def _sums_of_columns(strip, limit, count, total, square):
+    """Number, sum and sum of squares of the values of each column up to a limit."""
+    for x in range(len(limit)):
+        n = t = s = np.float32(0)
+        for y in range(BLOCK):
+            inside = strip[y, x] <= limit[x]
+            v = strip[y, x] if inside else np.float32(0)
+            n += np.float32(1) if inside else np.float32(0)
+            t += v
+            s += v * v
+        count[x], total[x], square[x] = n, t, s
+
+
+@njit(
+    cache=True,
+    nogil=True,
+    fastmath={"reassoc", "contract", "nsz"},
+    error_model="numpy",
+)
+def _moments(count, total, square, enough, limit, mean, deviation):
+    """Mean and deviation of blocks, NaN with too few values, and their next limit."""
+    for j in range(len(mean)):
+        n = t = s = np.float32(0)
+        for x in range(j * BLOCK, (j + 1) * BLOCK):
+            n += count[x]
+            t += total[x]
+            s += square[x]
+        m = t / n if n >= enough else np.float32(np.nan)
+        d = np.sqrt(max(s / n - m * m, np.float32(0)))
+        mean[j], deviation[j] = m, d
+        for x in range(j * BLOCK, (j + 1) * BLOCK):
+            limit[x] = m + np.float32(CLIP) * d
+
+
+@njit(cache=True, nogil=True)
+def _across(blocks, low, high, part):
+    """Interpolate blocks along the rows: float32 (rows of blocks, pixels)."""
+    across = np.empty((len(blocks), len(low)), np.float32)
+    for i in range(len(blocks)):
+        row, out = blocks[i], across[i]
+        for x in range(len(out)):
+            left, right = row[low[x]], row[high[x]]
+            out[x] = left + (right - left) * part[x]
+    return across
 
 
 @njit(cache=True, nogil=True)
 def _row_of_z(data, mask, y, mean, inverse, low, high, part, z):
-    """z of row y into z[1:-1]; 0 where the mask is False, and past the last row."""
+    """z of row y into z[1:]; 0 where the mask is False, and past the last row."""
     if y >= data.shape[0]:
         z[:] = 0
         return
-    a, b, t = low[y], high[y], part[y]
-    last = mean.shape[1] - 1
-    for j in range(-1, last + 1):
-        left, right = max(j, 0), min(j + 1, last)
-        m0 = mean[a, left] + (mean[b, left] - mean[a, left]) * t
-        m1 = mean[a, right] + (mean[b, right] - mean[a, right]) * t
-        i0 = inverse[a, left] + (inverse[b, left] - inverse[a, left]) * t
-        i1 = inverse[a, right] + (inverse[b, right] - inverse[a, right]) * t
-        start, end = max(j * BLOCK + BLOCK // 2, 0), (j + 1) * BLOCK + BLOCK // 2
-        row, used = data[y, start:end], mask[y, start:end]
-        out = z[start + 1 : end + 1]
-        for x in range(len(row)):
-            way = (np.float32(x) + np.float32(0.5)) / np.float32(BLOCK)
-            value = (np.float32(row[x]) - (m0 + (m1 - m0) * way)) * (
-                i0 + (i1 - i0) * way
-            )
-            out[x] = value if used[x] else np.float32(0)
+    a, b = low[y], high[y]
+    _normalise(
+        data[y], mask[y], mean[a], mean[b], inverse[a], inverse[b], part[y], z[1:]
+    )
 
 
 @njit(cache=True, nogil=True)
-def _row_of_sums(above, here, below, down, wide):
-    """Weighted sums of a row into wide[1:-1], over their norm; down: room for one."""
+def _normalise(row, used, m0, m1, i0, i1, part, z):
+    for x in range(len(row)):
+        mean = m0[x] + (m1[x] - m0[x]) * part
+        inverse = i0[x] + (i1[x] - i0[x]) * part
+        value = (np.float32(row[x]) - mean) * inverse
+        z[x] = value if used[x] else np.float32(0)
+
+
+@njit(cache=True, nogil=True)
+def _row_of_sums(above, here, below, factor, down, wide):
+    """Weighted sums of a row, times a factor, into wide[1:-1]; down: room for one."""
     for x in range(len(down)):
         down[x] = above[x] + np.float32(2) * here[x] + below[x]
     left, middle, right, out = down[:-2], down[1:-1], down[2:], wide[1:-1]
     for x in range(len(out)):
-        total = left[x] + np.float32(2) * middle[x] + right[x]
-        out[x] = total * np.float32(1 / NORM)
+        out[x] = (left[x] + np.float32(2) * middle[x] + right[x]) * factor
 
 
 @njit(cache=True, nogil=True)
 def _sample_sums(data, mask, mean, inverse, low, high, part):
-    """Weighted sums at the used pixels of reference.SAMPLE, float32."""
+    """Weighted sums at the used pixels of reference.SAMPLE, over their norm."""
     rows, columns = data.shape
     z = np.zeros((3, columns + 2), np.float32)
     down, wide = np.empty((2, columns + 2), np.float32)
-    sample = np.empty((rows // _ROW_STEP + 1) * (columns // _COLUMN_STEP + 1))
+    size = (rows // _ROW_STEP + 1) * (columns // _COLUMN_STEP + 1)
+    sample = np.empty(size, np.float32)
     n = 0
     for y in range(1, rows, _ROW_STEP):
         for k in range(3):
             _row_of_z(data, mask, y + k - 1, mean, inverse, low, high, part, z[k])
-        _row_of_sums(z[0], z[1], z[2], down, wide)
+        _row_of_sums(z[0], z[1], z[2], np.float32(1 / NORM), down, wide)
         for x in range(1, columns, _COLUMN_STEP):
-            if mask[y, x]:
-                sample[n] = wide[x + 1]
-                n += 1
-    return sample[:n].astype(np.float32)
+            sample[n] = wide[x + 1]
+            n += mask[y, x]
+    return sample[:n]
 
 
 @njit(cache=True, nogil=True)
-def _find_maxima(
-    data, mask, mean, inverse, low, high, part, sharpness, places, heights
-):
-    """Local maxima into places and heights; their number, low pixels, used pixels."""
+def _find_maxima(data, mask, mean, inverse, low, high, part, spread):
+    """Places (n, 2) and z and wide (n, 2) of local maxima; number of low pixels."""
     rows, columns = data.shape
-    z = np.zeros((3, columns + 2), np.float32)
-    wide = np.zeros((3, columns + 2), np.float32)
-    strength = np.full((3, columns + 2), -np.inf, np.float32)
-    down = np.empty(columns + 2, np.float32)
+    # Whole stretches, and one pixel more on either side.
+    width = -(-columns // _STRETCH) * _STRETCH
+    z = np.zeros((3, width + 2), np.float32)
+    wide = np.zeros((3, width + 2), np.float32)
+    strength = np.full((3, width + 2), -np.inf, np.float32)
+    down = np.empty(width + 2, np.float32)
+    factor = np.float32(1 / (NORM * spread))
+    places = np.empty((_FIRST_MAXIMA, 2), np.int64)
+    heights = np.empty((_FIRST_MAXIMA, 2), np.float32)
     count = np.zeros(len(_DEPTHS), np.int64)
-    n, used = 0, 0
+    n = 0
     _row_of_z(data, mask, 0, mean, inverse, low, high, part, z[0])
     for y in range(rows + 1):
         # Row y of strength needs the next row of z; maxima are then those of row y - 1.
-        _row_of_z(data, mask, y + 1, mean, inverse, low, high, part, z[(y + 1) % 3])
-        here, sums, rank = z[y % 3], wide[y % 3], strength[y % 3]
+        before, here, after = (y - 1) % 3, y % 3, (y + 1) % 3
+        _row_of_z(data, mask, y + 1, mean, inverse, low, high, part, z[after])
         if y < rows:
-            _row_of_sums(z[(y - 1) % 3], here, z[(y + 1) % 3], down, sums)
-            used += _row_of_strength(mask[y], here, sums, sharpness, rank)
-            _count_low(here, sums, mask[y], count)
+            _row_of_sums(z[before], z[here], z[after], factor, down, wide[here])
+            _row_of_strength(mask[y], z[here, 1:], wide[here, 1:], strength[here, 1:])
+            _count_low(mask[y], z[here, 1:], wide[here, 1:], count)
         else:
-            rank[:] = -np.inf
+            strength[here] = -np.inf
+        if n + width > len(places):
+            places, heights = _longer(places), _longer(heights)
         if y > 0:
-            k = (y - 1) % 3
             n = _maxima_of_row(
                 y - 1,
-                strength[(y - 2) % 3],
-                strength[k],
-                rank,
-                z[k],
-                wide[k],
+                strength[after],
+                strength[before],
+                strength[here],
+                z[before],
+                wide[before],
                 n,
                 places,
                 heights,
             )
-    return n, count, used
+    return places[:n], heights[:n], count
 
 
 @njit(cache=True, nogil=True)
-def _row_of_strength(mask, z, wide, sharpness, strength):
-    """The larger of z and wide / spread, -inf where unused; the number of used."""
-    used = 0
-    for x in range(len(mask)):
-        sums = wide[x + 1] * sharpness
-        wide[x + 1] = sums
-        strength[x + 1] = max(z[x + 1], sums) if mask[x] else -np.float32(np.inf)
-        used += mask[x]
-    return used
+def _longer(rows):
+    longer = np.empty((2 * len(rows) + _FIRST_MAXIMA, rows.shape[1]), rows.dtype)
+    longer[: len(rows)] = rows
+    return longer
 
 
 @njit(cache=True, nogil=True)
-def _count_low(z, wide, mask, count):
-    for start in range(1, len(z) - 1, 16):
-        end = min(start + 16, len(z) - 1)
-        least = _least(z[start:end], end - start)
-        if min(least, _least(wide[start:end], end - start)) > -_DEPTHS[0]:
-            continue
-        for x in range(start, end):
-            depth = -min(z[x], wide[x])
-            for k in range(len(_DEPTHS)):
-                count[k] += mask[x - 1] and depth >= _DEPTHS[k]
+def _row_of_strength(used, z, wide, strength):
+    """The larger of z and wide, -inf where unused."""
+    for x in range(len(used)):
+        most = max(z[x], wide[x])
+        strength[x] = most if used[x] else -np.float32(np.inf)
+
+
+@njit(cache=True, nogil=True)
+def _count_low(used, z, wide, count):
+    """Add the pixels of a row that are as far below the background as _DEPTHS."""
+    for k in range(len(_DEPTHS)):
+        n = np.int32(0)
+        for x in range(len(used)):
+            n += np.int32(used[x] and min(z[x], wide[x]) <= -_DEPTHS[k])
+        if n == 0:
+            break
+        count[k] += n
 
 
 @njit(cache=True, nogil=True)
 def _maxima_of_row(y, above, here, below, z, wide, n, places, heights):
-    for start in range(1, len(here) - 1, 16):
-        end = min(start + 16, len(here) - 1)
-        if not _any_reaches(here, start, end):
+    for start in range(1, len(here) - 1, _STRETCH):
+        if not _any_reaches(here[start : start + _STRETCH]):
             continue
-        for x in range(start, end):
+        for x in range(start, start + _STRETCH):
             h = here[x]
             if h < _LEAST:
                 continue
@@ -258,37 +329,23 @@ def _maxima_of_row(y, above, here, below, z, wide, n, places, heights):
                 continue
             if not (h >= below[x - 1] and h >= below[x] and h >= below[x + 1]):
                 continue
-            if n < places.shape[0]:
-                places[n, 0], places[n, 1] = y, x - 1
-                heights[n, 0], heights[n, 1] = z[x], wide[x]
-                n += 1
+            places[n, 0], places[n, 1] = y, x - 1
+            heights[n, 0], heights[n, 1] = z[x], wide[x]
+            n += 1
     return n
 
 
-@njit(cache=True, nogil=True, fastmath={"nnan", "nsz", "reassoc"})
-def _any_reaches(row, start, end):
-    most = row[start]
-    for x in range(start, end):
-        most = max(most, row[x])
-    return most >= _LEAST
+@njit(cache=True, nogil=True)
+def _any_reaches(stretch):
+    n = np.int32(0)
+    for x in range(_STRETCH):
+        n += np.int32(stretch[x] >= _LEAST)
+    return n > 0
 
 
 @njit(cache=True, nogil=True)
 def _cut_patches(
-    data,
-    mask,
-    mean,
-    inverse,
-    low,
-    high,
-    part,
-    left,
-    right,
-    way,
-    slow,
-    fast,
-    patches,
-    scales,
+    data, mask, mean, inverse, low, high, part, slow, fast, patches, scales
 ):
     rows, columns = data.shape
     for n in range(len(slow)):
@@ -297,13 +354,8 @@ def _cut_patches(
             for x in range(max(fast[n] - REACH, 0), min(fast[n] + REACH + 1, columns)):
                 if not mask[y, x]:
                     continue
-                j, k, w = left[x], right[x], way[x]
-                m0 = mean[a, j] + (mean[b, j] - mean[a, j]) * t
-                m1 = mean[a, k] + (mean[b, k] - mean[a, k]) * t
-                i0 = inverse[a, j] + (inverse[b, j] - inverse[a, j]) * t
-                i1 = inverse[a, k] + (inverse[b, k] - inverse[a, k]) * t
-                m = m0 + (m1 - m0) * w
-                scale = i0 + (i1 - i0) * w
+                m = mean[a, x] + (mean[b, x] - mean[a, x]) * t
+                scale = inverse[a, x] + (inverse[b, x] - inverse[a, x]) * t
                 i, l = y - slow[n] + REACH, x - fast[n] + REACH
                 patches[n, 0, i, l] = (np.float32(data[y, x]) - m) * scale
                 patches[n, 1, i, l] = 1
