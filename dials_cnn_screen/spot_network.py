@@ -91,16 +91,16 @@ def _company(candidates: Candidates) -> tuple[np.ndarray, np.ndarray, np.ndarray
     of the number at the same distance from the beam: defects and scratches come in
     clusters, grains of ice and salt in rings, and spots of protein in neither.
     """
-    n = len(candidates.z)
     slow, fast = (c[:, None] - c for c in (candidates.slow, candidates.fast))
-    apart = np.hypot(slow, fast)
-    np.fill_diagonal(apart, np.inf)
+    # Whole numbers, squared: exact, and much faster than distances.
+    square = (slow * slow + fast * fast).astype(np.float64)
+    np.fill_diagonal(square, np.inf)
     radius = candidates.radius
     ring = np.abs(radius[:, None] - radius) <= RING
     return (
-        np.log1p(apart.min(axis=1, initial=1e4)) / 4,
-        np.log1p((apart <= COMPANY).sum(axis=1)) / 2,
-        np.log1p(ring.sum(axis=1) - np.ones(n)) / 2,
+        np.log1p(np.sqrt(square.min(axis=1, initial=1e8))) / 4,
+        np.log1p(np.count_nonzero(square <= COMPANY**2, axis=1)) / 2,
+        np.log1p(np.count_nonzero(ring, axis=1) - 1) / 2,
     )
 
 
