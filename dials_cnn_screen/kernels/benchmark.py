@@ -1,7 +1,8 @@
-"""How long preprocessing takes on one core.
+"""How long preparing and classifying a frame take on one core.
 
 Run as ``python -m dials_cnn_screen.kernels.benchmark``: a 1920 x 1920 int32 frame in
-memory to a 720 x 720 LCN array, by the reference and by the CPU kernel.
+memory to a 720 x 720 LCN array, by the reference and by the CPU kernel; the same frame
+as float32 to spot candidates, and these through a network with untrained weights.
 """
 
 from __future__ import annotations
@@ -11,10 +12,13 @@ from collections.abc import Callable
 from types import ModuleType
 
 import numpy as np
+import torch
 
 from dials_cnn_screen import preprocessing
-from dials_cnn_screen.kernels import cpu
+from dials_cnn_screen.candidates import Candidates, CandidateSearch
+from dials_cnn_screen.kernels import cpu, cpu_candidates
 from dials_cnn_screen.preprocessing import Preprocessing
+from dials_cnn_screen.spot_network import SpotNetwork, SpotNetworkConfig, batch_of_one
 
 ROUNDS = 50
 
@@ -31,7 +35,7 @@ def milliseconds(work: Callable[[], object], rounds: int = ROUNDS) -> float:
 
 
 def main() -> None:
-    """Print the two times, without and with masked pixels."""
+    """Print the times, of images without and with masked pixels, and of candidates."""
     rng = np.random.default_rng(0)
     data = rng.poisson(60, (1920, 1920)).astype(np.int32)
     mask = np.ones(data.shape, dtype=bool)
@@ -45,6 +49,26 @@ def main() -> None:
         slow = milliseconds(prepare(preprocessing, used), rounds=5)
         fast = milliseconds(prepare(cpu, used))
         print(f"{title}: reference {slow:.1f} ms, CPU kernel {fast:.2f} ms")
+
+    torch.set_num_threads(1)
+    network = SpotNetwork(SpotNetworkConfig()).eval()
+    frame = data.astype(np.float32)
+
+    def find() -> Candidates:
+        return cpu_candidates.find_candidates(
+            frame, masked, (960.0, 960.0), CandidateSearch()
+        )
+
+    def classify(candidates: Candidates) -> None:
+        with torch.inference_mode():
+            network(batch_of_one(candidates))
+
+    found = find()
+    prepare_ms, classify_ms = milliseconds(find), milliseconds(lambda: classify(found))
+    print(
+        f"{len(found.z)} spot candidates: preparing {prepare_ms:.2f} ms, "
+        f"classifying {classify_ms:.2f} ms"
+    )
 
 
 if __name__ == "__main__":
