@@ -8,6 +8,7 @@ is one of training.
 
 from __future__ import annotations
 
+import itertools
 import os
 import sys
 from collections.abc import Iterable
@@ -18,7 +19,12 @@ import torch
 from tqdm import tqdm
 
 from dials_cnn_screen.classifier import Classifier, make_classifier
-from dials_cnn_screen.decision import classify, keep_score, probabilities
+from dials_cnn_screen.decision import (
+    classify,
+    keep_score,
+    probabilities,
+    threshold_for_hit_loss,
+)
 from dials_cnn_screen.labels import MAYBE_SPOTS, Label
 from dials_cnn_screen.metrics import (
     area_under_curve,
@@ -41,6 +47,8 @@ SHOTS = 600  # of each experiment, as many as the paper's test parts
 SEED = 31_000
 # Where sensitivities are compared.
 SPECIFICITY = 0.98
+# Values of decision.max_hit_loss that are tried.
+BOUNDS = (0.01, 0.05)
 # Hits with as many spots as this or fewer are weak.
 WEAK_HIT = 20
 # Sensitivity and specificity in percent of the paper's networks, each trained and
@@ -138,6 +146,41 @@ def print_kinds(outcomes: list[Outcome]) -> None:
         )
 
 
+def print_reliability(outcomes: list[Outcome]) -> None:
+    """How often shots are Hit or Maybe that are given a chance of it."""
+    p = keep_score(np.array([o.probabilities for o in outcomes]))
+    hits = np.array([o.label for o in outcomes]) != Label.MISS
+    print(
+        "\n| P(Hit) + P(Maybe) | shots | mean, % | Hit or Maybe, % |\n|---|---|---|---|"
+    )
+    for low, high in itertools.pairwise(np.linspace(0, 1, 11)):
+        inside = (p >= low) & ((p < high) | (high == 1))
+        if inside.any():
+            print(
+                f"| {low:.1f}-{high:.1f} | {inside.sum()} "
+                f"| {100 * p[inside].mean():.1f} "
+                f"| {100 * hits[inside].mean():.1f} "
+                f"{_interval(hits & inside, inside)} |"
+            )
+
+
+def print_bounds(groups: dict[str, list[Outcome]], hit_scores: np.ndarray) -> None:
+    """What decision.max_hit_loss promises and what is lost, by the model's own hits."""
+    print("\n| shots | max_hit_loss | threshold | lost, % | Miss rejected, % |")
+    print("|---|---|---|---|---|")
+    for name, outcomes in groups.items():
+        p = keep_score(np.array([o.probabilities for o in outcomes]))
+        hits = np.array([o.label for o in outcomes]) != Label.MISS
+        for bound in BOUNDS:
+            threshold = threshold_for_hit_loss(hit_scores, bound)
+            lost = (p < threshold) & ~np.array([o.unlike for o in outcomes])
+            print(
+                f"| {name} | {bound} | {threshold:.3f} "
+                f"| {100 * lost[hits].mean():.1f} {_interval(lost & hits, hits)} "
+                f"| {100 * lost[~hits].mean():.1f} {_interval(lost & ~hits, ~hits)} |"
+            )
+
+
 def _kind(o: Outcome) -> str:
     if o.label is Label.HIT:
         weak = o.n_visible <= WEAK_HIT
@@ -204,7 +247,10 @@ def main(model_path: str, families: list[str]) -> None:
     )
     groups = {name: judge(model, jobs, name) for name, jobs in plans.items()}
     print_table(groups)
-    print_kinds([o for outcomes in groups.values() for o in outcomes])
+    everything = [o for outcomes in groups.values() for o in outcomes]
+    print_kinds(everything)
+    print_reliability(everything)
+    print_bounds(groups, model.calibration.hit_scores)
 
 
 if __name__ == "__main__":

@@ -61,7 +61,7 @@ def test_kinds(capsys):
     assert found["Miss: solvent"][1].split()[0] == "0.0"
 
 
-def test_plans(monkeypatch, capsys):
+def test_plans(level_model, monkeypatch, capsys):
     seen = {}
 
     def judge(_model: object, jobs: list, title: str) -> list[Outcome]:
@@ -69,14 +69,13 @@ def test_plans(monkeypatch, capsys):
         return OUTCOMES
 
     monkeypatch.setattr(module, "judge", judge)
-    monkeypatch.setattr(module, "load_model", lambda _path: None)
     monkeypatch.setattr(module, "SHOTS", 20)
-    module.main("default", [])
+    module.main(str(level_model), [])
     assert seen.keys() == EXPERIMENTS.keys()
     # Of 2000 LO19 have 730, 151, 1119; of 20, 7, 2 and 11.
     aims = [aim for _, aim, _ in seen["LO19"]]
     assert [aims.count(label) for label in Label] == [7, 2, 11]
-    module.main("default", ["eiger"])
+    module.main(str(level_model), ["eiger"])
     assert all(name.startswith("eiger-") for name, _, _ in seen["eiger"])
 
 
@@ -107,3 +106,20 @@ def test_published_figures_are_those_of_table_3():
         found = re.search(pattern, table)
         assert found, name
         assert (sensitivity, specificity) == (float(found[1]), float(found[2]))
+
+
+def test_reliability(capsys):
+    module.print_reliability(OUTCOMES)
+    rows = [row.split("|") for row in capsys.readouterr().out.splitlines()[3:]]
+    found = [(cells[1].strip(), int(cells[2]), cells[4].split()[0]) for cells in rows]
+    # Of three shots with a chance of 0.1 one is a hit; of four with 1, three.
+    assert found == [("0.1-0.2", 3, "33.3"), ("0.9-1.0", 4, "75.0")]
+
+
+def test_bounds(capsys):
+    module.print_bounds({"LO19": OUTCOMES}, np.linspace(0.002, 0.4, 199))
+    rows = [row.split("|") for row in capsys.readouterr().out.splitlines()[3:]]
+    assert [row[2].strip() for row in rows] == ["0.01", "0.05"]
+    # At 5% the threshold is the tenth score, 0.02; nothing is lost below 0.1.
+    assert float(rows[1][3]) == pytest.approx(0.02, abs=1e-3)
+    assert [row[4].split()[0] for row in rows] == ["0.0", "0.0"]
