@@ -1,0 +1,98 @@
+"""What each part of the spot network is worth: the same shots, with parts left out.
+
+Run as ``python -m dials_cnn_screen.models.designs FOLDER``, the folder in which
+make_default.py has left the candidates of its shots. Each design is trained on the
+first SHOTS of them but for those of every tenth experiment, by which it is judged. They
+say which design is better, not how good the model is.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from dials_cnn_screen.candidates import LEVELS
+from dials_cnn_screen.decision import keep_score, probabilities
+from dials_cnn_screen.labels import Label
+from dials_cnn_screen.metrics import area_under_curve, sensitivity_at
+from dials_cnn_screen.models.make_default import SEED, held_out, simulated_candidates
+from dials_cnn_screen.spot_network import SpotNetwork, SpotNetworkConfig
+from dials_cnn_screen.spot_training import (
+    CandidateSet,
+    SpotSchedule,
+    spot_scores,
+    train_spots,
+)
+from dials_cnn_screen.threads import use_threads
+
+SHOTS = 6000
+SCHEDULE = SpotSchedule(epochs=20)
+SPECIFICITY = 0.95
+# Columns of CandidateSet.scalars, as spot_network.describe has them.
+NOISE, RADIUS, COMPANY = np.s_[..., 2:3], np.s_[..., 3:4], np.s_[..., 5:8]
+
+
+def without(part: str, columns: tuple) -> Callable[[CandidateSet], CandidateSet]:
+    """What sets some columns of a part of the candidates to 0."""
+
+    def blank(data: CandidateSet) -> CandidateSet:
+        values = getattr(data, part).copy()
+        values[columns] = 0
+        return replace(data, **{part: values})
+
+    return blank
+
+
+def unchanged(data: CandidateSet) -> CandidateSet:
+    return data
+
+
+NARROW = SpotNetworkConfig(patch=32, candidate=24, context=24, head=32)
+DESIGNS = {
+    "as it is": (SpotNetworkConfig(), unchanged),
+    "half as wide": (NARROW, unchanged),
+    "without patches": (SpotNetworkConfig(), without("patches", np.s_[...])),
+    "without the frame's numbers": (SpotNetworkConfig(), without("frame", np.s_[...])),
+    "without company": (SpotNetworkConfig(), without("scalars", COMPANY)),
+    "without distance from the beam": (SpotNetworkConfig(), without("scalars", RADIUS)),
+    "without noise of the background": (SpotNetworkConfig(), without("scalars", NOISE)),
+}
+
+
+def main(folder: Path) -> None:
+    """Print a row for each design, and for counting strong candidates."""
+    data, names = simulated_candidates(folder)
+    data = CandidateSet(*(values[:SHOTS] for values in vars(data).values()))
+    held = held_out(names[:SHOTS])
+    training, judged = np.flatnonzero(~held), np.flatnonzero(held)
+    hits = data.labels[judged] != Label.MISS
+    use_threads(os.cpu_count())
+    print(f"| design | AUC | kept at {SPECIFICITY:.0%} rejected, % |\n|---|---|---|")
+
+    def row(name: str, scores: np.ndarray) -> None:
+        area = area_under_curve(scores, hits)
+        kept = 100 * sensitivity_at(SPECIFICITY, scores, hits)
+        print(f"| {name} | {area:.3f} | {kept:.1f} |", flush=True)
+
+    for i, level in enumerate(LEVELS):
+        row(f"number of maxima over {level:g}", data.frame[judged, i])
+    for name, (config, change) in DESIGNS.items():
+        torch.manual_seed(SEED)
+        network, changed = SpotNetwork(config), change(data)
+        train_spots(network, changed, training, judged, SCHEDULE, SEED, _silent)
+        scores = spot_scores(network, changed, judged).numpy()
+        row(name, keep_score(probabilities(scores)))
+
+
+def _silent(*_epoch: float) -> None:
+    pass
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))
