@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Iterator
 from importlib import metadata
 from pathlib import Path
@@ -152,18 +153,24 @@ def spot_model(tmp_path_factory) -> Path:
     from dials_cnn_screen.model_file import Calibration, Model, save_model
     from dials_cnn_screen.network import build_network
 
-    torch.manual_seed(0)
     network = build_network("spots")
     with torch.no_grad():
-        for last, bias in ((network.spot[-1], [1.0]), (network.head[-1], [2.0, 0, 0])):
-            last.weight.zero_()
-            last.bias[:] = torch.tensor(bias)
+        for layer in (network.code[1], network.spot[0], network.spot[-1]):
+            layer.weight.zero_()
+            layer.bias.zero_()
+        # The first number of a candidate, asinh(z), goes through as it is.
+        network.code[1].weight[0, network.config.patch] = 1
+        network.spot[0].weight[0, 0] = 1
+        network.spot[-1].weight[0, 0] = 1
+        network.spot[-1].bias[:] = -math.asinh(15)
+        network.head[-1].weight.zero_()
+        network.head[-1].bias[:] = torch.tensor([2.0, 0, 0])
     path = tmp_path_factory.mktemp("model") / "spots.safetensors"
     model = Model(
         name="spots",
         network=network,
         architecture="spots",
-        preprocessing=CandidateSearch(most=16, min_strength=15.0),
+        preprocessing=CandidateSearch(most=16),
         calibration=Calibration(),
         trained_on="nothing",
         provenance={},

@@ -88,7 +88,7 @@ def spot_model(model):
         model,
         network=EverySecond(),
         architecture="spots",
-        preprocessing=CandidateSearch(most=9, min_strength=6.0),
+        preprocessing=CandidateSearch(most=3),
     )
 
 
