@@ -39,9 +39,10 @@ from dials_cnn_screen.models.judge import (
     Outcome,
     interval,
     judge_shot,
-    plan_experiments,
+    plan,
 )
 from dials_cnn_screen.simulation.cxidb76 import write_shots
+from dials_cnn_screen.simulation.experiments import EXPERIMENTS
 from dials_cnn_screen.simulation.run import Job, plan_run, simulate_job
 from dials_cnn_screen.simulation.shot import Shot
 from dials_cnn_screen.simulation.wide import find_experiment
@@ -286,7 +287,7 @@ def main(n_shots: int) -> None:
         flush=True,
     )
     tuned = {}
-    for i, (name, jobs) in enumerate(plan_experiments(n_shots, SEED).items()):
+    for i, (name, jobs) in enumerate(plan(list(EXPERIMENTS), n_shots, SEED).items()):
         tuning = tune(name, n_tuning, TUNING_SEED + i)
         chosen = (preset("default"), preset(name), tuning.finding)
         shots = compare(model, jobs, chosen)

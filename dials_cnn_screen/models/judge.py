@@ -1,9 +1,9 @@
 """How good a model is on fresh simulated shots, as in Table 3 and beyond.
 
-Run as ``python -m dials_cnn_screen.models.judge [MODEL [FAMILY ...]]``. Shots are of
-the five experiments of Table 1, in the shares of Hit, Maybe and Miss of the deposited
-data; with names of detector families, of random experiments on these instead. No seed
-is one of training.
+Run as ``python -m dials_cnn_screen.models.judge [MODEL [NAME ...]]``. Shots are of the
+five experiments of Table 1, in the shares of Hit, Maybe and Miss of the deposited data,
+or of those that are named; the name of a family of detectors stands for random
+experiments on these. No seed is one of training.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from __future__ import annotations
 import itertools
 import os
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -38,6 +38,7 @@ from dials_cnn_screen.metrics import (
 )
 from dials_cnn_screen.model_file import Model, load_model
 from dials_cnn_screen.simulation.experiments import EXPERIMENTS
+from dials_cnn_screen.simulation.families import FAMILIES
 from dials_cnn_screen.simulation.run import Job, plan_run, simulate_job
 from dials_cnn_screen.simulation.shot import Shot
 from dials_cnn_screen.simulation.wide import find_experiment, plan_wide
@@ -85,12 +86,23 @@ class Outcome:
         return self.unlike or classify(self.probabilities) is not Label.MISS
 
 
-def plan_experiments(n_shots: int, seed: int) -> dict[str, list[Job]]:
-    """Shots of each of the five experiments, in the deposited shares of the classes."""
-    return {
-        name: plan_run(name, n_shots, experiment.images, seed + i)
-        for i, (name, experiment) in enumerate(EXPERIMENTS.items())
-    }
+def plan(names: Sequence[str], n_shots: int, seed: int) -> dict[str, list[Job]]:
+    """Shots of each of the experiments and families of detectors of these names.
+
+    Those of the five experiments of Table 1 are in the deposited shares of the classes.
+    Raises ValueError for other names.
+    """
+    plans = {}
+    for name in names:
+        if name in FAMILIES:
+            plans[name] = plan_wide(n_shots, seed, [name])
+            continue
+        if name not in EXPERIMENTS:
+            raise ValueError(f"'{name}': not {', '.join((*EXPERIMENTS, *FAMILIES))}")
+        number = list(EXPERIMENTS).index(name)
+        images = EXPERIMENTS[name].images
+        plans[name] = plan_run(name, n_shots, images, seed + number)
+    return plans
 
 
 def judge(model: Model, jobs: list[Job], title: str) -> list[Outcome]:
@@ -237,14 +249,10 @@ def _fourth_best(significance: np.ndarray, seed: int) -> float:
     return float(np.sort(np.append(measured, np.zeros(MAYBE_SPOTS)))[-MAYBE_SPOTS])
 
 
-def main(model_path: str, families: list[str]) -> None:
+def main(model_path: str, names: Sequence[str]) -> None:
     """Print the tables."""
     model = load_model(model_path)
-    plans = (
-        {family: plan_wide(SHOTS, SEED, [family]) for family in families}
-        if families
-        else plan_experiments(SHOTS, SEED)
-    )
+    plans = plan(names or list(EXPERIMENTS), SHOTS, SEED)
     groups = {name: judge(model, jobs, name) for name, jobs in plans.items()}
     print_table(groups)
     everything = [o for outcomes in groups.values() for o in outcomes]

@@ -209,7 +209,7 @@ def test_too_few_shots():
 
 
 def test_no_seed_is_used_twice():
-    tested = module.plan_experiments(600, judge.SEED)
+    tested = module.plan(list(EXPERIMENTS), 600, judge.SEED)
     for i, (name, jobs) in enumerate(tested.items()):
         tuning = module.plan_run(name, 600, (1, 1, 2), module.TUNING_SEED + i)
         assert not {seed for *_, seed in jobs} & {seed for *_, seed in tuning}

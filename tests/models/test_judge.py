@@ -75,8 +75,14 @@ def test_plans(level_model, monkeypatch, capsys):
     # Of 2000 LO19 have 730, 151, 1119; of 20, 7, 2 and 11.
     aims = [aim for _, aim, _ in seen["LO19"]]
     assert [aims.count(label) for label in Label] == [7, 2, 11]
-    module.main(str(level_model), ["eiger"])
+    seen.clear()
+    module.main(str(level_model), ["eiger", "LO19"])
+    assert list(seen) == ["eiger", "LO19"]
     assert all(name.startswith("eiger-") for name, _, _ in seen["eiger"])
+    # The same shots of an experiment, whatever others are judged beside it.
+    assert seen["LO19"] == module.plan(list(EXPERIMENTS), 20, module.SEED)["LO19"]
+    with pytest.raises(ValueError, match="'LO20': not L498"):
+        module.main(str(level_model), ["LO20"])
 
 
 def test_a_shot_is_judged(level_model, monkeypatch):
