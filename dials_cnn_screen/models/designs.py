@@ -31,7 +31,7 @@ from dials_cnn_screen.spot_training import (
 )
 from dials_cnn_screen.threads import use_threads
 
-SHOTS = 6000
+SHOTS = 4000
 SCHEDULE = SpotSchedule(epochs=20)
 SPECIFICITY = 0.95
 # Columns of CandidateSet.scalars, as spot_network.describe has them.
