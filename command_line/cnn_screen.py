@@ -27,6 +27,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import textwrap
 import time
 from pathlib import Path
 
@@ -72,6 +73,8 @@ logger = logging.getLogger("dials.cnn_screen")
 
 phil_scope = load_scope("cnn_screen")
 
+# Characters in a line of the log.
+_WIDTH = 80
 # Images that a line of the log names of many; all are in the scores file.
 _NAMED = 5
 
@@ -107,7 +110,7 @@ def _screen(experiments: ExperimentList, params: libtbx.phil.scope_extract) -> N
         raise ValueError("no model: give model=default or a file of dials.cnn_train")
     model = load_model(params.model)
     decision = _decision(params, model)
-    logger.info("%s", explain(decision))
+    logger.info("%s", textwrap.fill(explain(decision), _WIDTH))
     device = choose_device(params.device)
     stills = list_stills(experiments)
     logger.info(
