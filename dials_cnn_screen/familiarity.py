@@ -53,6 +53,11 @@ class Familiarity:
         return self.distance(features) / self.limit
 
 
+def is_unlike(strangeness: float | None) -> bool | None:
+    """Whether a frame so strange is unlike training; None where that is not known."""
+    return None if strangeness is None else strangeness > 1
+
+
 def fit_familiarity(features: np.ndarray, exceeded: float = 0.001) -> Familiarity:
     """The familiarity of features (n, f) of shots that were not trained on.
 

@@ -14,6 +14,7 @@ import torch
 
 from dials_cnn_screen.classifier import Classifier, make_classifier
 from dials_cnn_screen.decision import probabilities
+from dials_cnn_screen.familiarity import is_unlike
 from dials_cnn_screen.frames import Frame, read_frame
 from dials_cnn_screen.kernels.cpu import used_range
 from dials_cnn_screen.model_file import Model
@@ -39,7 +40,7 @@ class Judgement:
     @property
     def unlike_training(self) -> bool | None:
         """Whether the still is unlike the model's training; None if not known."""
-        return None if self.strangeness is None else self.strangeness > 1
+        return is_unlike(self.strangeness)
 
 
 def judge(still: Still, classifier: Classifier) -> Judgement:

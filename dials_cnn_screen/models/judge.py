@@ -25,6 +25,7 @@ from dials_cnn_screen.decision import (
     probabilities,
     threshold_for_hit_loss,
 )
+from dials_cnn_screen.familiarity import is_unlike
 from dials_cnn_screen.labels import MAYBE_SPOTS, Label
 from dials_cnn_screen.metrics import (
     area_under_curve,
@@ -127,17 +128,17 @@ def print_table(groups: dict[str, list[Outcome]]) -> None:
         fourth = np.array([o.fourth for o in outcomes])
         counts = confusion_counts(labels, [classify(row) for row in p])
         percent = row_percent(hit_or_miss(counts))
-        hits = labels != Label.MISS
+        keep_scores, hits = _scores(outcomes)
         published = " / ".join(str(x) for x in PUBLISHED.get(name, ()))
         print(
             f"| {name} | {', '.join(str(n) for n in counts.sum(axis=1))} "
             f"| {percent[0, 0]:.1f} {_interval(hits & _kept(outcomes), hits)} "
             f"| {percent[1, 1]:.1f} {_interval(~hits & ~_kept(outcomes), ~hits)} "
-            f"| {area_under_curve(keep_score(p), hits):.3f} "
-            f"| {100 * sensitivity_at(SPECIFICITY, keep_score(p), hits):.1f} "
+            f"| {area_under_curve(keep_scores, hits):.3f} "
+            f"| {100 * sensitivity_at(SPECIFICITY, keep_scores, hits):.1f} "
             f"| {100 * sensitivity_at(SPECIFICITY, fourth, hits):.1f} "
             f"| {success_rate(counts):.1f} "
-            f"| {calibration_error(keep_score(p), hits):.3f} "
+            f"| {calibration_error(keep_scores, hits):.3f} "
             f"| {100 * np.mean([o.unlike for o in outcomes]):.1f} | {published} |",
             flush=True,
         )
@@ -160,8 +161,7 @@ def print_kinds(outcomes: list[Outcome]) -> None:
 
 def print_reliability(outcomes: list[Outcome]) -> None:
     """How often shots are Hit or Maybe that are given a chance of it."""
-    p = keep_score(np.array([o.probabilities for o in outcomes]))
-    hits = np.array([o.label for o in outcomes]) != Label.MISS
+    p, hits = _scores(outcomes)
     print(
         "\n| P(Hit) + P(Maybe) | shots | mean, % | Hit or Maybe, % |\n|---|---|---|---|"
     )
@@ -181,8 +181,7 @@ def print_bounds(groups: dict[str, list[Outcome]], hit_scores: np.ndarray) -> No
     print("\n| shots | max_hit_loss | threshold | lost, % | Miss rejected, % |")
     print("|---|---|---|---|---|")
     for name, outcomes in groups.items():
-        p = keep_score(np.array([o.probabilities for o in outcomes]))
-        hits = np.array([o.label for o in outcomes]) != Label.MISS
+        p, hits = _scores(outcomes)
         for bound in BOUNDS:
             threshold = threshold_for_hit_loss(hit_scores, bound)
             lost = (p < threshold) & ~np.array([o.unlike for o in outcomes])
@@ -191,6 +190,12 @@ def print_bounds(groups: dict[str, list[Outcome]], hit_scores: np.ndarray) -> No
                 f"| {100 * lost[hits].mean():.1f} {_interval(lost & hits, hits)} "
                 f"| {100 * lost[~hits].mean():.1f} {_interval(lost & ~hits, ~hits)} |"
             )
+
+
+def _scores(outcomes: list[Outcome]) -> tuple[np.ndarray, np.ndarray]:
+    """P(Hit) + P(Maybe) of the shots, and which of them are Hit or Maybe."""
+    p = keep_score(np.array([o.probabilities for o in outcomes]))
+    return p, np.array([o.label for o in outcomes]) != Label.MISS
 
 
 def _kind(o: Outcome) -> str:
@@ -238,7 +243,7 @@ def judge_shot(classifier: Classifier, job: Job, shot: Shot) -> Outcome:
         label=shot.label,
         kind=shot.kind,
         probabilities=probabilities(answer.scores, classifier.temperature),
-        unlike=answer.strangeness is not None and answer.strangeness > 1,
+        unlike=is_unlike(answer.strangeness) is True,
     )
 
 
