@@ -29,6 +29,7 @@ from dials.util.options import ArgumentParser, flatten_experiments
 from libtbx.easy_mp import get_processes
 from tqdm import tqdm
 
+from dials_cnn_screen.annotated import match_labels
 from dials_cnn_screen.dataset import (
     Dataset,
     allocate_images,
@@ -39,7 +40,7 @@ from dials_cnn_screen.dataset import (
 from dials_cnn_screen.files import check_writable
 from dials_cnn_screen.frames import read_frame
 from dials_cnn_screen.kernels import cpu
-from dials_cnn_screen.labels import Label, read_annotations
+from dials_cnn_screen.labels import Label
 from dials_cnn_screen.metrics import (
     confusion_counts,
     hit_or_miss,
@@ -143,34 +144,6 @@ def _train(stills: list[Still], params: libtbx.phil.scope_extract) -> None:
     save_model(params.output.model, model)
     logger.info("Saved the model to %s", params.output.model)
     logger.info("\nPlease cite: %s", CITATION)
-
-
-def match_labels(
-    stills: list[Still], annotation_files: list[str]
-) -> list[tuple[Still, Label]]:
-    """The labelled stills with their labels, in the order of the stills.
-
-    Raises ValueError where a label's image is not there, or nothing is labelled.
-    """
-    files = [path for path in annotation_files if path is not None]
-    if not files:
-        raise ValueError("no labels: give annotation=labels.txt")
-    annotations = [a for path in files for a in read_annotations(path)]
-    by_name = {(still.file, still.frame): still for still in stills}
-    if len(by_name) < len(stills):
-        raise ValueError("several images have the same file name; rename the files")
-    labels = {}
-    for a in annotations:
-        if (a.file, a.frame) not in by_name:
-            raise ValueError(f"{a.file} [{a.frame}] is labelled, but not among images")
-        if a.label is not None:
-            labels[a.file, a.frame] = a.label
-    labelled = [
-        (still, labels[name]) for name, still in by_name.items() if name in labels
-    ]
-    if not labelled:
-        raise ValueError(f"no image is labelled in {', '.join(files)}")
-    return labelled
 
 
 def prepare_dataset(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import IntEnum
 from pathlib import Path
 
@@ -26,11 +26,15 @@ class Label(IntEnum):
 
 @dataclass(frozen=True)
 class Annotation:
-    """One line of an annotation file: image file name, frame from 1, label or None."""
+    """One line of an annotation file: image file name, frame from 1, label or None.
+
+    where: the annotation file and line that it is from, for messages.
+    """
 
     file: str
     frame: int
     label: Label | None
+    where: str = field(default="", compare=False)
 
 
 _LINE = re.compile(r"^(?P<file>\S.*?)\s+\[(?P<frame>\d+)\]\s+(?P<label>\S+)$")
@@ -49,21 +53,27 @@ def label_from_spots(n_spots: int) -> Label:
 def read_annotations(path: str | Path) -> list[Annotation]:
     """Lines of an annotation file, such as ``r0027_2000.h5 [1] MISS``, in order.
 
-    Raises ValueError for a line of another form or an image that stands there twice.
+    Raises ValueError for a line of another form, an image that stands there twice, and
+    a file that can't be read.
     """
     annotations: dict[tuple[str, int], Annotation] = {}
-    with open(path, encoding="utf-8", errors="replace") as lines:
-        for number, line in enumerate(lines, start=1):
-            if not line.strip():
-                continue
-            annotation = _parse(line.strip(), f"{path}, line {number}")
-            key = (annotation.file, annotation.frame)
-            if key in annotations:
-                raise ValueError(
-                    f"{path}, line {number}: {key[0]} [{key[1]}] is labelled twice; "
-                    "keep one of the two lines"
-                )
-            annotations[key] = annotation
+    try:
+        text = Path(path).read_text(encoding="utf-8", errors="replace")
+    except OSError as error:
+        raise ValueError(
+            f"annotation file '{path}' can't be read: {error.strerror}"
+        ) from error
+    for number, line in enumerate(text.split("\n"), start=1):
+        if not line.strip():
+            continue
+        annotation = _parse(line.strip(), f"{path}, line {number}")
+        key = (annotation.file, annotation.frame)
+        if key in annotations:
+            raise ValueError(
+                f"{path}, line {number}: {key[0]} [{key[1]}] is labelled twice; "
+                "keep one of the two lines"
+            )
+        annotations[key] = annotation
     return list(annotations.values())
 
 
@@ -89,4 +99,4 @@ def _parse(line: str, where: str) -> Annotation:
     frame = int(match["frame"])
     if frame < 1:
         raise ValueError(f"{where}: frames are counted from 1, not {frame}")
-    return Annotation(match["file"], frame, Label.__members__.get(name))
+    return Annotation(match["file"], frame, Label.__members__.get(name), where)
