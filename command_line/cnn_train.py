@@ -3,12 +3,22 @@
 Train a network on stills that an expert has labelled Hit, Maybe or Miss.
 
 Labels stand in annotation files, one line an image, such as 'r0027_2000.h5 [1] MISS'.
-The images are split at random into a training, a validation and a test part; the best
-network by the validation part is written, and judged by the test part.
+Training starts from the default model and fits it to these labels: a hundred are enough
+and it takes minutes. With start_from=None architecture=ke2018 the paper's network is
+trained from nothing, for which some thousand labels and hours are better.
+
+The images are split into a training, a validation and a test part; the best network by
+the validation part is written, and judged by the test part. A run that was killed goes
+on where it stopped when it is started again.
 
 Examples::
 
   dials.cnn_train imported.expt annotation=labels.txt
+
+  dials.cnn_train a.expt b.expt annotation=a.txt annotation=b.txt split.method=position
+
+  dials.cnn_train imported.expt annotation=labels.txt architecture=ke2018 \\
+      training.schedule=paper device=cuda
 
   dials.cnn_screen other.expt model=model.safetensors
 """
@@ -19,49 +29,60 @@ from __future__ import annotations
 import torch  # isort: skip
 
 import logging
-import tempfile
+import time
+from functools import partial
 from pathlib import Path
 
 import libtbx.phil
 import numpy as np
 from dials.util import show_mail_handle_errors, tabulate
 from dials.util.options import ArgumentParser, flatten_experiments
+from libtbx import Auto
 from libtbx.easy_mp import get_processes
 from tqdm import tqdm
 
-from dials_cnn_screen.annotated import match_labels
-from dials_cnn_screen.dataset import (
-    Dataset,
-    allocate_images,
-    as_stored,
-    split,
-    wide,
+from dials_cnn_screen import __version__
+from dials_cnn_screen.annotated import (
+    match_given_parts,
+    match_labels,
+    position_groups,
 )
+from dials_cnn_screen.checkpoint import Checkpoint
+from dials_cnn_screen.dataset import Augmentation
 from dials_cnn_screen.files import check_writable
-from dials_cnn_screen.frames import read_frame
-from dials_cnn_screen.kernels import cpu
-from dials_cnn_screen.labels import Label
-from dials_cnn_screen.metrics import (
-    confusion_counts,
-    hit_or_miss,
-    row_percent,
-    success_rate,
+from dials_cnn_screen.fitting import Fit, Plan, checkpoint_of, fit, fitted_model
+from dials_cnn_screen.history import (
+    check_picture,
+    draw_history,
+    rates,
+    summarise,
+    write_history,
 )
+from dials_cnn_screen.labels import Label
+from dials_cnn_screen.metrics import confusion_counts
 from dials_cnn_screen.model_file import Model, save_model
-from dials_cnn_screen.network import build_network
+from dials_cnn_screen.parts import (
+    Parts,
+    check_parts,
+    count_classes,
+    split_at_random,
+    split_by_position,
+)
 from dials_cnn_screen.phil import load_scope
+from dials_cnn_screen.preparing import Labelled, bytes_each, prepare_stills
 from dials_cnn_screen.preprocessing import Preprocessing
-from dials_cnn_screen.program import CITATION, parse, user_errors
-from dials_cnn_screen.screening import check_judgeable
+from dials_cnn_screen.program import CITATION, parse, peak_memory, user_errors
+from dials_cnn_screen.screening import choose_device
+from dials_cnn_screen.starting import (
+    DEFAULT,
+    Start,
+    begin_anew,
+    begin_from,
+    choose_schedule,
+)
 from dials_cnn_screen.stills import Still, list_stills
 from dials_cnn_screen.threads import use_threads
-from dials_cnn_screen.training import (
-    Epoch,
-    Schedule,
-    calibrate,
-    class_scores,
-    train,
-)
+from dials_cnn_screen.training import Epoch, LabelledFrames, best_epoch
 
 logger = logging.getLogger("dials.cnn_train")
 
@@ -85,120 +106,252 @@ def run(args: list[str] | None = None, phil: libtbx.phil.scope = phil_scope) -> 
 
 
 def _train(stills: list[Still], params: libtbx.phil.scope_extract) -> None:
+    """Train on the labelled stills and write what was asked for."""
     if not stills:
         raise ValueError("no images: give an .expt file from dials.import, or images")
-    if params.output.model is None:
+    outputs = params.output
+    if outputs.model is None:
         raise ValueError("output.model=None: the model needs a file to go to")
-    if params.training.fractions is None:
-        raise ValueError("training.fractions=None: give three, such as 0.5,0.2,0.3")
-    check_writable(params.output.model)
-    labelled = match_labels(stills, params.annotation)
-    preprocessing = Preprocessing(contrast=params.contrast)
-    options = params.training
-    schedule = Schedule(
-        epochs=options.epochs,
-        batches=options.batches,
-        batch_size=options.batch_size,
-        learning_rate=options.learning_rate,
-        final_learning_rate=options.final_learning_rate,
+    checkpoint_file = Path(f"{outputs.model}.checkpoint")
+    for path in (outputs.model, checkpoint_file, outputs.history, outputs.plot):
+        if path is not None:
+            check_writable(path)
+    if outputs.plot is not None:
+        check_picture(outputs.plot)
+    plan = _plan(params)
+    labelled, parts = _share_out(stills, params)
+    labels = np.array([int(label) for _, label in labelled])
+    if len(labelled) < len(stills):
+        logger.info(
+            "%d of %d images have no label and are left out",
+            len(stills) - len(labelled),
+            len(stills),
+        )
+    _log_parts(labels, parts)
+
+    clock = [time.monotonic()]
+    nproc = get_processes(params.mp.nproc)
+    data = _prepare(labelled, plan.start, nproc, checkpoint_file.resolve().parent)
+    clock.append(time.monotonic())
+    use_threads(nproc)
+    checkpoint = checkpoint_of(checkpoint_file, plan, data, parts)
+    if not params.training.resume:
+        checkpoint_file.unlink(missing_ok=True)
+    result = _fit(plan, data, parts, checkpoint)
+    clock.append(time.monotonic())
+
+    seconds = dict(zip(("preparing", "training"), np.diff(clock).round(1), strict=True))
+    _log_test(result, labels[parts.test])
+    logger.info(
+        "\nPreparing took %.0f s (%.1f images/s, nproc=%d), training %.0f s on %s%s",
+        seconds["preparing"],
+        len(labels) / max(seconds["preparing"], 0.1),
+        nproc,
+        seconds["training"],
+        plan.device,
+        f", and {peak / 1e9:.1f} GB of memory" if (peak := peak_memory()) else "",
     )
-    torch.manual_seed(options.random_seed)
-    use_threads(get_processes(params.mp.nproc))
-    network = build_network(params.architecture)
-    parts = split(len(labelled), options.fractions, options.random_seed)
-    training, validation, test = parts
-    with tempfile.TemporaryDirectory(dir=Path(params.output.model).parent) as folder:
-        dataset = prepare_dataset(labelled, preprocessing, Path(folder) / "images.npy")
-        for name, part in zip(("Training", "Validation", "Test"), parts, strict=True):
-            counts = np.bincount(dataset.labels[part], minlength=len(Label))
-            classes = ", ".join(
-                f"{n} {x.title}" for n, x in zip(counts, Label, strict=True)
-            )
-            logger.info("%s: %d images, %s", name, len(part), classes)
-        train(
-            network,
-            dataset,
-            training,
-            validation,
-            schedule,
-            options.random_seed,
-            _log_epoch,
-        )
-        calibration = calibrate(
-            *class_scores(network, dataset, validation),
-            source=f"{len(validation)} validation images of the training run",
-        )
-        if len(test):
-            _log_test(*class_scores(network, dataset, test))
     files = sorted({still.file for still, _ in labelled})
-    model = Model(
-        name=Path(params.output.model).stem,
-        network=network,
-        architecture=params.architecture,
-        preprocessing=preprocessing,
-        calibration=calibration,
-        trained_on=f"{len(training)} labelled images of {', '.join(files[:3])}"
-        + (f" and {len(files) - 3} more files" if len(files) > 3 else ""),
-        provenance={"program": "dials.cnn_train", "schedule": schedule.__dict__},
-    )
-    save_model(params.output.model, model)
-    logger.info("Saved the model to %s", params.output.model)
+    model = fitted_model(plan, result, Path(outputs.model).stem, files, parts)
+    results = {
+        "version": __version__,
+        **summarise(plan, result, labels, parts),
+        "seconds": seconds,
+    }
+    _write(outputs, model, result, results)
+    checkpoint_file.unlink(missing_ok=True)
     logger.info("\nPlease cite: %s", CITATION)
 
 
-def prepare_dataset(
-    labelled: list[tuple[Still, Label]], preprocessing: Preprocessing, path: Path
-) -> Dataset:
-    """Read and prepare all labelled stills into a memory-mapped file at path.
-
-    Raises ValueError, with its name, for an image that can't be read or is empty.
-    """
-    images = allocate_images(path, len(labelled), preprocessing)
-    progress = tqdm(labelled, desc="Preparing", unit="image", disable=None)
-    for i, (still, _) in enumerate(progress):
-        try:
-            frame = read_frame(still.imageset, still.position)
-            check_judgeable(frame)
-        except Exception as problem:  # whatever dxtbx or a file format may raise
-            raise ValueError(
-                f"{still.file} [{still.frame}] can't be used: {problem}; label it None "
-                "to leave it out"
-            ) from problem
-        prepared = cpu.prepare(
-            frame.data, frame.mask, frame.beam_centre, wide(preprocessing)
+def _plan(params: libtbx.phil.scope_extract) -> Plan:
+    """What training begins with and how it goes, as the parameters have it."""
+    options = _plain(params.training)
+    seed, name = options.pop("random_seed"), options.pop("schedule")
+    del options["resume"]
+    torch.manual_seed(seed)
+    start = _begin(params)
+    if start.model is None:
+        logger.info("Training architecture %s from fresh weights", start.architecture)
+    else:
+        logger.info(
+            "Training starts from model %s (%s), trained on %s",
+            start.model.name,
+            start.architecture,
+            start.model.trained_on,
         )
-        images[i] = as_stored(prepared)
-    return Dataset(images, np.array([int(label) for _, label in labelled]))
+    return Plan(
+        start,
+        choose_schedule(start, name, options),
+        Augmentation(**_plain(params.augmentation)),
+        seed,
+        choose_device(params.device),
+    )
+
+
+def _plain(scope: libtbx.phil.scope_extract) -> dict:
+    """The parameters of a scope by name."""
+    return {k: v for k, v in vars(scope).items() if not k.startswith("__")}
+
+
+def _begin(params: libtbx.phil.scope_extract) -> Start:
+    architecture, contrast = (
+        None if choice == "auto" else choice
+        for choice in (params.architecture, params.contrast)
+    )
+    model = params.start_from
+    if model is Auto:
+        model = DEFAULT if architecture in (None, "spots") else None
+    if model is not None:
+        return begin_from(model, architecture, contrast)
+    if architecture is None:
+        raise ValueError(
+            "start_from=None: name the network that is to begin with fresh weights, "
+            "such as architecture=ke2018"
+        )
+    return begin_anew(architecture, contrast)
+
+
+def _share_out(
+    stills: list[Still], params: libtbx.phil.scope_extract
+) -> tuple[Labelled, Parts]:
+    """The labelled stills, and which of them are for what."""
+    how = params.split
+    given = [*filter(None, how.validation), *filter(None, how.test)]
+    if how.method == "given":
+        if not any(how.validation):
+            raise ValueError("split.method=given: name the split.validation file too")
+        return match_given_parts(stills, params.annotation, how.validation, how.test)
+    if given:
+        raise ValueError(
+            f"split.validation and split.test are for split.method=given, and it is "
+            f"{how.method}; leave {given[0]} out, or set split.method=given"
+        )
+    if how.fractions is None:
+        raise ValueError("split.fractions=None: give three, such as 0.5,0.2,0.3")
+    labelled = match_labels(stills, params.annotation)
+    if how.method == "position":
+        return labelled, split_by_position(position_groups(labelled), how.fractions)
+    labels = np.array([int(label) for _, label in labelled])
+    return labelled, split_at_random(labels, how.fractions, params.training.random_seed)
+
+
+def _log_parts(labels: np.ndarray, parts: Parts) -> None:
+    rows = [
+        [name.capitalize(), len(part), *count_classes(labels[part]).values()]
+        for name, part in parts._asdict().items()
+    ]
+    titles = [label.title for label in Label]
+    logger.info("\n%s\n", tabulate(rows, headers=["Part", "Images", *titles]))
+    for remark in check_parts(labels, parts):
+        logger.warning("%s; label more of these, if there are", remark)
+
+
+def _prepare(
+    labelled: Labelled, start: Start, nproc: int, folder: Path
+) -> LabelledFrames:
+    megabytes = len(labelled) * bytes_each(start.preprocessing) / 1e6
+    nproc = min(nproc, len(labelled))
+    logger.info(
+        "Preparing %d images once, nproc=%d: %.0f MB %s",
+        len(labelled),
+        nproc,
+        megabytes,
+        f"in a file in {folder}, for the time of the training"
+        if isinstance(start.preprocessing, Preprocessing)
+        else "in memory",
+    )
+    track = partial(
+        tqdm, desc="Preparing", total=len(labelled), unit="image", disable=None
+    )
+    return prepare_stills(labelled, start.preprocessing, nproc, folder, track)
+
+
+def _fit(plan: Plan, data: LabelledFrames, parts: Parts, checkpoint: Checkpoint) -> Fit:
+    """Fit with a progress bar and a line for each epoch."""
+    per_epoch, epochs = plan.schedule.batches, plan.schedule.epochs
+    state = checkpoint.load()
+    done = state["history"][-1]["epoch"] if state else 0
+    if done:
+        logger.info("Going on after epoch %d, from %s", done, checkpoint.path)
+    logger.info(
+        "Training for %d epochs of %d batches of %d images on %s, %d threads",
+        epochs,
+        per_epoch,
+        plan.schedule.batch_size,
+        plan.device,
+        torch.get_num_threads(),
+    )
+    with tqdm(
+        desc="Training",
+        total=epochs * per_epoch,
+        initial=done * per_epoch,
+        unit="batch",
+        disable=None,
+    ) as bar:
+
+        def show(loss: float, success: float) -> None:
+            bar.set_postfix_str(f"loss {loss:.3f}, {success:.0f}% right", refresh=False)
+            bar.update()
+
+        def log(epoch: Epoch) -> None:
+            with bar.external_write_mode():
+                _log_epoch(epoch)
+
+        try:
+            result = fit(plan, data, parts, log, show, checkpoint)
+        except KeyboardInterrupt:
+            if checkpoint.path.is_file():
+                logger.info(
+                    "Interrupted; the same command goes on from %s", checkpoint.path
+                )
+            raise
+    best = best_epoch(result.history)
+    if best.epoch < result.history[-1].epoch:
+        logger.info("The network of epoch %d is the best by validation", best.epoch)
+    return result
 
 
 def _log_epoch(epoch: Epoch) -> None:
     logger.info(
         "Epoch %3d: loss %.3f, training %.1f%%; validation loss %.3f, %.1f%%",
-        epoch.epoch,
-        epoch.loss,
-        epoch.training_success,
-        epoch.validation_loss,
-        epoch.validation_success,
+        *vars(epoch).values(),
     )
 
 
-def _log_test(scores: torch.Tensor, labels: torch.Tensor) -> None:
-    counts = confusion_counts(labels.numpy(), scores.argmax(dim=1).numpy())
-    percent = row_percent(hit_or_miss(counts))
-    rows = [
-        [name, *(f"{x:.1f}" for x in row)]
-        for name, row in zip(("Hit or Maybe", "Miss"), percent, strict=True)
-    ]
+def _log_test(result: Fit, labels: np.ndarray) -> None:
+    if not len(labels):
+        return
+    titles = [label.title for label in Label]
+    counts = confusion_counts(labels, result.predicted)
+    rows = [[title, *row] for title, row in zip(titles, counts, strict=True)]
     logger.info(
-        "\nTest part: %.1f%% of three classes right\n%s",
-        success_rate(counts),
+        "\nTest part, images by expert and by the new model\n%s",
+        tabulate(rows, headers=["Expert", *(f"Called {x}" for x in titles)]),
+    )
+    rows = [["this model", *rates(labels, result.predicted)]]
+    if result.before is not None:
+        rows.append(["what it started from", *rates(labels, result.before)])
+    logger.info(
+        "\nTest part, %% with 95%% intervals\n%s",
         tabulate(
             rows,
-            headers=["Expert", "Hit or Maybe, %", "Miss, %"],
-            disable_numparse=True,
-            colalign=("left", "right", "right"),
+            headers=["", "Hit or Maybe kept", "Miss rejected", "Three classes right"],
+            colalign=("left", "right", "right", "right"),
         ),
     )
+
+
+def _write(
+    outputs: libtbx.phil.scope_extract, model: Model, result: Fit, results: dict
+) -> None:
+    save_model(outputs.model, model)
+    logger.info("Saved the model to %s", outputs.model)
+    if outputs.history is not None:
+        write_history(outputs.history, results)
+        logger.info("Saved the course of the training to %s", outputs.history)
+    if outputs.plot is not None:
+        draw_history(outputs.plot, result.history, f"Training of {model.name}")
+        logger.info("Saved its picture to %s", outputs.plot)
 
 
 if __name__ == "__main__":

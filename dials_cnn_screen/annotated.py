@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
+import numpy as np
+
 from dials_cnn_screen.labels import Annotation, Label, read_annotations
+from dials_cnn_screen.parts import Parts
 from dials_cnn_screen.stills import Still
 
 
@@ -44,6 +48,35 @@ def match_labels(
     if not labelled:
         raise ValueError(f"no image is labelled in {', '.join(map(str, files))}")
     return labelled
+
+
+def match_given_parts(
+    stills: Sequence[Still],
+    training: Sequence[str | None],
+    validation: Sequence[str | None],
+    test: Sequence[str | None],
+) -> tuple[list[tuple[Still, Label]], Parts]:
+    """The labelled stills, and their parts as annotation files give them.
+
+    The test part may be empty. Raises ValueError as match_labels does.
+    """
+    labelled = match_labels(stills, [*training, *validation, *test])
+    place = {id(still): i for i, (still, _) in enumerate(labelled)}
+    parts = [
+        [place[id(s)] for s, _ in match_labels(stills, files)] if any(files) else []
+        for files in (training, validation, test)
+    ]
+    return labelled, Parts(*(np.array(part, dtype=np.int64) for part in parts))
+
+
+def position_groups(labelled: Sequence[tuple[Still, Label]]) -> list[str]:
+    """The file of each still, within which it has a position.
+
+    Stills that are alone in their files make one group, in their order.
+    """
+    paths = [image_path(still) for still, _ in labelled]
+    number = Counter(paths)
+    return [path if number[path] > 1 else "" for path in paths]
 
 
 def image_path(still: Still) -> str:

@@ -2,18 +2,40 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import tempfile
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 import torch
+from torch import nn
 
-from dials_cnn_screen.labels import Label
 from dials_cnn_screen.preprocessing import Preprocessing
 
 # Random crops are shifted by up to this many bins (section 2.2).
 MAX_SHIFT = 120
+
+
+@dataclass(frozen=True)
+class Augmentation:
+    """How a frame is varied each time that it is trained on.
+
+    shift: crops are moved by up to this many bins along both axes. flips,
+    quarter_turns: whether frames are flipped and turned. intensity: prepared values are
+    multiplied by a factor from 1 / (1 + intensity) to 1 + intensity. Raises ValueError
+    for a shift that datasets leave no room for, and an intensity below 0.
+    """
+
+    shift: int = MAX_SHIFT
+    flips: bool = True
+    quarter_turns: bool = True
+    intensity: float = 0.0
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.shift <= MAX_SHIFT:
+            raise ValueError(f"shift={self.shift} is not from 0 to {MAX_SHIFT}")
+        if not 0 <= self.intensity < np.inf:
+            raise ValueError(f"intensity={self.intensity} is not 0 or more")
 
 
 @dataclass(frozen=True)
@@ -26,6 +48,28 @@ class Dataset:
 
     images: np.ndarray
     labels: np.ndarray
+
+    def batch(self, indices: np.ndarray) -> torch.Tensor:
+        """Frames cropped about q = 0, float32 (b, 1, size, size)."""
+        window = slice(MAX_SHIFT, self.images.shape[1] - MAX_SHIFT)
+        return _as_batch([self.images[i, window, window] for i in indices])
+
+    def augmented(
+        self, indices: np.ndarray, augmentation: Augmentation, rng: np.random.Generator
+    ) -> torch.Tensor:
+        """Frames cropped, flipped and turned at random; float32 (b, 1, size, size)."""
+        size = self.images.shape[1] - 2 * MAX_SHIFT
+        return _as_batch(
+            [_augment(self.images[i], size, augmentation, rng) for i in indices]
+        )
+
+    def loss(self, scores: torch.Tensor, indices: np.ndarray) -> torch.Tensor:
+        """Cross-entropy of class scores (b, 3), -mean(log y_class).
+
+        That is what equation 4 means.
+        """
+        labels = torch.from_numpy(self.labels[indices]).to(scores.device)
+        return nn.functional.cross_entropy(scores, labels)
 
 
 def wide(preprocessing: Preprocessing) -> Preprocessing:
@@ -41,70 +85,39 @@ def allocate_images(path: Path, n: int, preprocessing: Preprocessing) -> np.ndar
     )
 
 
+def allocate_unnamed(folder: Path, n: int, preprocessing: Preprocessing) -> np.ndarray:
+    """As allocate_images, in a file of folder that has no name.
+
+    It goes with the array, and so with the process, however that ends.
+    """
+    edge = wide(preprocessing).size
+    with tempfile.TemporaryFile(dir=folder) as file:
+        return np.memmap(file, np.float16, "w+", shape=(n, edge, edge))
+
+
 def as_stored(frame: np.ndarray) -> np.ndarray:
     """A prepared frame as float16; what is beyond its range, 65504, is cut to it."""
     largest = np.finfo(np.float16).max
     return np.clip(frame, -largest, largest).astype(np.float16)
 
 
-def split(
-    n: int, fractions: tuple[float, float, float], seed: int
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Indices of the training, validation and test parts, drawn at random.
-
-    fractions: of the three parts, for instance (0.5, 0.2, 0.3) as in section 3.4.
-    Raises ValueError if all are 0.
-    """
-    if not sum(fractions) > 0:
-        raise ValueError(f"fractions={fractions} leave no part any images")
-    order = np.random.default_rng(seed).permutation(n)
-    ends = np.round(np.cumsum(fractions) / sum(fractions) * n).astype(int)
-    training, validation, test = np.split(order, ends[:2])
-    return np.sort(training), np.sort(validation), np.sort(test)
-
-
-def centre_crops(
-    dataset: Dataset, indices: np.ndarray, batch_size: int
-) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
-    """Batches of frames cropped about q = 0, in order: (b, 1, size, size) and (b,)."""
-    size = dataset.images.shape[1] - 2 * MAX_SHIFT
-    window = slice(MAX_SHIFT, MAX_SHIFT + size)
-    for start in range(0, len(indices), batch_size):
-        chosen = indices[start : start + batch_size]
-        images = np.stack([dataset.images[i, window, window] for i in chosen])
-        yield _as_batch(images, dataset.labels[chosen])
-
-
-def balanced_batches(
-    dataset: Dataset,
-    indices: np.ndarray,
-    batch_size: int,
-    n_batches: int,
-    rng: np.random.Generator,
-) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
-    """Random batches with as many frames of each class that there is (section 2.1.3).
-
-    Each frame is cropped at random (shifts up to MAX_SHIFT), flipped and turned.
-    """
-    labels = dataset.labels[indices]
-    by_class = [indices[labels == c] for c in Label if np.any(labels == c)]
-    size = dataset.images.shape[1] - 2 * MAX_SHIFT
-    for _ in range(n_batches):
-        classes = rng.permutation(np.arange(batch_size) % len(by_class))
-        chosen = np.array([rng.choice(by_class[c]) for c in classes])
-        images = np.stack([_augment(dataset.images[i], size, rng) for i in chosen])
-        yield _as_batch(images, dataset.labels[chosen])
-
-
-def _augment(image: np.ndarray, size: int, rng: np.random.Generator) -> np.ndarray:
-    row, column = rng.integers(0, 2 * MAX_SHIFT + 1, size=2)
+def _augment(
+    image: np.ndarray, size: int, augmentation: Augmentation, rng: np.random.Generator
+) -> np.ndarray:
+    least, most = MAX_SHIFT - augmentation.shift, MAX_SHIFT + augmentation.shift
+    row, column = rng.integers(least, most + 1, size=2)
     image = image[row : row + size, column : column + size]
-    if rng.random() < 0.5:
+    # Drawn in any case, so that the crops do not depend on what else is wanted.
+    flipped, turns = rng.random() < 0.5, rng.integers(4)
+    if flipped and augmentation.flips:
         image = image[::-1]
-    return np.rot90(image, rng.integers(4))
+    if augmentation.quarter_turns:
+        image = np.rot90(image, turns)
+    if augmentation.intensity:
+        largest = np.log1p(augmentation.intensity)
+        image = image * np.float32(np.exp(rng.uniform(-largest, largest)))
+    return image
 
 
-def _as_batch(
-    images: np.ndarray, labels: np.ndarray
-) -> tuple[torch.Tensor, torch.Tensor]:
-    return torch.from_numpy(images).float()[:, None], torch.from_numpy(labels)
+def _as_batch(images: list[np.ndarray]) -> torch.Tensor:
+    return torch.from_numpy(np.stack(images)).float()[:, None]

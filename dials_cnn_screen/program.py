@@ -9,6 +9,7 @@ import itertools
 import logging
 import os
 import re
+import sys
 from collections.abc import Iterator
 
 import dials.util.log
@@ -36,6 +37,16 @@ def user_errors() -> Iterator[None]:
         raise Sorry(" ".join(str(error).split())) from None
     except KeyboardInterrupt:
         raise Sorry("interrupted; no result was written") from None
+
+
+def peak_memory() -> float | None:
+    """The most memory that this process has had, in bytes; None where not known."""
+    try:
+        import resource
+    except ImportError:  # Windows
+        return None
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else 1024 * peak
 
 
 def parse(

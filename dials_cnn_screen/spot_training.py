@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import copy
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,6 +10,7 @@ import torch
 from torch import nn
 
 from dials_cnn_screen.candidates import PATCH, Candidates
+from dials_cnn_screen.dataset import Augmentation
 from dials_cnn_screen.spot_network import (
     N_FRAME,
     N_SCALARS,
@@ -19,6 +19,7 @@ from dials_cnn_screen.spot_network import (
     Verdict,
     describe,
 )
+from dials_cnn_screen.training import Epoch, check_rate, class_scores, train
 
 # A candidate this near to a spot, in pixels along slow and fast, is that spot.
 NEAR = 2.5
@@ -67,11 +68,43 @@ class CandidateSet:
         self.labels[i] = label
 
     def batch(self, indices: np.ndarray) -> CandidateBatch:
+        """The candidates of these frames."""
         return CandidateBatch(
             torch.from_numpy(self.patches[indices]).float(),
             torch.from_numpy(self.scalars[indices]),
             torch.from_numpy(self.present[indices]),
             torch.from_numpy(self.frame[indices]),
+        )
+
+    def augmented(
+        self, indices: np.ndarray, augmentation: Augmentation, rng: np.random.Generator
+    ) -> CandidateBatch:
+        """The same frames flipped and turned, as far as patches go.
+
+        All of a batch alike. Shifts and intensity do not apply: a candidate stands in
+        the middle of its patch, in units of the noise around it.
+        """
+        batch = self.batch(indices)
+        # Drawn in any case, as in Dataset.
+        turns, flipped = int(rng.integers(4)), rng.random() < 0.5
+        patches = batch.patches
+        if augmentation.quarter_turns:
+            patches = torch.rot90(patches, turns, dims=(3, 4))
+        if flipped and augmentation.flips:
+            patches = patches.flip(3)
+        return CandidateBatch(patches, batch.scalars, batch.present, batch.frame)
+
+    def loss(self, verdict: Verdict, indices: np.ndarray) -> torch.Tensor:
+        """Cross-entropy of the frames' classes, and of candidates of known truth."""
+        device = verdict.scores.device
+        labels = torch.from_numpy(self.labels[indices]).to(device)
+        loss = nn.functional.cross_entropy(verdict.scores, labels)
+        truth = torch.from_numpy(self.truth[indices]).to(device)
+        known = ~torch.isnan(truth)
+        if not known.any():
+            return loss
+        return loss + nn.functional.binary_cross_entropy_with_logits(
+            verdict.spots[known], truth[known]
         )
 
 
@@ -97,12 +130,34 @@ def match(
 
 @dataclass(frozen=True)
 class SpotSchedule:
-    """How the spot network learns: AdamW, the rate falling as a cosine."""
+    """How the spot network learns: AdamW, the rate falling as a cosine.
+
+    batches: in an epoch, as many frames of each class in each; None: every frame once.
+    patience: as in Schedule. Raises ValueError for a learning_rate of 0 or less.
+    """
 
     epochs: int = 40
     batch_size: int = 64
     learning_rate: float = 2e-3
     weight_decay: float = 1e-3
+    batches: int | None = None
+    patience: int | None = None
+
+    def __post_init__(self) -> None:
+        check_rate(self.learning_rate)
+
+    def optimiser(self, weights: list[nn.Parameter]) -> torch.optim.Optimizer:
+        return torch.optim.AdamW(
+            weights, lr=self.learning_rate, weight_decay=self.weight_decay
+        )
+
+    def rate(
+        self, optimiser: torch.optim.Optimizer, batches: int
+    ) -> torch.optim.lr_scheduler.LRScheduler:
+        """What sets the learning rate after each batch; batches: in an epoch."""
+        return torch.optim.lr_scheduler.CosineAnnealingLR(
+            optimiser, self.epochs * batches
+        )
 
 
 def train_spots(
@@ -112,96 +167,24 @@ def train_spots(
     validation: np.ndarray,
     schedule: SpotSchedule,
     seed: int,
-    on_epoch: Callable[[int, float, float, float], None],
-) -> None:
-    """Train in place; the network is left as it was at the best validation loss.
-
-    on_epoch: is given the epoch, the training loss, the validation loss and the
-    fraction of validation frames of which the class is right.
-    """
-    rng = np.random.default_rng(seed)
-    optimiser = torch.optim.AdamW(
-        network.parameters(),
-        lr=schedule.learning_rate,
-        weight_decay=schedule.weight_decay,
-    )
-    steps = schedule.epochs * (len(training) // schedule.batch_size)
-    rate = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, steps)
-    best, best_loss = {}, np.inf
-    for epoch in range(1, schedule.epochs + 1):
-        network.train()
-        losses = []
-        for indices in _shuffled(training, schedule.batch_size, rng):
-            batch = _turn(data.batch(indices), rng)
-            verdict = network(batch)
-            loss = _frame_loss(verdict.scores, data, indices)
-            loss = loss + _spot_loss(verdict.spots, data, indices)
-            optimiser.zero_grad()
-            loss.backward()
-            optimiser.step()
-            rate.step()
-            losses.append(loss.item())
-        scores = spot_scores(network, data, validation)
-        labels = torch.from_numpy(data.labels[validation])
-        validation_loss = nn.functional.cross_entropy(scores, labels).item()
-        right = (scores.argmax(dim=1) == labels).float().mean().item()
-        if validation_loss < best_loss:
-            best_loss, best = validation_loss, copy.deepcopy(network.state_dict())
-        on_epoch(epoch, float(np.mean(losses)), validation_loss, right)
-    network.load_state_dict(best)
+    on_epoch: Callable[[Epoch], None],
+) -> list[Epoch]:
+    """training.train for the spot network on the CPU, without a checkpoint."""
+    return train(network, data, training, validation, schedule, seed, on_epoch)
 
 
 def spot_scores(
     network: SpotNetwork, data: CandidateSet, indices: np.ndarray
 ) -> torch.Tensor:
     """Class scores z (n, 3) of the frames."""
-    return torch.cat([v.scores for v in _verdicts(network, data, indices)])
+    return class_scores(network, data, indices)[0]
 
 
 def spot_features(
     network: SpotNetwork, data: CandidateSet, indices: np.ndarray
 ) -> np.ndarray:
     """Features of the frames, float32 (n, f)."""
-    return torch.cat([v.features for v in _verdicts(network, data, indices)]).numpy()
-
-
-def _verdicts(
-    network: SpotNetwork, data: CandidateSet, indices: np.ndarray
-) -> Iterator[Verdict]:
-    """Verdicts on the frames, 256 at once."""
     network.eval()
     with torch.no_grad():
-        for part in np.array_split(indices, -(-len(indices) // 256)):
-            yield network(data.batch(part))
-
-
-def _shuffled(
-    indices: np.ndarray, batch_size: int, rng: np.random.Generator
-) -> Iterator[np.ndarray]:
-    order = rng.permutation(indices)
-    for start in range(0, len(order) - batch_size + 1, batch_size):
-        yield order[start : start + batch_size]
-
-
-def _turn(batch: CandidateBatch, rng: np.random.Generator) -> CandidateBatch:
-    """The same frames flipped and turned, as far as patches go."""
-    patches = torch.rot90(batch.patches, int(rng.integers(4)), dims=(3, 4))
-    if rng.random() < 0.5:
-        patches = patches.flip(3)
-    return CandidateBatch(patches, batch.scalars, batch.present, batch.frame)
-
-
-def _frame_loss(
-    scores: torch.Tensor, data: CandidateSet, indices: np.ndarray
-) -> torch.Tensor:
-    return nn.functional.cross_entropy(scores, torch.from_numpy(data.labels[indices]))
-
-
-def _spot_loss(
-    logits: torch.Tensor, data: CandidateSet, indices: np.ndarray
-) -> torch.Tensor:
-    truth = torch.from_numpy(data.truth[indices])
-    known = ~torch.isnan(truth)
-    if not known.any():
-        return logits.new_zeros(())
-    return nn.functional.binary_cross_entropy_with_logits(logits[known], truth[known])
+        parts = np.array_split(indices, -(-len(indices) // 256))
+        return torch.cat([network(data.batch(p)).features for p in parts]).numpy()

@@ -2,15 +2,15 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+import torch
 
 from dials_cnn_screen.dataset import (
     MAX_SHIFT,
+    Augmentation,
     Dataset,
     allocate_images,
+    allocate_unnamed,
     as_stored,
-    balanced_batches,
-    centre_crops,
-    split,
     wide,
 )
 from dials_cnn_screen.preprocessing import Preprocessing
@@ -29,10 +29,14 @@ def dataset():
     return Dataset(images, np.repeat([0, 1, 2], [2, 5, 13]))
 
 
-def batches(dataset, n_batches=30, seed=0, indices=None, batch_size=9):
-    indices = np.arange(len(dataset.labels)) if indices is None else indices
+def crops_of(dataset, n=60, seed=0, **changes):
+    """n crops of every frame in turn, float32 (n, SIZE, SIZE)."""
+    indices = np.arange(n) % len(dataset.labels)
     rng = np.random.default_rng(seed)
-    return list(balanced_batches(dataset, indices, batch_size, n_batches, rng))
+    images = dataset.augmented(indices, Augmentation(**changes), rng)
+    assert images.shape == (n, 1, SIZE, SIZE)
+    assert images.dtype == torch.float32
+    return images[:, 0].numpy()
 
 
 def test_wide_leaves_room_for_the_shifts_of_section_2_2():
@@ -57,71 +61,26 @@ def test_stored_numbers_stay_finite():
     assert stored.tolist() == [-65504, -0.5, 2, 65504, 65504]
 
 
-@pytest.mark.parametrize(
-    ("n", "fractions", "sizes"),
-    [
-        (2000, (0.5, 0.2, 0.3), [1000, 400, 600]),
-        (10, (5, 2, 3), [5, 2, 3]),
-        (7, (0.5, 0.5, 0), [4, 3, 0]),
-        (3, (0, 0, 1), [0, 0, 3]),
-        (0, (0.5, 0.2, 0.3), [0, 0, 0]),
-    ],
-)
-def test_split_has_each_image_once(n, fractions, sizes):
-    parts = split(n, fractions, seed=1)
-    assert [len(part) for part in parts] == sizes
-    assert sorted(np.concatenate(parts)) == list(range(n))
-    for part in parts:
-        assert (np.diff(part) > 0).all()
+def test_images_without_a_name_leave_no_file(tmp_path):
+    images = allocate_unnamed(tmp_path, 3, Preprocessing(size=SIZE))
+    assert images.shape == (3, EDGE, EDGE)
+    assert images.dtype == np.float16
+    images[1] = 2
+    assert images[1].min() == 2
+    assert images[2].max() == 0
+    assert list(tmp_path.iterdir()) == []
 
 
-def test_split_is_drawn_by_its_seed():
-    first, again, other = (split(100, (0.5, 0.2, 0.3), s)[0] for s in (1, 1, 2))
-    np.testing.assert_array_equal(first, again)
-    assert not np.array_equal(first, other)
-    assert not np.array_equal(first, np.arange(50))
-
-
-def test_split_into_nothing():
-    with pytest.raises(ValueError, match="leave no part any images"):
-        split(10, (0, 0, 0), 0)
-
-
-def test_centre_crops(dataset):
-    indices = np.array([3, 4, 11, 0, 19])
-    crops = list(centre_crops(dataset, indices, batch_size=2))
-    assert [tuple(images.shape) for images, _ in crops] == [
-        (2, 1, SIZE, SIZE),
-        (2, 1, SIZE, SIZE),
-        (1, 1, SIZE, SIZE),
-    ]
-    assert [int(x) for _, labels in crops for x in labels] == [1, 1, 2, 0, 2]
+def test_batch_is_of_centre_crops_in_order(dataset):
+    images = dataset.batch(np.array([3, 4, 11]))
+    assert images.shape == (3, 1, SIZE, SIZE)
     middle = np.arange(MAX_SHIFT, MAX_SHIFT + SIZE) / 256
-    np.testing.assert_array_equal(crops[0][0][0, 0], np.tile(middle[:, None], SIZE))
-    np.testing.assert_array_equal(crops[0][0][1, 0], np.tile(middle, (SIZE, 1)))
-
-
-def test_batches_have_equal_numbers_of_each_class(dataset):
-    for images, labels in batches(dataset):
-        assert images.shape == (9, 1, SIZE, SIZE)
-        assert np.bincount(labels.numpy()).tolist() == [3, 3, 3]
-
-
-def test_batches_when_a_class_is_missing(dataset):
-    for _, labels in batches(dataset, indices=np.arange(2, 20), batch_size=8):
-        assert np.bincount(labels.numpy(), minlength=3).tolist() == [0, 4, 4]
-
-
-def test_batches_use_the_indices_given_alone(dataset):
-    chosen = np.array([0, 3, 9])
-    dataset.images[chosen] += 4
-    for images, _ in batches(dataset, indices=chosen):
-        assert images.min() >= 4
+    np.testing.assert_array_equal(images[0, 0], np.tile(middle[:, None], SIZE))
+    np.testing.assert_array_equal(images[1, 0], np.tile(middle, (SIZE, 1)))
 
 
 def test_random_crops_cover_the_frame_and_are_flipped_and_turned(dataset):
-    crops = np.concatenate([images[:, 0] for images, _ in batches(dataset, 60)])
-    place = np.rint(crops * 256).astype(int)
+    place = np.rint(crops_of(dataset, 540) * 256).astype(int)
     corners = place.min(axis=(1, 2))
     assert 0 <= corners.min() <= 5
     assert 2 * MAX_SHIFT - 5 <= corners.max() <= 2 * MAX_SHIFT
@@ -135,18 +94,60 @@ def test_random_crops_cover_the_frame_and_are_flipped_and_turned(dataset):
     assert steps == {(0, 1), (0, -1), (1, 0), (-1, 0)}
 
 
-def test_all_eight_ways_to_lay_a_frame(dataset):
-    # Steps of 1 down and 2 across; each way has its own signs and order of the two.
+def ways(dataset, **changes) -> set[tuple[int, int]]:
+    """Steps down and across of crops of frames with steps of 1 down and 2 across."""
     dataset.images[:] = np.add.outer(np.arange(EDGE), 2 * np.arange(EDGE)) / 1024
-    crops = np.concatenate([images[:, 0] for images, _ in batches(dataset)])
+    crops = crops_of(dataset, 270, **changes)
     down = np.rint(1024 * (crops[:, 1, 0] - crops[:, 0, 0])).astype(int)
     across = np.rint(1024 * (crops[:, 0, 1] - crops[:, 0, 0])).astype(int)
-    steps = set(zip(down.tolist(), across.tolist(), strict=True))
+    return set(zip(down.tolist(), across.tolist(), strict=True))
+
+
+def test_all_eight_ways_to_lay_a_frame(dataset):
     one_two = {(i, 2 * j) for i in (-1, 1) for j in (-1, 1)}
-    assert steps == one_two | {(y, x) for x, y in one_two}
+    assert ways(dataset) == one_two | {(y, x) for x, y in one_two}
 
 
-def test_batches_are_drawn_by_the_seed(dataset):
-    first, again, other = (batches(dataset, 1, seed)[0][0] for seed in (1, 1, 2))
+def test_each_variation_can_be_left_out(dataset):
+    assert ways(dataset, flips=False, quarter_turns=False) == {(1, 2)}
+    assert ways(dataset, quarter_turns=False) == {(1, 2), (-1, 2)}
+    turned = {(1, 2), (-1, -2), (2, -1), (-2, 1)}
+    assert ways(dataset, flips=False) == turned
+    still = crops_of(dataset, shift=0, flips=False, quarter_turns=False)
+    np.testing.assert_array_equal(still, dataset.batch(np.arange(60) % 20)[:, 0])
+
+
+def test_shift_is_bounded(dataset):
+    corners = crops_of(dataset, 540, shift=3).min(axis=(1, 2)) * 256 - MAX_SHIFT
+    assert set(corners.astype(int)) == set(range(-3, 4))
+
+
+def test_intensity_is_scaled_both_ways(dataset):
+    dataset.images[:] = 1
+    factors = crops_of(dataset, 300, intensity=0.5)[:, 0, 0]
+    assert 1 / 1.5 <= factors.min() < 0.7
+    assert 1.45 < factors.max() <= 1.5
+    assert np.median(factors) == pytest.approx(1, abs=0.06)
+
+
+@pytest.mark.parametrize(
+    "changes", [{"shift": -1}, {"shift": MAX_SHIFT + 1}, {"intensity": -0.1}]
+)
+def test_unusable_augmentation(changes):
+    (name,) = changes
+    with pytest.raises(ValueError, match=f"{name}=.* is not"):
+        Augmentation(**changes)
+
+
+def test_crops_are_drawn_by_the_seed(dataset):
+    first, again, other = (crops_of(dataset, 9, seed) for seed in (1, 1, 2))
     np.testing.assert_array_equal(first, again)
     assert not np.array_equal(first, other)
+
+
+def test_loss_by_hand(dataset):
+    # -log softmax of each: the Hit 0.2, the Misses 0.4 and 0.6.
+    p = torch.tensor([[0.2, 0.5, 0.3], [0.3, 0.3, 0.4], [0.1, 0.3, 0.6]])
+    expected = -(np.log(0.2) + np.log(0.4) + np.log(0.6)) / 3
+    loss = dataset.loss(torch.log(p), np.array([0, 7, 8]))
+    assert loss.item() == pytest.approx(expected, abs=1e-6)

@@ -150,12 +150,12 @@ def test_training_learns_and_can_be_repeated():
             validation,
             schedule,
             1,
-            lambda *e: course.append(e),
+            course.append,
         )
         return spot_scores(network, data, validation), course
 
     scores, course = run()
-    assert course[-1][1] < 0.5 * course[0][1]
+    assert course[-1].loss < 0.5 * course[0].loss
     right = scores.argmax(dim=1).numpy() == data.labels[validation]
     assert right.mean() > 0.8
     torch.testing.assert_close(run()[0], scores)

@@ -1,18 +1,23 @@
 from __future__ import annotations
 
+import copy
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
 
+from dials_cnn_screen.checkpoint import Checkpoint
 from dials_cnn_screen.dataset import MAX_SHIFT, Dataset
 from dials_cnn_screen.network import build_network
 from dials_cnn_screen.training import (
     Schedule,
+    balanced,
     balanced_loss,
+    best_epoch,
     calibrate,
     class_scores,
     fit_temperature,
-    learning_rate,
     train,
 )
 
@@ -38,12 +43,19 @@ def toy():
     return Dataset(images.astype(np.float16), labels)
 
 
-def train_toy(toy, seed=0, schedule=SCHEDULE, on_epoch=lambda _epoch: None):
+def train_toy(toy, seed=0, schedule=SCHEDULE, on_epoch=lambda _epoch: None, **options):
     torch.manual_seed(seed)
     network = build_network("ke2018", size=SIZE, channels=(4, 8))
     training, validation = np.arange(39), np.arange(39, 60)
-    history = train(network, toy, training, validation, schedule, seed, on_epoch)
+    history = train(
+        network, toy, training, validation, schedule, seed, on_epoch, **options
+    )
     return network, history
+
+
+def assert_same_weights(network, other):
+    weights, expected = network.state_dict(), other.state_dict()
+    assert all(torch.equal(weights[name], expected[name]) for name in expected)
 
 
 @pytest.fixture(scope="module")
@@ -77,8 +89,7 @@ def test_an_epoch_that_spoils_the_network_is_not_the_best(toy):
 def test_same_seed_same_network(toy, trained):
     network, history = train_toy(toy)
     assert history == trained[1]
-    weights, expected = network.state_dict(), trained[0].state_dict()
-    assert all(torch.equal(weights[name], expected[name]) for name in expected)
+    assert_same_weights(network, trained[0])
 
 
 def test_another_seed_another_network(toy, trained):
@@ -103,15 +114,27 @@ def test_an_empty_part(toy, training, validation, name):
         train(network, toy, training, validation, SCHEDULE, 0, print)
 
 
+def rates_of(schedule, batches):
+    """Learning rate of each epoch, one number each as it does not change within."""
+    optimiser = schedule.optimiser([torch.nn.Parameter(torch.zeros(1))])
+    rate, found = schedule.rate(optimiser, batches), []
+    for _ in range(schedule.epochs):
+        within = set()
+        for _ in range(batches):
+            within.add(optimiser.param_groups[0]["lr"])
+            optimiser.step()
+            rate.step()
+        found += within
+    return found
+
+
 def test_learning_rate_falls_exponentially_as_in_section_3_4():
-    schedule = Schedule()
-    assert learning_rate(schedule, 0) == pytest.approx(0.1)
-    assert learning_rate(schedule, 119) == pytest.approx(0.0001)
-    ratios = [
-        learning_rate(schedule, e + 1) / learning_rate(schedule, e) for e in range(119)
-    ]
-    np.testing.assert_allclose(ratios, 0.001 ** (1 / 119))
-    assert learning_rate(Schedule(epochs=1), 0) == 0.1
+    found = rates_of(Schedule(), 2)
+    assert len(found) == 120
+    assert found[0] == pytest.approx(0.1)
+    assert found[-1] == pytest.approx(0.0001)
+    np.testing.assert_allclose(np.divide(found[1:], found[:-1]), 0.001 ** (1 / 119))
+    assert rates_of(Schedule(epochs=1), 1) == [0.1]
 
 
 def test_no_learning_rate():
@@ -128,6 +151,112 @@ def test_class_scores_are_in_order_and_of_centre_crops(toy, trained):
     with torch.no_grad():
         expected = network.eval()(image[None, None])[0]
     np.testing.assert_allclose(scores[2], expected, atol=1e-5)
+
+
+def test_batches_have_equal_numbers_of_each_class():
+    labels = np.repeat([0, 1, 2], [1, 5, 14])
+    indices, rng = np.arange(1, 20), np.random.default_rng(0)
+    for chosen in balanced(labels, np.arange(20), 9, 20, rng):
+        assert np.bincount(labels[chosen]).tolist() == [3, 3, 3]
+    # A class that is missing is not made up for by one that is not asked for.
+    for chosen in balanced(labels, indices, 8, 20, rng):
+        assert np.bincount(labels[chosen], minlength=3).tolist() == [0, 4, 4]
+    seen = np.concatenate(list(balanced(labels, indices, 8, 20, rng)))
+    assert set(seen) == set(indices)
+
+
+class KilledError(Exception):
+    pass
+
+
+def test_a_killed_run_goes_on_as_if_it_had_not_been(toy, trained, tmp_path):
+    checkpoint = Checkpoint(tmp_path / "checkpoint", {})
+
+    def kill(epoch):
+        if epoch.epoch == 3:
+            raise KilledError
+
+    with pytest.raises(KilledError):
+        train_toy(toy, on_epoch=kill, checkpoint=checkpoint)
+    seen = []
+    # Of the seed, only the weights that are replaced by the checkpoint's depend.
+    network, history = train_toy(
+        toy, seed=5, on_epoch=seen.append, checkpoint=checkpoint
+    )
+    assert [epoch.epoch for epoch in seen] == [4, 5, 6]
+    assert history == trained[1]
+    assert_same_weights(network, trained[0])
+    # A run that is done is not begun again.
+    network, history = train_toy(toy, on_epoch=kill, checkpoint=checkpoint)
+    assert history == trained[1]
+    assert_same_weights(network, trained[0])
+
+
+def test_patience(toy):
+    # The first epoch's steps are tiny, those of the others destroy what there was.
+    schedule = Schedule(9, 4, 12, learning_rate=1e-4, final_learning_rate=1e4)
+    schedule = replace(schedule, patience=3)
+    history = train_toy(toy, schedule=schedule)[1]
+    assert len(history) == best_epoch(history).epoch + 3 < 9
+
+
+def test_a_start_that_is_better_than_training_is_kept(toy, trained):
+    network = copy.deepcopy(trained[0])
+    bad = Schedule(1, 4, 12, learning_rate=50, final_learning_rate=50)
+    parts = np.arange(39), np.arange(39, 60)
+    history = train(network, toy, *parts, bad, 0, print, judge_start=True)
+    assert [epoch.epoch for epoch in history] == [0, 1]
+    assert history[0].validation_loss == pytest.approx(
+        min(epoch.validation_loss for epoch in trained[1])
+    )
+    assert_same_weights(network, trained[0])
+
+
+def test_weights_without_gradient_stay(toy):
+    torch.manual_seed(0)
+    network = build_network("ke2018", size=SIZE, channels=(4, 8))
+    before = copy.deepcopy(network)
+    network.features.requires_grad_(False)
+    schedule = Schedule(1, 2, 12)
+    train(network, toy, np.arange(39), np.arange(39, 60), schedule, 0, print)
+    for name, weight in network.named_parameters():
+        same = torch.equal(weight, before.get_parameter(name))
+        assert same == name.startswith("features"), name
+
+
+def test_loss_that_is_not_finite(toy):
+    images = np.full_like(toy.images, np.inf)
+    with pytest.raises(
+        ValueError, match=r"nan after epoch 1: .*training\.learning_rate"
+    ):
+        train_toy(Dataset(images, toy.labels))
+
+
+def test_progress_is_told_by_batch(toy):
+    seen = []
+    schedule = Schedule(epochs=2, batches=3, batch_size=12)
+    _, history = train_toy(toy, schedule=schedule, on_batch=lambda *x: seen.append(x))
+    assert len(seen) == 6
+    loss, success = np.mean(seen[3:], axis=0)
+    assert history[1].loss == pytest.approx(loss)
+    assert history[1].training_success == pytest.approx(success)
+
+
+@pytest.mark.gpu
+def test_gpu_gives_the_same_within_rounding(toy, trained):
+    if not torch.cuda.is_available():
+        pytest.skip("torch finds no GPU")
+    network, history = train_toy(toy, device="cuda")
+    np.testing.assert_allclose(history[0].loss, trained[1][0].loss, rtol=1e-2)
+    np.testing.assert_allclose(
+        [epoch.validation_success for epoch in history[-2:]],
+        [epoch.validation_success for epoch in trained[1][-2:]],
+        atol=10,
+    )
+    scores, _ = class_scores(network, toy, np.arange(60), "cuda")
+    assert scores.device.type == "cpu"
+    expected, _ = class_scores(network.cpu(), toy, np.arange(60))
+    torch.testing.assert_close(scores, expected, rtol=1e-3, atol=1e-3)
 
 
 def test_balanced_loss_by_hand():

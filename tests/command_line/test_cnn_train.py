@@ -2,6 +2,9 @@ from __future__ import annotations
 
 import json
 import os
+import signal
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +16,8 @@ import h5py
 from dials.util import Sorry
 from dxtbx.model.experiment_list import ExperimentListFactory
 
-from dials_cnn_screen.command_line import cnn_screen, cnn_train
+from dials_cnn_screen import preparing
+from dials_cnn_screen.command_line import cnn_screen
 from dials_cnn_screen.command_line.cnn_train import run
 from dials_cnn_screen.model_file import load_model
 
@@ -41,27 +45,25 @@ def labels(images) -> str:
     return "annotation=labels.txt"
 
 
-def test_model_that_dials_cnn_screen_reads(images, labels, capsys):
+def test_from_the_default_model(images, labels, capsys):
     ExperimentListFactory.from_filenames([images]).as_file("imported.expt")
     run(["imported.expt", labels, *QUICK])
-    model = load_model("model.safetensors")
-    assert model.name == "model"
-    assert model.architecture == "ke2018"
-    assert model.trained_on == "6 labelled images of run1.h5"
-    assert model.provenance["schedule"]["epochs"] == 1
-    assert "2 validation images" in model.calibration.source
-    log = Path("dials.cnn_train.log").read_text()
-    for text in (
-        "Training: 6 images",
-        "Validation: 2 images",
-        "Test: 4 images",
-        "Epoch   1: loss",
-        "Test part: ",
-        "| Expert       |   Hit or Maybe, % |   Miss, % |",
-        "Saved the model to model.safetensors",
-        "Ke, T.-W.",
-    ):
-        assert text in log
+    model, default = load_model("model.safetensors"), load_model("default")
+    assert (model.name, model.architecture) == ("model", "spots")
+    trained_on = "6 labelled images of run1.h5"
+    assert model.trained_on == f"{default.trained_on}, then {trained_on}"
+    assert model.provenance["start_from"] == {
+        "name": "default",
+        "sha256": default.sha256,
+    }
+    assert model.provenance["schedule"]["batches"] == 1
+    assert "3 validation images" in model.calibration.source
+    # What it looks for, takes for a spot and is familiar with stays as it was.
+    assert model.preprocessing == default.preprocessing
+    assert model.familiarity.limit == default.familiarity.limit
+    for name, weights in default.network.state_dict().items():
+        same = weights.equal(model.network.state_dict()[name])
+        assert same or name.startswith("head"), name
     assert capsys.readouterr().err == ""
     cnn_screen.run([images, "model=model.safetensors", "mp.nproc=1", "html=None"])
     scores = json.loads(Path("cnn_screen.json").read_text())
@@ -69,13 +71,142 @@ def test_model_that_dials_cnn_screen_reads(images, labels, capsys):
     assert scores["summary"]["failed"] == 0
 
 
+def test_what_is_written(images, labels):
+    run([images, labels, *QUICK])
+    assert set(os.listdir()) == {
+        "run1.h5",
+        "labels.txt",
+        "model.safetensors",
+        "cnn_train.json",
+        "cnn_train.png",
+        "dials.cnn_train.log",
+    }
+    log = Path("dials.cnn_train.log").read_text()
+    for text in (
+        "Training starts from model default (spots)",
+        "| Training   |        6 |     2 |       2 |      2 |",
+        "| Test       |        3 |     1 |       1 |      1 |",
+        "2 of the 6 training images is Maybe; label more",
+        "Preparing 12 images once, nproc=1: 2 MB in memory",
+        "Training for 1 epochs of 1 batches of 3 images on cpu, 1 threads",
+        "Epoch   0: loss",
+        "Epoch   1: loss",
+        "| Expert   |   Called Hit |   Called Maybe |   Called Miss |",
+        "| this model ",
+        "| what it started from ",
+        "training 0 s on cpu",
+        "GB of memory",
+        "Saved the model to model.safetensors",
+        "Saved the course of the training to cnn_train.json",
+        "Ke, T.-W.",
+    ):
+        assert text in log
+    course = json.loads(Path("cnn_train.json").read_text())
+    assert course["parts"]["validation"] == {"hit": 1, "maybe": 1, "miss": 1}
+    assert [epoch["epoch"] for epoch in course["epochs"]] == [0, 1]
+    assert np.sum(course["test_confusion"]) == 3
+    assert np.sum(course["test_confusion_before"]) == 3
+    assert course["seconds"]["training"] >= 0
+    assert Path("cnn_train.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_network_of_the_paper_from_fresh_weights(images, labels):
+    files = ["output.history=None", "output.plot=None"]
+    run([images, labels, *QUICK, "architecture=ke2018", "contrast=linear", *files])
+    model = load_model("model.safetensors")
+    assert (model.architecture, model.familiarity) == ("ke2018", None)
+    assert model.preprocessing.contrast == "linear"
+    assert model.trained_on == "6 labelled images of run1.h5"
+    assert model.provenance["start_from"] is None
+    log = Path("dials.cnn_train.log").read_text()
+    assert "Training architecture ke2018 from fresh weights" in log
+    assert f"22 MB in a file in {Path.cwd()}, for the time of the training" in log
+    assert "Epoch   0" not in log
+    assert "what it started from" not in log
+    assert set(os.listdir()) == {
+        "run1.h5",
+        "labels.txt",
+        "model.safetensors",
+        "dials.cnn_train.log",
+    }
+
+
 def test_same_seed_same_model(images, labels):
     found = []
     for name in ("a", "b"):
         run([images, labels, *QUICK, f"output.model={name}.safetensors"])
         network = load_model(f"{name}.safetensors").network
-        found.append(network.classifier.weight.detach().numpy())
+        found.append(network.head[0].weight.detach().numpy())
     np.testing.assert_array_equal(*found)
+    assert not np.array_equal(found[0], load_model().network.head[0].weight.detach())
+
+
+def parts_of_run() -> dict:
+    return json.loads(Path("cnn_train.json").read_text())["parts"]
+
+
+def test_split_by_position_in_each_of_several_files(images, labels, write_levels):
+    write_levels("run2.h5", range(50, 300, 25))
+    lines = [
+        f"run2.h5 [{i + 1}] {'MISS' if i in (3, 5, 9) else 'HIT'}" for i in range(10)
+    ]
+    Path("more.txt").write_text("\n".join(lines) + "\n")
+    files = [images, "run2.h5", labels, "annotation=more.txt"]
+    run([*files, *QUICK, "split.method=position"])
+    assert parts_of_run() == {
+        "training": {"hit": 2 + 4, "maybe": 2, "miss": 2 + 1},
+        "validation": {"hit": 1 + 1, "maybe": 1, "miss": 0 + 1},
+        "test": {"hit": 1 + 2, "maybe": 1, "miss": 2 + 1},
+    }
+
+
+GIVEN = {
+    "a.txt": "run1.h5 [1] HIT\nrun1.h5 [3] MISS\nrun1.h5 [2] MAYBE\n",
+    "b.txt": "run1.h5 [4] HIT\nrun1.h5 [6] MISS\n",
+    "c.txt": "run1.h5 [9] MISS\n",
+}
+
+
+@pytest.fixture
+def given() -> list[str]:
+    for name, text in GIVEN.items():
+        Path(name).write_text(text)
+    return ["annotation=a.txt", "split.validation=b.txt", "split.test=c.txt"]
+
+
+def test_given_parts(images, given):
+    run([images, *given, *QUICK, "split.method=given"])
+    assert parts_of_run() == {
+        "training": {"hit": 1, "maybe": 1, "miss": 1},
+        "validation": {"hit": 1, "maybe": 0, "miss": 1},
+        "test": {"hit": 0, "maybe": 0, "miss": 1},
+    }
+    log = Path("dials.cnn_train.log").read_text()
+    assert "6 of 12 images have no label and are left out" in log
+    assert "none there" in log
+
+
+def test_given_parts_without_a_test_part(images, given):
+    run([images, *given[:2], *QUICK, "split.method=given"])
+    assert parts_of_run()["test"] == {"hit": 0, "maybe": 0, "miss": 0}
+    assert "Test part" not in Path("dials.cnn_train.log").read_text()
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ([], "are for split.method=given, and it is random; leave b.txt out"),
+        (["split.method=given", "split.validation=None"], "name the split.validation"),
+        (
+            ["split.method=given", "split.test=a.txt"],
+            r"a.txt, line 1: run1.h5 \[1\] is labelled twice, also in a.txt, line 1",
+        ),
+    ],
+)
+def test_parts_that_contradict(images, given, options, message):
+    arguments = given if "split.validation=None" not in options else given[:1]
+    with pytest.raises(Sorry, match=message):
+        run([images, *arguments, *QUICK, *options])
 
 
 LABELS = {
@@ -91,7 +222,10 @@ LABELS = {
     "no image is labelled in labels.txt": "\n",
     "no image is labelled in labels.txt ": "run1.h5 [1] None\n",
     "frames are counted from 1, not 0": "run1.h5 [0] HIT\n",
-    "the training part has no images; label more": "run1.h5 [1] HIT\n",
+    "the validation part has no images; label more": (
+        "run1.h5 [1] HIT\nrun1.h5 [2] MISS"
+    ),
+    "all 1 images of the training part are Hit: nothing": "run1.h5 [1] HIT\n",
 }
 
 
@@ -110,17 +244,23 @@ def test_unusable_labels(images, message, content):
         ("annotation=gone.txt", "'gone.txt' can't be read: No such file"),
         ("annotation=.", "'.' can't be read: Is a directory"),
         ("training.epochs=0", "minimum"),
-        ("training.epochs=None", "training.epochs cannot be None"),
-        ("training.fractions=None", "training.fractions"),
-        ("training.fractions=1,1", "not enough|Not enough"),
-        ("training.fractions=0,0,0", "leave no part any images"),
-        ("training.fractions=0,1,1", "training part has no images"),
-        ("training.fractions=1,0,1", "validation part has no images"),
+        ("split.fractions=None", "split.fractions"),
+        ("split.fractions=1,1", "not enough|Not enough"),
+        ("split.fractions=0,0,0", "leave no part any images"),
+        ("split.fractions=0,1,1", "training part has no images"),
+        ("split.fractions=1,0,1", "validation part has no images"),
         ("training.learning_rate=0", "teaches nothing"),
+        ("training.final_learning_rate=0.1", "for networks that see whole images"),
+        ("augmentation.shift=121", "maximum"),
+        ("start_from=None", "name the network that is to begin with fresh weights"),
+        ("start_from=gone", "model 'gone' is not a file"),
+        ("contrast=linear", "contrast=linear, but start_from=default is"),
         ("architecture=resnet", "resnet"),
         ("output.model=no/model.safetensors", "there is no folder"),
         ("output.model=/proc/model.safetensors", "can't be written"),
         ("output.model=None", "output.model"),
+        ("output.plot=no/plot.png", "there is no folder"),
+        ("output.plot=plot.txt", "plot.txt' .* is not a kind of picture"),
         ("nonsense=1", "Unknown command line parameter"),
     ],
 )
@@ -154,7 +294,7 @@ def test_image_that_cannot_be_used(images, labels, monkeypatch):
     def fail(*_):
         raise RuntimeError("no such byte")
 
-    monkeypatch.setattr(cnn_train, "read_frame", fail)
+    monkeypatch.setattr(preparing, "read_frame", fail)
     with pytest.raises(Sorry, match=r"run1.h5 \[1\] can't .* no such byte; label it"):
         run([images, labels, *QUICK, "output.model=older"])
     assert Path("older").read_text() == "older"
@@ -166,9 +306,65 @@ def test_image_that_cannot_be_used(images, labels, monkeypatch):
     }
 
 
+KILLED_AFTER = """
+import os, signal, sys
+import torch
+from dials_cnn_screen.command_line import cnn_train
+log = cnn_train._log_epoch
+def kill(epoch):
+    log(epoch)
+    if epoch.epoch == 2:
+        os.kill(os.getpid(), signal.SIGKILL)
+cnn_train._log_epoch = kill
+cnn_train.run(sys.argv[1:])
+"""
+
+
+def test_a_killed_run_ends_as_an_unbroken_one(images, labels):
+    arguments = [images, labels, "mp.nproc=1", "training.epochs=4"]
+    arguments += ["training.batches=2", "training.batch_size=6"]
+    run([*arguments, "output.model=unbroken.safetensors"])
+    unbroken = json.loads(Path("cnn_train.json").read_text())
+    killed = subprocess.run(
+        [sys.executable, "-c", KILLED_AFTER, *arguments], check=False, timeout=300
+    )
+    assert killed.returncode == -signal.SIGKILL
+    assert Path("model.safetensors.checkpoint").is_file()
+    assert not Path("model.safetensors").exists()
+
+    with pytest.raises(Sorry, match=r"other training\.epochs \(4, now 5\); give the"):
+        run([*arguments, "training.epochs=5"])
+    lines = Path("labels.txt").read_text().replace("[1] HIT", "[1] MISS")
+    Path("other.txt").write_text(lines)
+    with pytest.raises(Sorry, match=r"other labels .*, split .*; give the same"):
+        run([images, "annotation=other.txt", *arguments[2:]])
+
+    run(arguments)
+    log = Path("dials.cnn_train.log").read_text()
+    assert "Going on after epoch 2, from model.safetensors.checkpoint" in log
+    assert "Epoch   2" not in log
+    resumed = json.loads(Path("cnn_train.json").read_text())
+    assert resumed["epochs"] == unbroken["epochs"]
+    assert resumed["test_confusion_before"] == unbroken["test_confusion_before"]
+    assert not list(Path().glob("*checkpoint*"))
+    weights = load_model("model.safetensors").network.state_dict()
+    for name, expected in (
+        load_model("unbroken.safetensors").network.state_dict().items()
+    ):
+        assert weights[name].equal(expected), name
+
+
+def test_a_checkpoint_can_be_left_aside(images, labels):
+    Path("model.safetensors.checkpoint").write_bytes(b"of another time")
+    with pytest.raises(Sorry, match=r"model\.safetensors\.checkpoint' is damaged"):
+        run([images, labels, *QUICK])
+    run([images, labels, *QUICK, "training.resume=False"])
+    assert load_model("model.safetensors").name == "model"
+
+
 @pytest.mark.parametrize("options", [["-h"], ["-c", "-e2", "-a2"]], ids=" ".join)
 def test_help(capsys, options):
     with pytest.raises(SystemExit) as finished:
         run(options)
     assert finished.value.code == 0
-    assert "batch_size = 64" in capsys.readouterr().out
+    assert "schedule = *short paper" in capsys.readouterr().out
