@@ -48,7 +48,7 @@ from dials_cnn_screen.annotated import (
     position_groups,
 )
 from dials_cnn_screen.checkpoint import Checkpoint
-from dials_cnn_screen.dataset import Augmentation
+from dials_cnn_screen.dataset import Augmentation, Dataset
 from dials_cnn_screen.files import check_writable
 from dials_cnn_screen.fitting import Fit, Plan, checkpoint_of, fit, fitted_model
 from dials_cnn_screen.history import (
@@ -81,7 +81,7 @@ from dials_cnn_screen.starting import (
     choose_schedule,
 )
 from dials_cnn_screen.stills import Still, list_stills
-from dials_cnn_screen.threads import use_threads
+from dials_cnn_screen.threads import keep_freed_memory, use_threads
 from dials_cnn_screen.training import Epoch, LabelledFrames, best_epoch
 
 logger = logging.getLogger("dials.cnn_train")
@@ -134,6 +134,8 @@ def _train(stills: list[Still], params: libtbx.phil.scope_extract) -> None:
     data = _prepare(labelled, plan.start, nproc, checkpoint_file.resolve().parent)
     clock.append(time.monotonic())
     use_threads(nproc)
+    if isinstance(data, Dataset) and plan.device == "cpu":
+        keep_freed_memory()
     checkpoint = checkpoint_of(checkpoint_file, plan, data, parts)
     if not params.training.resume:
         checkpoint_file.unlink(missing_ok=True)

@@ -2,7 +2,13 @@
 
 from __future__ import annotations
 
+import ctypes
+import platform
+
 import torch
+
+# Parameters of glibc's mallopt (malloc.h).
+_TRIM_THRESHOLD, _MMAP_MAX = -1, -4
 
 
 def use_threads(n: int) -> int:
@@ -19,3 +25,16 @@ def use_threads(n: int) -> int:
     if torch.get_num_threads() != n:
         torch.set_num_threads(1)
     return torch.get_num_threads()
+
+
+def keep_freed_memory() -> None:
+    """Let the C library keep the memory of one batch of images for the next one.
+
+    glibc gives large arrays back to the system as they are freed, which then clears
+    their pages anew in each batch: half the time of training the paper's network on a
+    CPU. Kept, the process has up to twice the memory. Nothing on other systems.
+    """
+    if platform.libc_ver()[0] == "glibc":
+        libc = ctypes.CDLL("libc.so.6")
+        libc.mallopt(_MMAP_MAX, 0)
+        libc.mallopt(_TRIM_THRESHOLD, 2**31 - 1)

@@ -1,9 +1,12 @@
 from __future__ import annotations
 
+import platform
 import subprocess
 import sys
 
 import pytest
+
+from dials_cnn_screen import threads
 
 # A round trip through the FFT, of which two threads of one number each do one half.
 SCRIPT = """
@@ -38,3 +41,37 @@ def test_numbers_are_right_beside_cctbx(cctbx_first):
     assert right == "True"
     if not cctbx_first:
         assert threads == "2"
+
+
+# New pages, in thousands, that twenty arrays of 40 MB take, one after the other.
+FAULTS = """
+import resource, sys
+import numpy as np
+from dials_cnn_screen.threads import keep_freed_memory
+if sys.argv[1] == "keep":
+    keep_freed_memory()
+before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+for _ in range(20):
+    np.ones(5_000_000)
+print((resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before) // 1000)
+"""
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="not glibc")
+def test_freed_memory_is_kept():
+    pages = {}
+    for how in ("give_back", "keep"):
+        done = subprocess.run(
+            [sys.executable, "-c", FAULTS, how],
+            check=True,
+            capture_output=True,
+            text=True,
+        )
+        pages[how] = int(done.stdout)
+    assert pages["keep"] < pages["give_back"] / 5
+
+
+def test_other_c_libraries_are_left_alone(monkeypatch):
+    monkeypatch.setattr(platform, "libc_ver", lambda: ("", ""))
+    monkeypatch.delattr(threads.ctypes, "CDLL")
+    threads.keep_freed_memory()

@@ -24,6 +24,7 @@ from dials_cnn_screen.network import build_network
 from dials_cnn_screen.preprocessing import Preprocessing
 from dials_cnn_screen.simulation.experiments import EXPERIMENTS
 from dials_cnn_screen.simulation.run import plan_run, simulate_dataset
+from dials_cnn_screen.threads import keep_freed_memory
 from dials_cnn_screen.training import Schedule, calibrate, class_scores, train
 
 ARCHITECTURE = "ke2018"
@@ -44,6 +45,7 @@ def make_ke2018(folder: Path) -> None:
     torch.manual_seed(SEED)
     network = build_network(ARCHITECTURE)
     start = time.monotonic()
+    keep_freed_memory()
     train(network, dataset, training, validation, SCHEDULE, SEED, print)
     model = Model(
         name="ke2018",

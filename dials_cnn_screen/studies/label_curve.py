@@ -1,0 +1,219 @@
+"""How many labels are enough: Table 7 of Ke et al. (2018), on simulated shots.
+
+Run as ``python -m dials_cnn_screen.studies.label_curve [EXPERIMENT]``, LO19 if none is
+named; ``--help`` tells how to make it smaller. The paper's network is trained from
+fresh weights on ever more labelled shots of the experiment, and the default model is
+fitted to the same shots, by the schedules of dials.cnn_train. All are judged by the
+same 600 shots. Four images for validation come with each ten for training, as in a
+split of 50, 20 and 30%.
+
+On two cores the whole study takes hours, and 11 GB in the folder of the prepared
+shots, where a second run finds them again.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import torch
+from tqdm import tqdm
+
+from dials_cnn_screen.dataset import Dataset
+from dials_cnn_screen.fitting import Fit, Plan, fit
+from dials_cnn_screen.history import rates
+from dials_cnn_screen.parts import Parts
+from dials_cnn_screen.simulation.experiments import EXPERIMENTS
+from dials_cnn_screen.simulation.run import (
+    Job,
+    plan_run,
+    simulate_candidates,
+    simulate_dataset,
+)
+from dials_cnn_screen.spot_training import CandidateSet
+from dials_cnn_screen.starting import (
+    DEFAULT,
+    Start,
+    begin_anew,
+    begin_from,
+    choose_schedule,
+)
+from dials_cnn_screen.threads import keep_freed_memory, use_threads
+from dials_cnn_screen.training import Epoch, LabelledFrames
+
+SIZES = (100, 400, 2000, 4000)
+TEST = 600
+# Of the shots for training, validation and test.
+SEEDS = (41_000, 42_000, 43_000)
+SEED = 1  # of weights and batches
+SCRATCH = "ke2018 with LCN, from fresh weights"
+FITTED, UNTOUCHED = "default model, fitted", "default model as it is"
+# Success rates in percent on Rayonix and LG36, by number of training images (Table 7).
+PUBLISHED = {4000: (94, 91), 2000: (92, 93), 400: (93, 92), 100: (91, 95)}
+
+
+@dataclass(frozen=True, eq=False)
+class Result:
+    """One network: number of training images, and what it says of the test shots.
+
+    n: 0 for the default model as it is. labels, predicted: int64 (m,).
+    """
+
+    way: str
+    n: int
+    labels: np.ndarray
+    predicted: np.ndarray
+    seconds: float
+
+
+def label_curve(
+    experiment: str,
+    sizes: Sequence[int],
+    n_test: int,
+    folder: Path,
+    nproc: int,
+    epochs: int | None = None,
+) -> list[Result]:
+    """Networks trained on so many shots each, both ways; epochs: None, the schedules'.
+
+    folder: takes the prepared shots. Raises ValueError for an unknown experiment.
+    """
+    jobs, parts = plan_shots(experiment, max(sizes), n_test)
+    folder = folder / f"{experiment}-{max(sizes)}-{n_test}"
+    folder.mkdir(exist_ok=True)
+    results = []
+    for way, prepare, begin in (
+        (FITTED, prepared_candidates, partial(begin_from, DEFAULT, None, None)),
+        (SCRATCH, prepared_images, partial(begin_anew, "ke2018", None)),
+    ):
+        data = prepare(jobs, begin(), folder, nproc)
+        use_threads(nproc)
+        for n in sizes:
+            some = Parts(parts.training[:n], parts.validation[: 2 * n // 5], parts.test)
+            found, seconds = train_one(way, data, some, begin, epochs)
+            labels = data.labels[parts.test]
+            results.append(Result(way, n, labels, found.predicted, seconds))
+            if n == sizes[0] and found.before is not None:
+                results.append(Result(UNTOUCHED, 0, labels, found.before, 0.0))
+    return results
+
+
+def plan_shots(experiment: str, n: int, n_test: int) -> tuple[list[Job], Parts]:
+    """Shots in the deposited shares of Hit, Maybe and Miss, and what they are for.
+
+    The first of any part are in these shares too.
+    """
+    if experiment not in EXPERIMENTS:
+        raise ValueError(f"'{experiment}' is not one of {', '.join(EXPERIMENTS)}")
+    sizes = (n, 2 * n // 5, n_test)
+    runs = [
+        plan_run(experiment, size, EXPERIMENTS[experiment].images, seed)
+        for size, seed in zip(sizes, SEEDS, strict=True)
+    ]
+    ends = np.cumsum(sizes)
+    return [job for jobs in runs for job in jobs], Parts(
+        *np.split(np.arange(ends[-1]), ends[:2])
+    )
+
+
+def prepared_images(jobs: list[Job], start: Start, folder: Path, nproc: int) -> Dataset:
+    """The shots as the paper's network is trained on them, in a file of folder."""
+    images, labels = folder / "images.npy", folder / "labels.npy"
+    if not labels.is_file():
+        track = partial(tqdm, desc="Images", total=len(jobs), disable=None)
+        data = simulate_dataset(jobs, start.preprocessing, images, nproc, track)
+        np.save(labels, data.labels)
+    return Dataset(np.load(images, mmap_mode="r"), np.load(labels))
+
+
+def prepared_candidates(
+    jobs: list[Job], start: Start, folder: Path, nproc: int
+) -> CandidateSet:
+    """The shots as the default model is trained on them; what is a spot is not told."""
+    path = folder / "candidates.npz"
+    if not path.is_file():
+        track = partial(tqdm, desc="Candidates", total=len(jobs), disable=None)
+        found = simulate_candidates(jobs, start.preprocessing, nproc, track)
+        np.savez(path, **vars(found))
+    with np.load(path) as arrays:
+        data = CandidateSet(**arrays)
+    return replace(data, truth=np.full_like(data.truth, np.nan))
+
+
+def train_one(
+    way: str,
+    data: LabelledFrames,
+    parts: Parts,
+    begin: Callable[[], Start],
+    epochs: int | None,
+) -> tuple[Fit, float]:
+    """Train a network; what came of it, and seconds."""
+    torch.manual_seed(SEED)
+    start, clock = begin(), time.monotonic()
+    schedule = choose_schedule(start, "short", {"epochs": epochs})
+    title = f"{len(parts.training)} images, {way}"
+    with tqdm(
+        desc=title, total=schedule.epochs * schedule.batches, disable=None
+    ) as bar:
+        plan = Plan(start, schedule, seed=SEED)
+        found = fit(plan, data, parts, _ignore, lambda *_result: bar.update())
+    return found, time.monotonic() - clock
+
+
+def _ignore(_epoch: Epoch) -> None:
+    pass
+
+
+def print_table(experiment: str, results: Sequence[Result]) -> None:
+    """A row for each network, beside what the paper has for so many images."""
+    print(
+        f"| training images of {experiment} | network | three classes right, % "
+        "| Hit or Maybe kept, % | Miss rejected, % | minutes "
+        "| published: Rayonix, LG36, % |"
+    )
+    print("|---" * 7 + "|")
+    for r in sorted(results, key=lambda r: (r.n, r.way)):
+        kept, rejected, right = rates(r.labels, r.predicted)
+        published = ", ".join(str(x) for x in PUBLISHED.get(r.n, ()))
+        print(
+            f"| {r.n} | {r.way} | {right} | {kept} | {rejected} "
+            f"| {r.seconds / 60:.1f} | {published} |"
+        )
+
+
+def main() -> None:
+    """Make the study that the command line asks for."""
+    parser = argparse.ArgumentParser(
+        prog="python -m dials_cnn_screen.studies.label_curve",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("experiment", nargs="?", default="LO19", choices=EXPERIMENTS)
+    parser.add_argument("--labels", type=int, nargs="+", default=SIZES, metavar="N")
+    parser.add_argument("--test", type=int, default=TEST, help="shots to judge by")
+    parser.add_argument("--folder", type=Path, help="where prepared shots are kept")
+    parser.add_argument("--epochs", type=int, help="fewer epochs, for a quick look")
+    parser.add_argument("--nproc", type=int, default=os.cpu_count())
+    asked = parser.parse_args()
+    keep_freed_memory()
+    with tempfile.TemporaryDirectory() as temporary:
+        results = label_curve(
+            asked.experiment,
+            asked.labels,
+            asked.test,
+            asked.folder or Path(temporary),
+            asked.nproc,
+            asked.epochs,
+        )
+    print_table(asked.experiment, results)
+
+
+if __name__ == "__main__":
+    main()

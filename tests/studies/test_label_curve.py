@@ -1,0 +1,96 @@
+from __future__ import annotations
+
+import sys
+
+import numpy as np
+import pytest
+
+from dials_cnn_screen.dataset import MAX_SHIFT, Dataset
+from dials_cnn_screen.labels import Label
+from dials_cnn_screen.spot_training import CandidateSet
+from dials_cnn_screen.studies import label_curve as module
+
+
+@pytest.fixture
+def shots(monkeypatch):
+    """Noise in place of simulated shots; returns the jobs of each simulation."""
+    runs = []
+
+    def images(jobs, preprocessing, path, _nproc, _track):
+        runs.append(jobs)
+        edge = preprocessing.size + 2 * MAX_SHIFT
+        images = np.random.default_rng(0).normal(size=(len(jobs), edge, edge))
+        np.save(path, images.astype(np.float16))
+        return Dataset(np.load(path), np.array([int(aim) for _, aim, _ in jobs]))
+
+    def candidates(jobs, search, _nproc, _track):
+        runs.append(jobs)
+        data = CandidateSet.empty(len(jobs), search.most)
+        data.truth[:] = 0
+        data.labels[:] = [int(aim) for _, aim, _ in jobs]
+        return data
+
+    monkeypatch.setattr(module, "simulate_dataset", images)
+    monkeypatch.setattr(module, "simulate_candidates", candidates)
+    return runs
+
+
+def test_shots_are_in_the_deposited_shares_and_their_own():
+    jobs, parts = module.plan_shots("LO19", 4000, 600)
+    assert [len(part) for part in parts] == [4000, 1600, 600]
+    assert len({seed for _, _, seed in jobs}) == len(jobs)
+    shares = np.array(module.EXPERIMENTS["LO19"].images) / 2000
+    for part in (*parts, parts.training[:400]):
+        counts = np.bincount([jobs[i][1] for i in part], minlength=len(Label))
+        np.testing.assert_allclose(counts / len(part), shares, atol=0.06)
+    with pytest.raises(ValueError, match="'L0' is not one of L498"):
+        module.plan_shots("L0", 10, 10)
+
+
+def test_table(shots, tmp_path, monkeypatch, capsys):
+    small = {"channels": (4,), "size": 32}
+    usual = module.begin_anew
+
+    def begin_small(architecture, contrast):
+        start = usual(architecture, contrast)
+        from dials_cnn_screen.network import build_network
+
+        return module.replace(
+            start,
+            network=build_network(architecture, **small),
+            preprocessing=module.replace(start.preprocessing, size=32),
+        )
+
+    monkeypatch.setattr(module, "begin_anew", begin_small)
+    monkeypatch.setattr(module, "keep_freed_memory", lambda: None)
+    monkeypatch.setattr(module, "choose_schedule", quick(module.choose_schedule))
+    arguments = ["--labels", "10", "20", "--test", "8", "--epochs", "1", "--nproc", "1"]
+    monkeypatch.setattr(
+        sys, "argv", ["label_curve", *arguments, "--folder", str(tmp_path)]
+    )
+    module.main()
+    assert [len(jobs) for jobs in shots] == [20 + 8 + 8] * 2
+    out = capsys.readouterr().out
+    rows = [line.split(" | ") for line in out.splitlines()[2:]]
+    assert [(row[0], row[1]) for row in rows] == [
+        ("| 0", module.UNTOUCHED),
+        ("| 10", module.FITTED),
+        ("| 10", module.SCRATCH),
+        ("| 20", module.FITTED),
+        ("| 20", module.SCRATCH),
+    ]
+    # A second run finds the shots.
+    module.main()
+    assert len(shots) == 2
+
+
+def quick(choose):
+    def choose_quick(start, name, changes):
+        return choose(start, name, {**changes, "batches": 1, "batch_size": 4})
+
+    return choose_quick
+
+
+def test_published_table_7():
+    assert module.PUBLISHED[100] == (91, 95)
+    assert set(module.PUBLISHED) == set(module.SIZES)
