@@ -49,7 +49,7 @@ from dials_cnn_screen.annotated import (
 )
 from dials_cnn_screen.checkpoint import Checkpoint
 from dials_cnn_screen.dataset import Augmentation, Dataset
-from dials_cnn_screen.files import check_writable
+from dials_cnn_screen.files import check_outputs
 from dials_cnn_screen.fitting import Fit, Plan, checkpoint_of, fit, fitted_model
 from dials_cnn_screen.history import (
     check_picture,
@@ -113,54 +113,45 @@ def _train(stills: list[Still], params: libtbx.phil.scope_extract) -> None:
     if outputs.model is None:
         raise ValueError("output.model=None: the model needs a file to go to")
     checkpoint_file = Path(f"{outputs.model}.checkpoint")
-    for path in (outputs.model, checkpoint_file, outputs.history, outputs.plot):
-        if path is not None:
-            check_writable(path)
+    check_outputs(
+        outputs.model, checkpoint_file, outputs.history, outputs.plot, outputs.log
+    )
     if outputs.plot is not None:
         check_picture(outputs.plot)
     plan = _plan(params)
     labelled, parts = _share_out(stills, params)
     labels = np.array([int(label) for _, label in labelled])
-    if len(labelled) < len(stills):
-        logger.info(
-            "%d of %d images have no label and are left out",
-            len(stills) - len(labelled),
-            len(stills),
-        )
-    _log_parts(labels, parts)
+    _log_parts(labels, parts, len(stills))
+    nproc = get_processes(params.mp.nproc)
+    if not params.training.resume:
+        checkpoint_file.unlink(missing_ok=True)
 
     clock = [time.monotonic()]
-    nproc = get_processes(params.mp.nproc)
     data = _prepare(labelled, plan.start, nproc, checkpoint_file.resolve().parent)
     clock.append(time.monotonic())
     use_threads(nproc)
     if isinstance(data, Dataset) and plan.device == "cpu":
         keep_freed_memory()
     checkpoint = checkpoint_of(checkpoint_file, plan, data, parts)
-    if not params.training.resume:
-        checkpoint_file.unlink(missing_ok=True)
-    result = _fit(plan, data, parts, checkpoint)
+    try:
+        result = _fit(plan, data, parts, checkpoint)
+    except KeyboardInterrupt:
+        if checkpoint_file.is_file():
+            logger.info("The same command goes on from %s", checkpoint_file)
+        raise
     clock.append(time.monotonic())
 
-    seconds = dict(zip(("preparing", "training"), np.diff(clock).round(1), strict=True))
     _log_test(result, labels[parts.test])
-    logger.info(
-        "\nPreparing took %.0f s (%.1f images/s, nproc=%d), training %.0f s on %s%s",
-        seconds["preparing"],
-        len(labels) / max(seconds["preparing"], 0.1),
-        nproc,
-        seconds["training"],
-        plan.device,
-        f", and {peak / 1e9:.1f} GB of memory" if (peak := peak_memory()) else "",
-    )
+    preparing, training = np.diff(clock).tolist()
+    _log_costs(preparing / len(labels), preparing, training)
     files = sorted({still.file for still, _ in labelled})
     model = fitted_model(plan, result, Path(outputs.model).stem, files, parts)
-    results = {
+    course = {
         "version": __version__,
         **summarise(plan, result, labels, parts),
-        "seconds": seconds,
+        "seconds": {"preparing": preparing, "training": training},
     }
-    _write(outputs, model, result, results)
+    _write(outputs, model, result, course)
     checkpoint_file.unlink(missing_ok=True)
     logger.info("\nPlease cite: %s", CITATION)
 
@@ -237,7 +228,14 @@ def _share_out(
     return labelled, split_at_random(labels, how.fractions, params.training.random_seed)
 
 
-def _log_parts(labels: np.ndarray, parts: Parts) -> None:
+def _log_parts(labels: np.ndarray, parts: Parts, n_stills: int) -> None:
+    """Images of each class in each part; ValueError where they teach nothing."""
+    if len(labels) < n_stills:
+        logger.info(
+            "%d of %d images have no label and are left out",
+            n_stills - len(labels),
+            n_stills,
+        )
     rows = [
         [name.capitalize(), len(part), *count_classes(labels[part]).values()]
         for name, part in parts._asdict().items()
@@ -299,14 +297,7 @@ def _fit(plan: Plan, data: LabelledFrames, parts: Parts, checkpoint: Checkpoint)
             with bar.external_write_mode():
                 _log_epoch(epoch)
 
-        try:
-            result = fit(plan, data, parts, log, show, checkpoint)
-        except KeyboardInterrupt:
-            if checkpoint.path.is_file():
-                logger.info(
-                    "Interrupted; the same command goes on from %s", checkpoint.path
-                )
-            raise
+        result = fit(plan, data, parts, log, show, checkpoint)
     best = best_epoch(result.history)
     if best.epoch < result.history[-1].epoch:
         logger.info("The network of epoch %d is the best by validation", best.epoch)
@@ -343,13 +334,25 @@ def _log_test(result: Fit, labels: np.ndarray) -> None:
     )
 
 
+def _log_costs(each: float, preparing: float, training: float) -> None:
+    """Seconds for an image, for all, and for the training; memory."""
+    peak = peak_memory()
+    logger.info(
+        "\nPreparing took %.0f s, %.2f s an image, and training %.0f s%s",
+        preparing,
+        each,
+        training,
+        f"; up to {peak / 1e9:.1f} GB of memory" if peak else "",
+    )
+
+
 def _write(
-    outputs: libtbx.phil.scope_extract, model: Model, result: Fit, results: dict
+    outputs: libtbx.phil.scope_extract, model: Model, result: Fit, course: dict
 ) -> None:
     save_model(outputs.model, model)
     logger.info("Saved the model to %s", outputs.model)
     if outputs.history is not None:
-        write_history(outputs.history, results)
+        write_history(outputs.history, course)
         logger.info("Saved the course of the training to %s", outputs.history)
     if outputs.plot is not None:
         draw_history(outputs.plot, result.history, f"Training of {model.name}")
