@@ -17,7 +17,7 @@ import argparse
 import os
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -80,7 +80,7 @@ def label_curve(
     folder: Path,
     nproc: int,
     epochs: int | None = None,
-) -> list[Result]:
+) -> Iterator[Result]:
     """Networks trained on so many shots each, both ways; epochs: None, the schedules'.
 
     folder: takes the prepared shots. Raises ValueError for an unknown experiment.
@@ -88,21 +88,19 @@ def label_curve(
     jobs, parts = plan_shots(experiment, max(sizes), n_test)
     folder = folder / f"{experiment}-{max(sizes)}-{n_test}"
     folder.mkdir(exist_ok=True)
-    results = []
     for way, prepare, begin in (
         (FITTED, prepared_candidates, partial(begin_from, DEFAULT, None, None)),
         (SCRATCH, prepared_images, partial(begin_anew, "ke2018", None)),
     ):
         data = prepare(jobs, begin(), folder, nproc)
+        labels = data.labels[parts.test]
         use_threads(nproc)
         for n in sizes:
             some = Parts(parts.training[:n], parts.validation[: 2 * n // 5], parts.test)
             found, seconds = train_one(way, data, some, begin, epochs)
-            labels = data.labels[parts.test]
-            results.append(Result(way, n, labels, found.predicted, seconds))
             if n == sizes[0] and found.before is not None:
-                results.append(Result(UNTOUCHED, 0, labels, found.before, 0.0))
-    return results
+                yield Result(UNTOUCHED, 0, labels, found.before, 0.0)
+            yield Result(way, n, labels, found.predicted, seconds)
 
 
 def plan_shots(experiment: str, n: int, n_test: int) -> tuple[list[Job], Parts]:
@@ -171,20 +169,21 @@ def _ignore(_epoch: Epoch) -> None:
     pass
 
 
-def print_table(experiment: str, results: Sequence[Result]) -> None:
-    """A row for each network, beside what the paper has for so many images."""
+def print_table(experiment: str, results: Iterable[Result]) -> None:
+    """A row for each network, as it is made, beside what the paper has for so many."""
     print(
         f"| training images of {experiment} | network | three classes right, % "
         "| Hit or Maybe kept, % | Miss rejected, % | minutes "
         "| published: Rayonix, LG36, % |"
     )
-    print("|---" * 7 + "|")
-    for r in sorted(results, key=lambda r: (r.n, r.way)):
+    print("|---" * 7 + "|", flush=True)
+    for r in results:
         kept, rejected, right = rates(r.labels, r.predicted)
         published = ", ".join(str(x) for x in PUBLISHED.get(r.n, ()))
         print(
             f"| {r.n} | {r.way} | {right} | {kept} | {rejected} "
-            f"| {r.seconds / 60:.1f} | {published} |"
+            f"| {r.seconds / 60:.1f} | {published} |",
+            flush=True,
         )
 
 
@@ -212,7 +211,7 @@ def main() -> None:
             asked.nproc,
             asked.epochs,
         )
-    print_table(asked.experiment, results)
+        print_table(asked.experiment, results)
 
 
 if __name__ == "__main__":

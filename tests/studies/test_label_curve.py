@@ -75,8 +75,8 @@ def test_table(shots, tmp_path, monkeypatch, capsys):
     assert [(row[0], row[1]) for row in rows] == [
         ("| 0", module.UNTOUCHED),
         ("| 10", module.FITTED),
-        ("| 10", module.SCRATCH),
         ("| 20", module.FITTED),
+        ("| 10", module.SCRATCH),
         ("| 20", module.SCRATCH),
     ]
     # A second run finds the shots.
