@@ -5,7 +5,9 @@ named; ``--help`` tells how to make it smaller. The paper's network is trained f
 fresh weights on ever more labelled shots of the experiment, and the default model is
 fitted to the same shots, by the schedules of dials.cnn_train. All are judged by the
 same 600 shots. Four images for validation come with each ten for training, as in a
-split of 50, 20 and 30%.
+split of 50, 20 and 30%. Labels are by the spots that are visible in the simulation, as
+those that the default model was trained with; ``--seen 12`` has an expert label who
+sees the stronger ones only.
 
 On two cores the whole study takes hours, and 11 GB in the folder of the prepared
 shots, where a second run finds them again.
@@ -29,6 +31,7 @@ from tqdm import tqdm
 from dials_cnn_screen.dataset import Dataset
 from dials_cnn_screen.fitting import Fit, Plan, fit
 from dials_cnn_screen.history import rates
+from dials_cnn_screen.labels import label_from_spots
 from dials_cnn_screen.parts import Parts
 from dials_cnn_screen.simulation.experiments import EXPERIMENTS
 from dials_cnn_screen.simulation.run import (
@@ -80,27 +83,34 @@ def label_curve(
     folder: Path,
     nproc: int,
     epochs: int | None = None,
+    seen: float = 0.0,
 ) -> Iterator[Result]:
     """Networks trained on so many shots each, both ways; epochs: None, the schedules'.
 
-    folder: takes the prepared shots. Raises ValueError for an unknown experiment.
+    folder: takes the prepared shots. seen: as in expert_labels. Raises ValueError for
+    an unknown experiment.
     """
     jobs, parts = plan_shots(experiment, max(sizes), n_test)
     folder = folder / f"{experiment}-{max(sizes)}-{n_test}"
     folder.mkdir(exist_ok=True)
+    labels = None
     for way, prepare, begin in (
         (FITTED, prepared_candidates, partial(begin_from, DEFAULT, None, None)),
         (SCRATCH, prepared_images, partial(begin_anew, "ke2018", None)),
     ):
         data = prepare(jobs, begin(), folder, nproc)
-        labels = data.labels[parts.test]
+        if labels is None:
+            labels = expert_labels(data, seen)
+        if isinstance(data, CandidateSet):
+            data = replace(data, truth=np.full_like(data.truth, np.nan))
+        data = replace(data, labels=labels)
         use_threads(nproc)
         for n in sizes:
             some = Parts(parts.training[:n], parts.validation[: 2 * n // 5], parts.test)
             found, seconds = train_one(way, data, some, begin, epochs)
             if n == sizes[0] and found.before is not None:
-                yield Result(UNTOUCHED, 0, labels, found.before, 0.0)
-            yield Result(way, n, labels, found.predicted, seconds)
+                yield Result(UNTOUCHED, 0, labels[parts.test], found.before, 0.0)
+            yield Result(way, n, labels[parts.test], found.predicted, seconds)
 
 
 def plan_shots(experiment: str, n: int, n_test: int) -> tuple[list[Job], Parts]:
@@ -134,15 +144,26 @@ def prepared_images(jobs: list[Job], start: Start, folder: Path, nproc: int) -> 
 def prepared_candidates(
     jobs: list[Job], start: Start, folder: Path, nproc: int
 ) -> CandidateSet:
-    """The shots as the default model is trained on them; what is a spot is not told."""
+    """The candidates of the shots, with the truth about each."""
     path = folder / "candidates.npz"
     if not path.is_file():
         track = partial(tqdm, desc="Candidates", total=len(jobs), disable=None)
         found = simulate_candidates(jobs, start.preprocessing, nproc, track)
         np.savez(path, **vars(found))
     with np.load(path) as arrays:
-        data = CandidateSet(**arrays)
-    return replace(data, truth=np.full_like(data.truth, np.nan))
+        return CandidateSet(**arrays)
+
+
+def expert_labels(data: CandidateSet, seen: float) -> np.ndarray:
+    """Labels (n,) of an expert who sees visible spots of so many deviations or more.
+
+    With 0 those of the simulation.
+    """
+    if not seen:
+        return data.labels
+    height = np.sinh(data.scalars[..., 0])
+    n_spots = np.count_nonzero((data.truth == 1) & (height >= seen), axis=1)
+    return np.array([int(label_from_spots(n)) for n in n_spots])
 
 
 def train_one(
@@ -199,6 +220,13 @@ def main() -> None:
     parser.add_argument("--test", type=int, default=TEST, help="shots to judge by")
     parser.add_argument("--folder", type=Path, help="where prepared shots are kept")
     parser.add_argument("--epochs", type=int, help="fewer epochs, for a quick look")
+    parser.add_argument(
+        "--seen",
+        type=float,
+        default=0.0,
+        metavar="Z",
+        help="labels of an expert who sees spots of Z deviations or more only",
+    )
     parser.add_argument("--nproc", type=int, default=os.cpu_count())
     asked = parser.parse_args()
     keep_freed_memory()
@@ -210,6 +238,7 @@ def main() -> None:
             asked.folder or Path(temporary),
             asked.nproc,
             asked.epochs,
+            asked.seen,
         )
         print_table(asked.experiment, results)
 
