@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import bz2
 import pickle
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -104,6 +105,27 @@ def test_writing_into_a_frame_leaves_the_imageset_alone():
     again = read_frame(imageset, 0)
     assert again.data[0, 0] == 1
     assert again.mask.all()
+
+
+@pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="no /proc")
+def test_images_that_were_read_are_not_kept():
+    class NewImage(ImageInMemory):
+        def get_raw_data(self):
+            return (flumpy.from_numpy(np.ones((1000, 1000))),)
+
+    def megabytes() -> float:
+        return int(Path("/proc/self/statm").read_text().split()[1]) * 4096 / 1e6
+
+    detector = make_detector(flat(), size=(1000, 1000))
+    stills = [make_imageset(detector, []) for _ in range(40)]
+    for still in stills:
+        still.reader()._images[0] = NewImage([])
+    read_frame(stills[0], 0)
+    before = megabytes()
+    for still in stills:
+        read_frame(still, 0)
+    # One image is 8 MB.
+    assert megabytes() - before < 80
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
