@@ -43,7 +43,7 @@ SEARCH = CandidateSearch()
 SCHEDULE = SpotSchedule()
 # Shots of random experiments; those of Table 1 are kept for judging. Of every ten
 # experiments one is for validation and another for calibration.
-SHOTS, SHOTS_SEED = 24_000, 13
+SHOTS, SHOTS_SEED = 20_000, 13
 SEED = 1  # of the weights and the batches
 _PART = 500
 
