@@ -101,8 +101,8 @@ def test_numbers_of_candidates():
     scalars, numbers = describe(found)
     assert scalars.shape == (len(found.z), 9)
     np.testing.assert_allclose(scalars[:, 0], np.arcsinh(found.z), rtol=1e-5)
-    np.testing.assert_allclose(scalars[:, 3], np.log1p(found.radius) / 4, rtol=1e-5)
-    assert numbers.shape == (13,)
+    np.testing.assert_allclose(scalars[:, 4], np.log1p(found.radius) / 4, rtol=1e-5)
+    assert numbers.shape == (14,)
     assert numbers[0] == pytest.approx(np.log1p(found.total[0]) / 4)
 
 

@@ -40,7 +40,7 @@ SHOTS = 4000
 SCHEDULE = SpotSchedule(epochs=20)
 SPECIFICITY = 0.95
 # Columns of CandidateSet.scalars, as spot_network.describe has them.
-NOISE, RADIUS, COMPANY = np.s_[..., 2:3], np.s_[..., 3:4], np.s_[..., 5:8]
+NOISE, RADIUS, COMPANY = np.s_[..., 2:4], np.s_[..., 4:5], np.s_[..., 6:9]
 
 
 def without(part: str, columns: tuple) -> Callable[[CandidateSet], CandidateSet]:
