@@ -96,12 +96,11 @@ def fill(
         missing = np.isnan(values[0])
         if not missing.any() or missing.all():
             break
+        place = (slice(None), *np.nonzero(missing))
         near = _neighbours(values, "constant", constant_values=np.nan)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", RuntimeWarning)  # of empty means
-            values[:, missing] = np.nanmean(
-                [of_blocks[:, missing] for of_blocks in near], axis=0
-            )
+            values[place] = np.nanmean([of_blocks[place] for of_blocks in near], axis=0)
     mean, deviation, *tails = np.nan_to_num(values)
     tail, skew = median_of_nine(_neighbours(np.stack(tails), "edge"))
     deviation = np.maximum(deviation, tail)

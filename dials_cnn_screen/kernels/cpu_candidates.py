@@ -106,8 +106,7 @@ def _block_moments(
     strip = np.full((BLOCK, width), np.inf, np.float32)
     least, limit, centre, count, total, other = np.empty((6, width), np.float32)
     for i in range(len(mean)):
-        _cut_strip(data, mask, i * BLOCK, strip)
-        _least_of_columns(strip, least)
+        _cut_strip(data, mask, i * BLOCK, strip, least)
         _least_of_blocks(least)
         # Sums of what is above the least value keep their digits in float32: a spot
         # that takes them in the first round is left out in the next.
@@ -126,26 +125,19 @@ def _block_moments(
 
 
 @njit(cache=True, nogil=True)
-def _cut_strip(data, mask, top, strip):
-    """The used pixels of a row of blocks; infinity for others."""
+def _cut_strip(data, mask, top, strip, least):
+    """The used pixels of a row of blocks, infinity for others; least of each column."""
     strip[len(data) - top :] = np.inf
+    least[:] = _LARGEST
     for y in range(top, min(top + BLOCK, len(data))):
-        _row_of_used(data[y], mask[y], strip[y - top])
+        _row_of_used(data[y], mask[y], strip[y - top], least)
 
 
 @njit(cache=True, nogil=True)
-def _row_of_used(row, used, out):
+def _row_of_used(row, used, out, least):
     for x in range(len(row)):
         out[x] = np.float32(row[x]) if used[x] else np.float32(np.inf)
-
-
-@njit(cache=True, nogil=True)
-def _least_of_columns(strip, least):
-    for x in range(len(least)):
-        m = _LARGEST
-        for y in range(BLOCK):
-            m = strip[y, x] if strip[y, x] < m else m
-        least[x] = m
+        least[x] = out[x] if out[x] < least[x] else least[x]
 
 
 @njit(cache=True, nogil=True)
