@@ -17,7 +17,7 @@ from torch import nn
 from dials_cnn_screen.candidates import DEPTHS, LEVELS, PATCH, Candidates
 from dials_cnn_screen.labels import Label
 
-N_SCALARS = 8
+N_SCALARS = 9
 N_FRAME = len(LEVELS) + len(DEPTHS) + 3
 # Candidates this near to each other are in company, pixels; those whose distances from
 # the beam differ by no more than RING may be of one powder ring.
@@ -43,8 +43,8 @@ class SpotNetworkConfig:
 class CandidateBatch:
     """Candidates of b frames, k slots each.
 
-    patches: float (b, k, 2, 13, 13), asinh(z) and mask. scalars: float (b, k, 8).
-    present: bool (b, k), whether a slot is filled. frame: float (b, 13).
+    patches: float (b, k, 2, 13, 13), asinh(z) and mask. scalars: float (b, k, 9).
+    present: bool (b, k), whether a slot is filled. frame: float (b, 14).
     """
 
     patches: torch.Tensor
@@ -57,7 +57,7 @@ class CandidateBatch:
 
 
 def describe(candidates: Candidates) -> tuple[np.ndarray, np.ndarray]:
-    """Numbers that go with the patches: of each candidate (n, 8), of the frame (13,).
+    """Numbers that go with the patches: of each candidate (n, 9), of the frame (14,).
 
     Logarithms or the like, all of order one; float32.
     """
@@ -67,6 +67,7 @@ def describe(candidates: Candidates) -> tuple[np.ndarray, np.ndarray]:
             np.arcsinh(candidates.z),
             np.arcsinh(candidates.wide),
             np.log(candidates.noise),
+            candidates.skew,
             np.log1p(candidates.radius) / 4,
             np.log1p(np.arange(n)) / 4,
             *_company(candidates),

@@ -31,8 +31,8 @@ FAINT, VISIBLE = 3.0, 5.5
 class CandidateSet:
     """Candidates of n frames, k slots each, with the truth.
 
-    patches: float16 (n, k, 2, 13, 13). scalars: float32 (n, k, 8). present: bool
-    (n, k). frame: float32 (n, 13). truth: float32 (n, k), 1 for a visible spot, 0 for
+    patches: float16 (n, k, 2, 13, 13). scalars: float32 (n, k, 9). present: bool
+    (n, k). frame: float32 (n, 14). truth: float32 (n, k), 1 for a visible spot, 0 for
     none, NaN between. labels: int64 (n,).
     """
 

@@ -99,10 +99,10 @@ def test_frame_without_candidates(network):
 def test_numbers_of_candidates():
     found = candidates_of(12)
     scalars, numbers = describe(found)
-    assert scalars.shape == (len(found.z), 8)
+    assert scalars.shape == (len(found.z), 9)
     np.testing.assert_allclose(scalars[:, 0], np.arcsinh(found.z), rtol=1e-5)
-    np.testing.assert_allclose(scalars[:, 3], np.log1p(found.radius) / 4, rtol=1e-5)
-    assert numbers.shape == (13,)
+    np.testing.assert_allclose(scalars[:, 4], np.log1p(found.radius) / 4, rtol=1e-5)
+    assert numbers.shape == (14,)
     assert numbers[0] == pytest.approx(np.log1p(found.total[0]) / 4)
 
 
@@ -112,7 +112,7 @@ def test_company_of_candidates():
     data[[20, 20, 20, 48], [48, 60, 70, 20]] = 50
     found = find_candidates(data, np.ones(data.shape, bool), (48.5, 48.5), SEARCH)
     scalars, _ = describe(found)
-    nearest, near, ring = scalars[np.lexsort((found.fast, found.slow)), 5:].T
+    nearest, near, ring = scalars[np.lexsort((found.fast, found.slow)), 6:].T
     np.testing.assert_allclose(np.expm1(4 * nearest[:3]), [12, 10, 10], rtol=1e-5)
     np.testing.assert_allclose(np.expm1(2 * near), [2, 2, 2, 0], atol=1e-5)
     np.testing.assert_allclose(np.expm1(2 * ring), [1, 0, 0, 1], atol=1e-5)

@@ -11,17 +11,27 @@ import numpy as np
 from numba import njit
 
 from dials_cnn_screen import candidates as reference
-from dials_cnn_screen.candidates import (
+from dials_cnn_screen.background import (
     BLOCK,
     CLIP,
-    DEPTHS,
-    LEVELS,
+    LEAST_WHOLE,
     MIN_USED,
+    ROUNDS,
+    TAIL,
+    fill,
+    steps,
+    whole_numbers,
+)
+from dials_cnn_screen.candidates import (
+    DEPTHS,
+    LEAST_SKEW,
+    LEVELS,
     NORM,
     PATCH,
+    PIXEL_HANDICAP,
     REACH,
-    ROUNDS,
     SAMPLE,
+    SUM_SKEW,
     Candidates,
     CandidateSearch,
 )
@@ -43,19 +53,18 @@ def find_candidates(
     search: CandidateSearch,
 ) -> Candidates:
     """Candidates of one frame, as candidates.find_candidates gives them."""
-    blocks = tuple(-(-n // BLOCK) for n in data.shape)
-    mean, deviation = np.empty((2, *blocks), np.float32)
-    _block_statistics(data, mask, mean, deviation)
-    whole = reference.whole_numbers(data, mask)
-    mean, inverse = reference.fill(mean, deviation, whole)
-    down, across = (
-        reference.steps(n, b) for n, b in zip(data.shape, blocks, strict=True)
-    )
+    shape = tuple(-(-n // BLOCK) for n in data.shape)
+    whole = whole_numbers(data, mask)
+    moments = np.empty((4, *shape), np.float32)
+    _block_moments(data, mask, TAIL * LEAST_WHOLE * whole, *moments)
+    mean, inverse, skew = fill(*moments, whole)
+    down, across = (steps(n, b) for n, b in zip(data.shape, shape, strict=True))
     frame = (data, mask, _across(mean, *across), _across(inverse, *across), *down)
     spread = reference.fluctuation(_sample_sums(*frame))
-    places, heights, low = _find_maxima(*frame, spread)
-    z, wide = heights.T
-    order, total = reference.rank(np.maximum(z, wide), search)
+    skew = _across(skew, *across)
+    places, heights, low = _find_maxima(*frame, skew, spread)
+    z, wide, skew = heights.T
+    order, total = reference.rank(reference.strongest(z, wide), search)
     slow, fast = places[order].T
     patches = np.zeros((len(order), 2, PATCH, PATCH), np.float32)
     scale = np.empty(len(order), np.float32)
@@ -67,6 +76,7 @@ def find_candidates(
         z=z[order],
         wide=wide[order],
         noise=reference.over_median(scale, inverse),
+        skew=skew[order],
         radius=reference.radii(slow, fast, beam_centre),
         spread=spread,
         total=total,
@@ -78,20 +88,25 @@ def find_candidates(
 _FIRST_LAYER = np.array([True, False])[:, None, None]
 
 
-def _block_statistics(
-    data: np.ndarray, mask: np.ndarray, mean: np.ndarray, deviation: np.ndarray
+def _block_moments(
+    data: np.ndarray,
+    mask: np.ndarray,
+    least_tail: float,
+    mean: np.ndarray,
+    deviation: np.ndarray,
+    square: np.ndarray,
+    cube: np.ndarray,
 ) -> None:
-    """Mean and deviation of each block without outliers; NaN with too few used.
+    """Moments of each block, as background.fill takes them; NaN with too few used.
 
     Sums go down the columns of a row of blocks first, as that vectorises. This loop is
     not compiled: within a compiled one they do not, and take five times as long.
     """
     width = mean.shape[1] * BLOCK
     strip = np.full((BLOCK, width), np.inf, np.float32)
-    least, limit, count, total, square = np.empty((5, width), np.float32)
+    least, limit, centre, count, total, other = np.empty((6, width), np.float32)
     for i in range(len(mean)):
-        _cut_strip(data, mask, i * BLOCK, strip)
-        _least_of_columns(strip, least)
+        _cut_strip(data, mask, i * BLOCK, strip, least)
         _least_of_blocks(least)
         # Sums of what is above the least value keep their digits in float32: a spot
         # that takes them in the first round is left out in the next.
@@ -99,33 +114,30 @@ def _block_statistics(
         limit.fill(_LARGEST)
         enough = MIN_USED
         for _ in range(ROUNDS + 1):
-            _sums_of_columns(strip, limit, count, total, square)
-            _moments(count, total, square, enough, limit, mean[i], deviation[i])
+            _sums_of_columns(strip, limit, count, total, other)
+            _moments(count, total, other, enough, limit, mean[i], deviation[i])
             enough = 1
+        _limits_of_tail(mean[i], deviation[i], np.float32(least_tail), centre, limit)
+        _tails_of_columns(strip, centre, limit, count, total, other)
+        _means_of_blocks(count, total, square[i])
+        _means_of_blocks(count, other, cube[i])
         mean[i] += least[::BLOCK]
 
 
 @njit(cache=True, nogil=True)
-def _cut_strip(data, mask, top, strip):
-    """The used pixels of a row of blocks; infinity for others."""
+def _cut_strip(data, mask, top, strip, least):
+    """The used pixels of a row of blocks, infinity for others; least of each column."""
     strip[len(data) - top :] = np.inf
+    least[:] = _LARGEST
     for y in range(top, min(top + BLOCK, len(data))):
-        _row_of_used(data[y], mask[y], strip[y - top])
+        _row_of_used(data[y], mask[y], strip[y - top], least)
 
 
 @njit(cache=True, nogil=True)
-def _row_of_used(row, used, out):
+def _row_of_used(row, used, out, least):
     for x in range(len(row)):
         out[x] = np.float32(row[x]) if used[x] else np.float32(np.inf)
-
-
-@njit(cache=True, nogil=True)
-def _least_of_columns(strip, least):
-    for x in range(len(least)):
-        m = _LARGEST
-        for y in range(BLOCK):
-            m = strip[y, x] if strip[y, x] < m else m
-        least[x] = m
+        least[x] = out[x] if out[x] < least[x] else least[x]
 
 
 @njit(cache=True, nogil=True)
@@ -180,6 +192,46 @@ def _moments(count, total, square, enough, limit, mean, deviation):
         mean[j], deviation[j] = m, d
         for x in range(j * BLOCK, (j + 1) * BLOCK):
             limit[x] = m + np.float32(CLIP) * d
+
+
+@njit(cache=True, nogil=True)
+def _limits_of_tail(mean, deviation, least_tail, centre, limit):
+    """The mean of each block at its columns, and how far up its tail counts."""
+    for j in range(len(mean)):
+        far = max(np.float32(TAIL) * deviation[j], least_tail)
+        for x in range(j * BLOCK, (j + 1) * BLOCK):
+            centre[x], limit[x] = mean[j], far
+
+
+@njit(cache=True, nogil=True, fastmath={"reassoc", "contract", "nsz"})
+def _tails_of_columns(strip, centre, limit, count, square, cube):
+    """Number, sum of squares and of cubes of heights over the mean, up to a limit."""
+    for x in range(len(limit)):
+        n = s = c = np.float32(0)
+        for y in range(BLOCK):
+            used = strip[y, x] <= _LARGEST
+            v = strip[y, x] - centre[x]
+            v = limit[x] if v > limit[x] else v
+            v = v if used else np.float32(0)
+            n += np.float32(1) if used else np.float32(0)
+            s += v * v
+            c += v * v * v
+        count[x], square[x], cube[x] = n, s, c
+
+
+@njit(
+    cache=True,
+    nogil=True,
+    fastmath={"reassoc", "contract", "nsz"},
+    error_model="numpy",
+)
+def _means_of_blocks(count, total, mean):
+    for j in range(len(mean)):
+        n = t = np.float32(0)
+        for x in range(j * BLOCK, (j + 1) * BLOCK):
+            n += count[x]
+            t += total[x]
+        mean[j] = t / n
 
 
 @njit(cache=True, nogil=True)
@@ -245,8 +297,8 @@ def _sample_sums(data, mask, mean, inverse, low, high, part):
 
 
 @njit(cache=True, nogil=True)
-def _find_maxima(data, mask, mean, inverse, low, high, part, spread):
-    """Places (n, 2) and z and wide (n, 2) of local maxima; number of low pixels."""
+def _find_maxima(data, mask, mean, inverse, low, high, part, skew, spread):
+    """Places (n, 2) of local maxima, z, wide and skew (n, 3); number of low pixels."""
     rows, columns = data.shape
     # Whole stretches, and one pixel more on either side.
     width = -(-columns // _STRETCH) * _STRETCH
@@ -256,7 +308,7 @@ def _find_maxima(data, mask, mean, inverse, low, high, part, spread):
     down = np.empty(width + 2, np.float32)
     factor = np.float32(1 / (NORM * spread))
     places = np.empty((_FIRST_MAXIMA, 2), np.int64)
-    heights = np.empty((_FIRST_MAXIMA, 2), np.float32)
+    heights = np.empty((_FIRST_MAXIMA, 3), np.float32)
     count = np.zeros(len(_DEPTHS), np.int64)
     n = 0
     _row_of_z(data, mask, 0, mean, inverse, low, high, part, z[0])
@@ -266,13 +318,17 @@ def _find_maxima(data, mask, mean, inverse, low, high, part, spread):
         _row_of_z(data, mask, y + 1, mean, inverse, low, high, part, z[after])
         if y < rows:
             _row_of_sums(z[before], z[here], z[after], factor, down, wide[here])
-            _row_of_strength(mask[y], z[here, 1:], wide[here, 1:], strength[here, 1:])
+            of_row = skew[low[y]], skew[high[y]], part[y]
+            _row_of_strength(
+                mask[y], z[here, 1:], wide[here, 1:], of_row, strength[here, 1:]
+            )
             _count_low(mask[y], z[here, 1:], wide[here, 1:], count)
         else:
             strength[here] = -np.inf
         if n + width > len(places):
             places, heights = _longer(places), _longer(heights)
         if y > 0:
+            of_row = skew[low[y - 1]], skew[high[y - 1]], part[y - 1]
             n = _maxima_of_row(
                 y - 1,
                 strength[after],
@@ -280,6 +336,7 @@ def _find_maxima(data, mask, mean, inverse, low, high, part, spread):
                 strength[here],
                 z[before],
                 wide[before],
+                of_row,
                 n,
                 places,
                 heights,
@@ -295,11 +352,45 @@ def _longer(rows):
 
 
 @njit(cache=True, nogil=True)
-def _row_of_strength(used, z, wide, strength):
-    """The larger of z and wide, -inf where unused."""
+def _row_of_strength(used, z, wide, skew, strength):
+    """The strength of a row, -inf where unused; rough where it is below _LEAST.
+
+    skew: of the blocks above and below, at each column, and the way between them.
+    """
     for x in range(len(used)):
-        most = max(z[x], wide[x])
+        most = max(z[x] - np.float32(PIXEL_HANDICAP), wide[x])
         strength[x] = most if used[x] else -np.float32(np.inf)
+    for start in range(0, len(strength) - 1, _STRETCH):
+        if not _any_reaches(strength[start : start + _STRETCH]):
+            continue
+        for x in range(start, start + _STRETCH):
+            # Skewness makes significance less, never more.
+            if strength[x] >= _LEAST:
+                pixel, wider, _ = _significances(z[x], wide[x], skew, x)
+                strength[x] = max(pixel - np.float32(PIXEL_HANDICAP), wider)
+
+
+@njit(cache=True, nogil=True)
+def _significances(z, wide, skew, x):
+    """Those of a pixel and of the weighted sum around it; skewness; float32."""
+    above, below, part = skew
+    here = above[x] + (below[x] - above[x]) * part
+    return (
+        _significance(z, here),
+        _significance(wide, np.float32(SUM_SKEW) * here),
+        here,
+    )
+
+
+@njit(cache=True, nogil=True)
+def _significance(height, skew):
+    """candidates.significance of one height."""
+    if not height > 0:
+        return height
+    b = 1 / max(np.float64(skew), LEAST_SKEW) ** 2
+    over = height * np.sqrt(b)
+    ratio = np.sqrt(2 * max((b + over) * np.log1p(over / b) - over, 0.0))
+    return np.float32(ratio)
 
 
 @njit(cache=True, nogil=True)
@@ -315,7 +406,7 @@ def _count_low(used, z, wide, count):
 
 
 @njit(cache=True, nogil=True)
-def _maxima_of_row(y, above, here, below, z, wide, n, places, heights):
+def _maxima_of_row(y, above, here, below, z, wide, skew, n, places, heights):
     for start in range(1, len(here) - 1, _STRETCH):
         if not _any_reaches(here[start : start + _STRETCH]):
             continue
@@ -330,7 +421,7 @@ def _maxima_of_row(y, above, here, below, z, wide, n, places, heights):
             if not (h >= below[x - 1] and h >= below[x] and h >= below[x + 1]):
                 continue
             places[n, 0], places[n, 1] = y, x - 1
-            heights[n, 0], heights[n, 1] = z[x], wide[x]
+            heights[n] = _significances(z[x], wide[x], skew, x - 1)
             n += 1
     return n
 

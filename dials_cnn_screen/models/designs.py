@@ -2,8 +2,8 @@
 
 Run as ``python -m dials_cnn_screen.models.designs FOLDER``, the folder in which
 make_default.py has left the candidates of its shots. Each design is trained on the
-first SHOTS of them but for those of every tenth experiment, by which it is judged. They
-say which design is better, not how good the model is.
+first SHOTS of them, and judged by those that make_default.py calibrates by. They say
+which design is better, not how good the model is.
 """
 
 from __future__ import annotations
@@ -21,7 +21,12 @@ from dials_cnn_screen.candidates import LEVELS
 from dials_cnn_screen.decision import keep_score, probabilities
 from dials_cnn_screen.labels import Label
 from dials_cnn_screen.metrics import area_under_curve, sensitivity_at
-from dials_cnn_screen.models.make_default import SEED, held_out, simulated_candidates
+from dials_cnn_screen.models.make_default import (
+    SEED,
+    Part,
+    part_of,
+    simulated_candidates,
+)
 from dials_cnn_screen.spot_network import SpotNetwork, SpotNetworkConfig
 from dials_cnn_screen.spot_training import (
     CandidateSet,
@@ -35,7 +40,7 @@ SHOTS = 4000
 SCHEDULE = SpotSchedule(epochs=20)
 SPECIFICITY = 0.95
 # Columns of CandidateSet.scalars, as spot_network.describe has them.
-NOISE, RADIUS, COMPANY = np.s_[..., 2:3], np.s_[..., 3:4], np.s_[..., 5:8]
+NOISE, RADIUS, COMPANY = np.s_[..., 2:4], np.s_[..., 4:5], np.s_[..., 6:9]
 
 
 def without(part: str, columns: tuple) -> Callable[[CandidateSet], CandidateSet]:
@@ -69,8 +74,8 @@ def main(folder: Path) -> None:
     """Print a row for each design, and for counting strong candidates."""
     data, names = simulated_candidates(folder)
     data = CandidateSet(*(values[:SHOTS] for values in vars(data).values()))
-    held = held_out(names[:SHOTS])
-    training, judged = np.flatnonzero(~held), np.flatnonzero(held)
+    part = part_of(names[:SHOTS])
+    training, validation, judged = (np.flatnonzero(part == p) for p in Part)
     hits = data.labels[judged] != Label.MISS
     use_threads(os.cpu_count())
     print(f"| design | AUC | kept at {SPECIFICITY:.0%} rejected, % |\n|---|---|---|")
@@ -85,7 +90,7 @@ def main(folder: Path) -> None:
     for name, (config, change) in DESIGNS.items():
         torch.manual_seed(SEED)
         network, changed = SpotNetwork(config), change(data)
-        train_spots(network, changed, training, judged, SCHEDULE, SEED, _silent)
+        train_spots(network, changed, training, validation, SCHEDULE, SEED, _silent)
         scores = spot_scores(network, changed, judged).numpy()
         row(name, keep_score(probabilities(scores)))
 

@@ -317,6 +317,25 @@ def _rayonix(rng: np.random.Generator) -> Detector:
     )
 
 
+def _flatpanel(rng: np.random.Generator) -> Detector:
+    """CMOS or amorphous silicon behind a scintillator, panels side by side."""
+    pixel = float(rng.choice([0.0748, 0.1, 0.15, 0.2]))
+    tiles = ((1, 1), (1, 2), (2, 2), (2, 3))[rng.integers(4)]
+    seam = int(rng.choice([0, 0, 2, 4]))
+    size = (int(rng.integers(700, 1600)), int(rng.integers(700, 1600)))
+    areas = _tiling(tiles, size, (seam, seam))
+    detector = _integrating(rng, areas, pixel, (0.3, 10.0), (0.3, 5.0))
+    pedestal = round(10 ** rng.uniform(1, 3))
+    return replace(
+        detector,
+        pedestal=pedestal,
+        saturation=int(rng.choice([16383, 65535])),
+        psf=log_uniform(0.1, 1.2, rng),
+        sharing=0.0,
+        seam_area=1.0,
+    )
+
+
 _DRAW: dict[str, Callable[[np.random.Generator], Detector]] = {
     "cspad": _cspad,
     "rayonix": _rayonix,
@@ -326,5 +345,6 @@ _DRAW: dict[str, Callable[[np.random.Generator], Detector]] = {
     "eiger": _eiger,
     "pilatus": _pilatus,
     "mpccd": _mpccd,
+    "flatpanel": _flatpanel,
 }
 FAMILIES = tuple(_DRAW)

@@ -24,6 +24,7 @@ def frames() -> dict[str, tuple[np.ndarray, np.ndarray]]:
     spots[0, 0] += 500
     spots[130, 116] += 500
     smooth = (poisson + np.roll(poisson, 1, 0) + np.roll(poisson, 1, 1)) / 3
+    photons = 20 * rng.poisson(0.1, shape) + rng.normal(0, 2, shape)
     return {
         "noise": (poisson, whole),
         "spots": (spots, whole),
@@ -31,6 +32,7 @@ def frames() -> dict[str, tuple[np.ndarray, np.ndarray]]:
         "correlated": (smooth, whole),
         "negative": (poisson - 100, holes),
         "few photons": (rng.poisson(0.02, shape).astype(np.float32), whole),
+        "photons and noise": (photons.astype(np.float32), holes),
         "saturated": (np.where(spots > 60, 65535, spots).astype(np.float32), whole),
         "flat": (np.full(shape, 7, np.float32), whole),
         "all masked": (poisson, np.zeros(shape, bool)),
@@ -50,7 +52,7 @@ def test_kernel_equals_reference(name):
     np.testing.assert_array_equal(found.total, expected.total)
     # Equally strong ones may change places.
     order, other = (np.lexsort((c.fast, c.slow)) for c in (found, expected))
-    for field in ("slow", "fast", "z", "wide", "radius", "patches"):
+    for field in ("slow", "fast", "z", "wide", "skew", "radius", "patches"):
         np.testing.assert_allclose(
             getattr(found, field)[order],
             getattr(expected, field)[other],

@@ -67,11 +67,12 @@ def test_families_left_out_are_not_trained_on(runs, tmp_path, monkeypatch):
     assert load_model(tmp_path / "default.safetensors").name.startswith("without")
 
 
-def test_no_experiment_is_trained_on_and_held_out():
+def test_no_experiment_has_two_parts():
     names = np.array([name for name, _, _ in plan_wide(600, seed=3)])
-    held = module.held_out(names)
-    assert 0.05 < held.mean() < 0.15
-    assert not set(names[held]) & set(names[~held])
+    part = module.part_of(names)
+    for p, least, most in ((0, 0.7, 0.9), (1, 0.05, 0.15), (2, 0.05, 0.15)):
+        assert least < (part == p).mean() < most
+        assert not set(names[part == p]) & set(names[part != p])
 
 
 def test_judging_has_no_experiment_of_training():
