@@ -5,17 +5,17 @@ from __future__ import annotations
 import base64
 import io
 import itertools
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from dials_cnn_screen.decision import Decision, explain
-from dials_cnn_screen.files import replacing
 from dials_cnn_screen.frames import read_frame
 from dials_cnn_screen.labels import Label
 from dials_cnn_screen.metrics import wilson_interval
+from dials_cnn_screen.page import COLOURS, FAILED, svg_figure, write_page
 from dials_cnn_screen.preprocessing import crop, crop_corner, linear_contrast
 from dials_cnn_screen.stills import Still
 from dials_cnn_screen.summary import strangest, tell_unlike
@@ -23,8 +23,6 @@ from dials_cnn_screen.summary import strangest, tell_unlike
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-FAILED = "Could not be judged"
-COLOURS = {"Hit": "#1b7837", "Maybe": "#e08214", "Miss": "#8c8c8c", FAILED: "#b2182b"}
 _PICTURES = 6
 # The middle 1440 x 1440 pixels, what the network of the paper sees, as 360 x 360.
 _EDGE, _BLOCK = 1440, 4
@@ -34,14 +32,6 @@ def write_report(
     path: str | Path, results: dict, stills: Sequence[Still], citation: str
 ) -> None:
     """Write the report of results (in the form of cnn_screen.json)."""
-    import jinja2
-
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(Path(__file__).parent / "templates"),
-        autoescape=True,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
     summary = results["summary"]
     rates = [
         {
@@ -61,11 +51,13 @@ def write_report(
             ("Kept", "kept"),
         )
     ]
-    html = environment.get_template("cnn_screen.html").render(
+    write_page(
+        path,
+        "cnn_screen.html",
         results=results,
         rates=rates,
-        scores_figure=_figure(_draw_scores, results),
-        course_figure=_figure(_draw_course, results),
+        scores_figure=svg_figure(_draw_scores, results),
+        course_figure=svg_figure(_draw_course, results),
         rule=explain(Decision(**results["decision"])),
         unlike=tell_unlike(results),
         galleries=_galleries(results, stills),
@@ -73,8 +65,6 @@ def write_report(
         failed=[image for image in results["images"] if image["error"] is not None],
         citation=citation,
     )
-    with replacing(path) as unfinished:
-        Path(unfinished).write_text(html, encoding="utf-8")
 
 
 def _galleries(results: dict, stills: Sequence[Still]) -> list[dict]:
@@ -160,21 +150,6 @@ def _picture(still: Still) -> dict:
         "jpeg": base64.b64encode(jpeg.getvalue()).decode(),
         "corner": crop_corner(frame.beam_centre, _EDGE),
     }
-
-
-def _figure(draw: Callable[[Axes, dict], None], results: dict) -> str:
-    """A drawing of the results as SVG text to stand inside HTML."""
-    from matplotlib.backends.backend_svg import FigureCanvasSVG
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(6.4, 3.2), layout="constrained")
-    FigureCanvasSVG(figure)
-    draw(figure.add_subplot(), results)
-    svg = io.StringIO()
-    nothing = dict.fromkeys(("Creator", "Date", "Format", "Type"))
-    figure.savefig(svg, format="svg", metadata=nothing)
-    text = svg.getvalue()
-    return text[text.index("<svg") :]
 
 
 def _draw_scores(axes: Axes, results: dict) -> None:
