@@ -18,6 +18,8 @@ EDGE = 1440
 _BLOCK, _THUMBNAIL_BLOCK = 4, 12
 # Whole frames are shown pixel by pixel up to this many along an edge.
 _LONGEST_EDGE = 4500
+# Pixels to each side of the one that a close-up is of.
+_REACH = 20
 
 
 def card(image: dict, still: Still, most_spots: int | None) -> dict:
@@ -45,7 +47,7 @@ def middle(frame: Frame, block: int, quality: int) -> str:
     Of each block x block pixels the brightest is shown, so that no spot is lost.
     """
     data, mask = crop(frame.data, frame.mask, frame.beam_centre, EDGE)
-    return _jpeg(*_brightest(data, mask, block), quality)
+    return _jpeg(linear_contrast(*_brightest(data, mask, block)), quality)
 
 
 def whole(frame: Frame) -> str:
@@ -55,7 +57,17 @@ def whole(frame: Frame) -> str:
     if block > 1:
         ends = [(0, -n % block) for n in data.shape]
         data, mask = _brightest(np.pad(data, ends), np.pad(mask, ends), block)
-    return _jpeg(data, mask, quality=80)
+    return _jpeg(linear_contrast(data, mask), quality=80)
+
+
+def close_up(frame: Frame, slow: int, fast: int) -> str:
+    """The 41 x 41 pixels about one of a frame, the brightest black; JPEG in base64."""
+    place = (slow + 0.5, fast + 0.5)
+    data, mask = crop(frame.data, frame.mask, place, 2 * _REACH + 1)
+    used = data[mask] if mask.any() else np.zeros(1)
+    dark, bright = np.percentile(used, 5), used.max()
+    shade = (data - dark) / max(bright - dark, 1e-9)
+    return _jpeg(np.where(mask, shade, 0), quality=90)
 
 
 def _brightest(
@@ -68,14 +80,14 @@ def _brightest(
     return brightest, np.isfinite(brightest)
 
 
-def _jpeg(data: np.ndarray, mask: np.ndarray, quality: int) -> str:
-    """Pixels at the contrast that the viewer starts with, dark on white."""
+def _jpeg(shade: np.ndarray, quality: int) -> str:
+    """A picture of shades, white at 0 and black at 1; JPEG in base64."""
     from matplotlib import image
 
     jpeg = io.BytesIO()
     image.imsave(
         jpeg,
-        1 - np.clip(linear_contrast(data, mask), 0, 1),
+        1 - np.clip(shade, 0, 1),
         cmap="gray",
         vmin=0,
         vmax=1,

@@ -60,8 +60,8 @@ def embed(features: np.ndarray, seed: int) -> np.ndarray:
             learning_rate="auto",
             random_state=seed,
         ).fit_transform(features)
-    places = places.astype(np.float64) - places.min(axis=0)
-    return places / places.max()
+    low, high = places.min(axis=0), places.max(axis=0)
+    return 0.5 + (places - (low + high) / 2).astype(np.float64) / (high - low).max()
 
 
 def nearest(features: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:

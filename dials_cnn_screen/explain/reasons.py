@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import base64
 import io
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -16,13 +17,37 @@ from dials_cnn_screen.frames import Frame, read_frame
 from dials_cnn_screen.kernels import cpu, cpu_candidates
 from dials_cnn_screen.labels import HIT_SPOTS, MAYBE_SPOTS, Label
 from dials_cnn_screen.model_file import Model
-from dials_cnn_screen.pictures import whole
+from dials_cnn_screen.pictures import close_up, whole
 from dials_cnn_screen.preprocessing import Preprocessing, crop_corner
 from dials_cnn_screen.spot_network import SpotNetwork
 from dials_cnn_screen.stills import Still
 
 # For, and against, a hit; less, or more, sure.
 RED, BLUE, GREY = (178, 24, 43), (33, 102, 172), (120, 120, 120)
+# Candidates, or groups of pixels, of which there is a close-up; groups with a circle.
+_CLOSE_UPS, _GROUPS = 8, 100
+
+
+@dataclass(frozen=True)
+class Mark:
+    """A circle about a pixel of the frame.
+
+    share: from -1 to 1, of the mark that counts most, red over 0 and blue below. large:
+    whether the circle is. words: what it says.
+    """
+
+    slow: int
+    fast: int
+    share: float
+    large: bool
+    words: str
+
+    @property
+    def colour(self) -> str:
+        """Grey at 0, red at 1, blue at -1."""
+        end = np.array(RED if self.share > 0 else BLUE)
+        mixed = np.array(GREY) + (end - GREY) * abs(self.share) ** 0.5
+        return "#" + "".join(f"{round(part):02x}" for part in mixed)
 
 
 @dataclass(frozen=True)
@@ -30,19 +55,20 @@ class Reason:
     """Why one image was judged as it was.
 
     image: its entry in the results. words: what the marks say, a sentence each. jpeg:
-    the frame, in base64; shape: its (slow, fast), pixels. circles: around candidates:
-    slow, fast, colour, width of the line, and words. overlay: a picture to lie on the
-    frame: png, in base64, and slow, fast, size, pixels of the frame. numbers: for the
-    JSON.
+    the frame, in base64; shape: its (slow, fast), pixels. marks: those that count most
+    last, so that they lie on top. close_ups: of these, those that count most first,
+    JPEG in base64. overlay: a picture to lie on the frame: png, in base64, and slow,
+    fast, size, pixels of the frame. numbers: for the JSON.
     """
 
     image: dict
     words: list[str]
     jpeg: str
     shape: tuple[int, int]
-    circles: list[dict] = field(default_factory=list)
+    marks: list[Mark]
+    close_ups: list[tuple[Mark, str]]
+    numbers: dict
     overlay: dict | None = None
-    numbers: dict = field(default_factory=dict)
 
 
 def find_reason(image: dict, still: Still, model: Model) -> Reason:
@@ -68,13 +94,28 @@ def _by_candidates(image: dict, frame: Frame, model: Model) -> Reason:
         }
         for i in range(len(of.weight))
     ]
+    return _reason(
+        image,
+        frame,
+        words=_tell_candidates(image, of),
+        marks=_mark_candidates(candidates, of),
+        numbers={"deciding": of.deciding, "candidates": numbers},
+    )
+
+
+def _reason(image: dict, frame: Frame, marks: list[Mark], **others: Any) -> Reason:
+    """A reason with its pictures; marks in any order."""
+    marks = sorted(marks, key=lambda mark: abs(mark.share))
     return Reason(
         image=image,
-        words=_tell_candidates(image, of),
         jpeg=whole(frame),
         shape=frame.data.shape,
-        circles=_circles(candidates, of),
-        numbers={"deciding": of.deciding, "candidates": numbers},
+        marks=marks,
+        close_ups=[
+            (mark, close_up(frame, mark.slow, mark.fast))
+            for mark in marks[::-1][:_CLOSE_UPS]
+        ],
+        **others,
     )
 
 
@@ -83,8 +124,9 @@ def _tell_candidates(image: dict, of: Influence) -> list[str]:
     if not n:
         return ["Nothing on the frame stands out from the background."]
     words = [
-        f"Of the {n} brightest candidates the model takes {n_spots} for spots; by the "
-        f"rule a Hit has {HIT_SPOTS} or more, a Maybe {MAYBE_SPOTS} or more."
+        f"Of {n} candidates, the strongest of what stands out from the background, "
+        f"the model takes {n_spots} for spots; by the rule a Hit has {HIT_SPOTS} or "
+        f"more, a Maybe {MAYBE_SPOTS} or more."
     ]
     best, worst = int(np.argmax(of.weight)), int(np.argmin(of.weight))
     p = score(image)
@@ -111,30 +153,19 @@ def _tell_candidates(image: dict, of: Influence) -> list[str]:
     return words
 
 
-def _circles(candidates: Candidates, of: Influence) -> list[dict]:
-    """Around each candidate; the weightiest last, so that they lie on top."""
-    if not len(of.weight):
-        return []
-    share = of.weight / max(np.abs(of.weight).max(), 1e-9)
+def _mark_candidates(candidates: Candidates, of: Influence) -> list[Mark]:
+    most = np.abs(of.weight).max(initial=1e-9)
     return [
-        {
-            "slow": int(candidates.slow[i]),
-            "fast": int(candidates.fast[i]),
-            "colour": _mix(share[i]),
-            "width": 2 + 4 * abs(share[i]),
-            "spot": bool(of.p_spot[i] > 0.5),
-            "words": f"P(spot) {of.p_spot[i]:.2f}; without it P(Hit) + P(Maybe) "
-            f"{of.without[i]:.3f}; weight {of.weight[i]:+.2f}",
-        }
-        for i in np.argsort(np.abs(share))
+        Mark(
+            slow=int(candidates.slow[i]),
+            fast=int(candidates.fast[i]),
+            share=float(of.weight[i] / most),
+            large=bool(of.p_spot[i] > 0.5),
+            words=f"P(spot) {of.p_spot[i]:.2f}, weight {of.weight[i]:+.2f}; without it "
+            f"P(Hit) + P(Maybe) {of.without[i]:.3f}",
+        )
+        for i in range(len(of.weight))
     ]
-
-
-def _mix(share: float) -> str:
-    """Grey at 0, red at 1, blue at -1."""
-    end = np.array(RED if share > 0 else BLUE)
-    mixed = np.array(GREY) + (end - GREY) * min(1.0, abs(share)) ** 0.5
-    return "#" + "".join(f"{round(x):02x}" for x in mixed)
 
 
 def _by_pixels(image: dict, frame: Frame, model: Model) -> Reason:
@@ -143,31 +174,50 @@ def _by_pixels(image: dict, frame: Frame, model: Model) -> Reason:
         frame.data, frame.mask, frame.beam_centre, model.preprocessing
     )
     deviations = most_sensitive(loss_gradient(model.network, prepared, label))
+    overlay = _overlay(deviations, frame, model.preprocessing)
     n = int(np.count_nonzero(deviations))
+    return _reason(
+        image,
+        frame,
+        words=_tell_pixels(image, label, n, deviations.size),
+        marks=_mark_groups(deviations, overlay, model.preprocessing.binning),
+        numbers={"label": label.title, "sensitive": n, "pixels": deviations.size},
+        overlay=overlay,
+    )
+
+
+def _tell_pixels(image: dict, label: Label, n: int, of: int) -> list[str]:
     whose = "the expert's" if image["label"] else "the model's own answer"
-    title = label.title
-    words = [f"Loss for the label {title}, {whose}."]
-    words.append(
-        f"At {n} of {deviations.size} pixels of the network's input "
-        f"({100 * n / deviations.size:.2g}%) its gradient is more than {FAR:g} "
-        "standard deviations from the mean: there the answer changes most."
-        if n
-        else "Its gradient is the same everywhere: no pixel counts more than another."
-    )
-    if n:
-        words.append(
-            f"Red: brighter there, and the model would be less sure of {title}. Blue: "
-            "surer."
+    words = [f"The loss is for the label {label.title}, {whose}."]
+    if not n:
+        return [*words, "Its gradient is the same everywhere: no pixel counts more."]
+    return [
+        *words,
+        f"Of {of} pixels of the network's input {n} have a gradient of it more than "
+        f"{FAR:g} standard deviations from the mean: there the answer changes most.",
+        f"Red: brighter there, and the model would be less sure of {label.title}. "
+        "Blue: surer.",
+    ]
+
+
+def _mark_groups(deviations: np.ndarray, overlay: dict, binning: int) -> list[Mark]:
+    """Around the groups of pixels that touch each other; the most sensitive of them."""
+    from scipy import ndimage
+
+    size = np.abs(deviations)
+    groups, n = ndimage.label(size, structure=np.ones((3, 3)))
+    places = ndimage.maximum_position(size, groups, range(1, n + 1))
+    places = sorted(places, key=lambda place: -size[place])[:_GROUPS]
+    return [
+        Mark(
+            slow=overlay["slow"] + binning * int(slow) + binning // 2,
+            fast=overlay["fast"] + binning * int(fast) + binning // 2,
+            share=float(deviations[slow, fast] / size.max()),
+            large=True,
+            words=f"{deviations[slow, fast]:+.1f} standard deviations from the mean",
         )
-    numbers = {"label": title, "sensitive": n, "pixels": deviations.size}
-    return Reason(
-        image=image,
-        words=words,
-        jpeg=whole(frame),
-        shape=frame.data.shape,
-        overlay=_overlay(deviations, frame, model.preprocessing),
-        numbers=numbers,
-    )
+        for slow, fast in places
+    ]
 
 
 def _overlay(

@@ -93,7 +93,7 @@ def _nearest(results: dict, stills: Sequence[Still], index: int) -> dict:
     title = f"Nearest to {image['file']} [{image['frame']}], which is the first"
     sheet = _sheet(title, [image, *others] if others else [], results, stills)
     for picture, near in zip(sheet["pictures"][1:], image["nearest"], strict=False):
-        picture["note"] = f"distance {near['distance']:.3g}"
+        picture["note"] += f", distance {near['distance']:.3g}"
     return sheet
 
 
@@ -102,6 +102,10 @@ def _sheet(
 ) -> dict:
     most_spots = results["model"]["most_spots"]
     pictures = [
-        card(image, stills[image["index"]], most_spots) for image in images[:_PICTURES]
+        {
+            **card(image, stills[image["index"]], most_spots),
+            "note": f"index {image['index']}",
+        }
+        for image in images[:_PICTURES]
     ]
     return {"title": title, "total": len(images), "pictures": pictures}

@@ -10,7 +10,7 @@ import numpy as np
 from dials_cnn_screen import __version__
 from dials_cnn_screen.classifier import Classifier
 from dials_cnn_screen.decision import keep_score
-from dials_cnn_screen.explain.embedding import embed, nearest, why_no_map
+from dials_cnn_screen.explain.embedding import embed, nearest, perplexity, why_no_map
 from dials_cnn_screen.explain.spots import HALF
 from dials_cnn_screen.labels import Label
 from dials_cnn_screen.model_file import Model
@@ -91,7 +91,12 @@ def gather(
         "program": "dials.cnn_explain",
         "version": __version__,
         "model": model_entry(model),
-        "map": {"method": "t-SNE", "random_seed": seed, "missing": no_map or None},
+        "map": {
+            "method": "t-SNE",
+            "random_seed": seed,
+            "perplexity": None if no_map else round(perplexity(len(features)), 2),
+            "missing": no_map or None,
+        },
         "summary": {
             "given": len(stills),
             "images": len(images),
