@@ -97,7 +97,7 @@ def _by_candidates(image: dict, frame: Frame, model: Model) -> Reason:
     return _reason(
         image,
         frame,
-        words=_tell_candidates(image, of),
+        words=_tell_candidates(image, candidates, of),
         marks=_mark_candidates(candidates, of),
         numbers={"deciding": of.deciding, "candidates": numbers},
     )
@@ -119,7 +119,7 @@ def _reason(image: dict, frame: Frame, marks: list[Mark], **others: Any) -> Reas
     )
 
 
-def _tell_candidates(image: dict, of: Influence) -> list[str]:
+def _tell_candidates(image: dict, candidates: Candidates, of: Influence) -> list[str]:
     n, n_spots = len(of.weight), int(np.count_nonzero(of.p_spot > 0.5))
     if not n:
         return ["Nothing on the frame stands out from the background."]
@@ -128,27 +128,30 @@ def _tell_candidates(image: dict, of: Influence) -> list[str]:
         f"the model takes {n_spots} for spots; by the rule a Hit has {HIT_SPOTS} or "
         f"more, a Maybe {MAYBE_SPOTS} or more."
     ]
-    best, worst = int(np.argmax(of.weight)), int(np.argmin(of.weight))
-    p = score(image)
+
+    def place(i: int) -> str:
+        return f"({candidates.slow[i]}, {candidates.fast[i]})"
+
+    p, best, worst = score(image), int(of.weight.argmax()), int(of.weight.argmin())
     if of.weight[best] > 0:
+        alone = ", and the frame a Miss" if of.deciding == 1 else ""
         words.append(
-            f"The reddest circle speaks most for a hit: without it alone P(Hit) + "
-            f"P(Maybe) would be {of.without[best]:.3f}, not {p:.3f}."
+            f"That at {place(best)} speaks most for a hit: without it P(Hit) + "
+            f"P(Maybe) would be {of.without[best]:.3f}, not {p:.3f}{alone}."
+        )
+    if of.deciding is not None and of.deciding > 1:
+        words.append(
+            f"Without the {of.deciding} that speak most for a hit it would be a Miss."
+        )
+    elif of.deciding is None and p >= HALF:
+        words.append(
+            "It would be no Miss without all that speak for it: the background counts "
+            "too."
         )
     if of.weight[worst] < 0:
         words.append(
-            f"The bluest speaks most against: without it, {of.without[worst]:.3f}."
-        )
-    if of.deciding is not None:
-        words.append(
-            "Without the reddest one the frame would be a Miss."
-            if of.deciding == 1
-            else f"Without the {of.deciding} reddest the frame would be a Miss."
-        )
-    elif p >= HALF:
-        words.append(
-            "It would not be a Miss without all the red ones: what the background is "
-            "like counts too."
+            f"That at {place(worst)} speaks most against: without it, "
+            f"{of.without[worst]:.3f}."
         )
     return words
 
