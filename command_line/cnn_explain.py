@@ -43,7 +43,7 @@ from dials_cnn_screen.explain.results import (
     look,
     wrong,
 )
-from dials_cnn_screen.files import check_writable
+from dials_cnn_screen.files import check_outputs
 from dials_cnn_screen.labels import Label
 from dials_cnn_screen.model_file import Model, load_model
 from dials_cnn_screen.phil import load_scope
@@ -79,9 +79,7 @@ def _explain(stills: list[Still], params: libtbx.phil.scope_extract) -> None:
     if not stills:
         raise ValueError("no images: give an .expt file from dials.import, or images")
     check_scikit_learn()
-    for path in (params.output.html, params.output.json):
-        if path is not None:
-            check_writable(path)
+    check_outputs(params.output.html, params.output.json, params.output.log)
     if params.model is None:
         raise ValueError("no model: give model=default or a file of dials.cnn_train")
     named = _named_images(params, len(stills))

@@ -45,6 +45,15 @@ def check_writable(path: str | Path) -> None:
         raise ValueError(f"'{path}' can't be written: {error.strerror}") from error
 
 
+def check_outputs(*paths: str | None) -> None:
+    """Raise ValueError where a file can't be written, or would be written twice."""
+    wanted = [Path(path).resolve() for path in paths if path is not None]
+    for path in wanted:
+        check_writable(path)
+        if wanted.count(path) > 1:
+            raise ValueError(f"'{path}' is the name of two outputs; rename one of them")
+
+
 def _umask() -> int:
     mask = os.umask(0)
     os.umask(mask)

@@ -52,6 +52,7 @@ def _points(results: dict, looks: Sequence[Look]) -> list[dict]:
             "index": image["index"],
             "class": image["class"],
             "label": image["label"],
+            "unlike": image["unlike_training"] is True,
             "p": [image["p_hit"], image["p_maybe"], image["p_miss"]],
             "x": image["x"],
             "y": image["y"],

@@ -227,6 +227,8 @@ def test_not_one_image_can_be_judged(write_levels, model):
         ("annotation=none.txt", r"none.txt"),
         ("output.html=none/page.html", r"there is no folder"),
         ("max_images=0", r"max_images"),
+        ("output.json=cnn_explain.html", r"is the name of two outputs"),
+        ("image=1,2,3,4,5,6,7,8,9,10,11,0,1", r"image"),
     ],
 )
 def test_what_is_not_there_is_said(images, model, word, message):
