@@ -133,26 +133,23 @@ def _tell_candidates(image: dict, candidates: Candidates, of: Influence) -> list
         return f"({candidates.slow[i]}, {candidates.fast[i]})"
 
     p, best, worst = score(image), int(of.weight.argmax()), int(of.weight.argmin())
-    if of.weight[best] > 0:
-        alone = ", and the frame a Miss" if of.deciding == 1 else ""
+    if np.abs(of.without - p).max() < 0.0005:
         words.append(
-            f"That at {place(best)} speaks most for a hit: without it P(Hit) + "
-            f"P(Maybe) would be {of.without[best]:.3f}, not {p:.3f}{alone}."
+            f"None of them changes P(Hit) + P(Maybe), {p:.3f}, by itself; that at "
+            f"{place(best)} weighs most."
         )
-    if of.deciding is not None and of.deciding > 1:
-        words.append(
-            f"Without the {of.deciding} that speak most for a hit it would be a Miss."
-        )
-    elif of.deciding is None and p >= HALF:
-        words.append(
-            "It would be no Miss without all that speak for it: the background counts "
-            "too."
-        )
-    if of.weight[worst] < 0:
-        words.append(
-            f"That at {place(worst)} speaks most against: without it, "
-            f"{of.without[worst]:.3f}."
-        )
+    else:
+        words += [
+            f"That at {place(i)} speaks most {side}: without it P(Hit) + P(Maybe) "
+            f"would be {of.without[i]:.3f}, not {p:.3f}."
+            for i, side, sign in ((best, "for a hit", 1), (worst, "against", -1))
+            if sign * of.weight[i] > 0
+        ]
+    if of.deciding is not None:
+        spots = f"{of.deciding} likeliest spots" if of.deciding > 1 else "likeliest one"
+        words.append(f"Without the {spots} it would be a Miss.")
+    elif p >= HALF:
+        words.append("It would be no Miss without any of them: the background counts.")
     return words
 
 

@@ -26,8 +26,8 @@ class Influence:
     P(Maybe) of the frame without this candidate. weight: float64 (n,), how much the
     candidate adds to the logarithm of (P(Hit) + P(Maybe)) / P(Miss): that still tells
     candidates apart where no single one of them changes the probability. deciding: how
-    many of the weightiest would have to go to make it a Miss; None if it is one, or if
-    it would not be one without all that have a positive weight.
+    many of the likeliest spots would have to go to make it a Miss; None if it is one,
+    or would not be one without any candidate.
     """
 
     p_spot: np.ndarray
@@ -39,7 +39,7 @@ class Influence:
 def influence(
     network: SpotNetwork, candidates: Candidates, temperature: float
 ) -> Influence:
-    """Leave out each candidate in turn, and then the weightiest one after the other.
+    """Leave out each candidate in turn, and then the likeliest spots together.
 
     temperature: of the model's calibration.
     """
@@ -54,7 +54,7 @@ def influence(
     weight = _log_odds(scores, temperature) - _log_odds(lone, temperature)
     deciding = None
     if keep_score(probabilities(scores, temperature)) >= HALF:
-        deciding = _count_deciding(network, candidates, temperature, weight)
+        deciding = _count_deciding(network, candidates, temperature, logits[:n])
     return Influence(
         p_spot=1 / (1 + np.exp(-logits[:n].astype(np.float64))),
         without=keep_score(probabilities(lone, temperature)),
@@ -80,10 +80,10 @@ def _count_deciding(
     network: SpotNetwork,
     candidates: Candidates,
     temperature: float,
-    weight: np.ndarray,
+    logits: np.ndarray,
 ) -> int | None:
-    order = np.argsort(-weight, kind="stable")
-    for k in range(1, np.count_nonzero(weight > 0) + 1):
+    order = np.argsort(-logits, kind="stable")
+    for k in range(1, len(order) + 1):
         scores, _ = _answer(network, take(candidates, np.sort(order[k:])))
         if keep_score(probabilities(scores, temperature)) < HALF:
             return k

@@ -89,8 +89,8 @@ def test_candidates_in_words(show, spot_model):
     show(data, (100.0, 100.0))
     reason = find_reason(entry(p_hit=0.8), STILL, load_model(spot_model))
     assert "the model takes 1 for spots" in reason.words[0]
-    # To this model every frame is a Hit.
-    assert reason.words[-1].startswith("It would be no Miss without all")
+    # To this model every frame is a Hit, whatever is on it.
+    assert reason.words[-1].startswith("It would be no Miss without any of them")
     (large,) = [mark for mark in reason.marks if mark.large]
     assert (large.slow, large.fast) == (30, 40)
     assert large.words.startswith("P(spot) 0.86, weight +0.00; without it")

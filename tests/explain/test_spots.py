@@ -63,6 +63,16 @@ def test_deciding_ones(counter, n_spots, deciding):
     assert influence(counter, candidates_of(n_spots), 1.0).deciding == deciding
 
 
+def test_all_candidates_may_have_to_go(counter):
+    # What speaks for a Hit is now that there are candidates at all, and no Miss by one.
+    with torch.no_grad():
+        counter.spot[-1].bias[:] = 100
+        counter.head[-1].bias[0] = -1
+    candidates = candidates_of(3)
+    of = influence(counter, candidates, 1.0)
+    assert of.deciding == len(candidates.z)
+
+
 def test_none_decides_where_it_is_not_for_the_spots(counter):
     with torch.no_grad():
         counter.head[-1].bias[0] = 5
