@@ -23,6 +23,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import textwrap
 from collections.abc import Sequence
 
 import libtbx.phil
@@ -56,6 +57,8 @@ logger = logging.getLogger("dials.cnn_explain")
 
 phil_scope = load_scope("cnn_explain")
 
+# Characters in a line of the log.
+_WIDTH = 80
 # Images that are explained where none are named.
 _DOUBTFUL = 3
 
@@ -103,7 +106,7 @@ def _explain(stills: list[Still], params: libtbx.phil.scope_extract) -> None:
             f"not one of the {len(indices)} images could be judged; the first, "
             f"{stills[indices[0]].file}: {looks[0].judgement.error}"
         )
-    _log_results(results)
+    _log_results(results, params.nearest_to)
     reasons = _find_reasons(results, stills, model, params.image)
     _write(results, looks, reasons, stills, params)
     logger.info("\nPlease cite: %s", CITATION)
@@ -142,13 +145,11 @@ def _look(
         )
 
 
-def _log_results(results: dict) -> None:
+def _log_results(results: dict, nearest_to: int | None) -> None:
     images = results["images"]
-    rows = [
-        [label.title, sum(image["class"] == label.title for image in images)]
-        for label in Label
-    ]
-    rows.append(["Could not be judged", results["summary"]["failed"]])
+    names = {label.title: label.name.lower() for label in Label}
+    names["Could not be judged"] = "failed"
+    rows = [[title, results["summary"][name]] for title, name in names.items()]
     logger.info("\n%s", tabulate(rows, headers=["Class", "Images"]))
     for image in images:
         if image["error"] is not None:
@@ -163,6 +164,11 @@ def _log_results(results: dict) -> None:
             logger.info("%s: %d", kind, len(wrongly))
     if results["map"]["missing"]:
         logger.warning("No map: %s", results["map"]["missing"])
+    alone = [image["index"] for image in images if not image["nearest"]]
+    if nearest_to in alone:
+        logger.warning(
+            "nearest_to=%d: it, or every other image, could not be judged", nearest_to
+        )
 
 
 def _find_reasons(
@@ -179,7 +185,7 @@ def _find_reasons(
         reason = find_reason(image, stills[image["index"]], model)
         image["reason"] = reason.numbers
         logger.info(
-            "\n%s [%d] (index %d), %s: Hit %.3f, Maybe %.3f, Miss %.3f\n  %s",
+            "\n%s [%d] (index %d), %s: Hit %.3f, Maybe %.3f, Miss %.3f\n%s",
             image["file"],
             image["frame"],
             image["index"],
@@ -187,7 +193,7 @@ def _find_reasons(
             image["p_hit"],
             image["p_maybe"],
             image["p_miss"],
-            "\n  ".join(reason.words),
+            textwrap.fill(" ".join(reason.words), _WIDTH),
         )
         reasons.append(reason)
     return reasons

@@ -35,6 +35,7 @@ def write_explanation(
         results=results,
         points=_points(results, looks),
         reasons=reasons,
+        wrong=sum(len(images) for images in wrong(results).values()),
         galleries=_galleries(results, stills, nearest_to),
         failed=[image for image in results["images"] if image["error"] is not None],
         colours=COLOURS,

@@ -87,6 +87,7 @@ def gather(
             )
         ]
         images[k] |= {"x": x, "y": y, "nearest": others}
+    classes = [image["class"] for image in images]
     return {
         "program": "dials.cnn_explain",
         "version": __version__,
@@ -100,6 +101,7 @@ def gather(
         "summary": {
             "given": len(stills),
             "images": len(images),
+            **{label.name.lower(): classes.count(label.title) for label in Label},
             "failed": len(images) - len(judged),
             "labelled": sum(image["label"] is not None for image in images),
         },

@@ -81,6 +81,9 @@ def test_every_image_has_its_entry(images, model, labels):
     assert results()["summary"] == {
         "given": 12,
         "images": 12,
+        "hit": 4,
+        "maybe": 4,
+        "miss": 4,
         "failed": 0,
         "labelled": 9,
     }
@@ -89,6 +92,7 @@ def test_every_image_has_its_entry(images, model, labels):
     assert column("class") == ["Miss"] * 4 + ["Maybe"] * 4 + ["Hit"] * 4
     assert column("label")[7:] == ["Miss", "Maybe", None, None, None]
     assert "kept" not in results()["images"][0]
+    assert "4 Hit, 4 Maybe, 4 Miss; of 9 with a label 3 are not of the" in text()
 
 
 def test_map_and_neighbours(images, model):
@@ -197,6 +201,7 @@ def test_few_images_have_no_map(write_levels, model, n):
     assert f"There is no map: {reason}" in text()
     assert f"No map: {reason}" in log()
     assert ("Nearest to" in text()) == (n > 1)
+    assert ("nearest_to=0: it, or every other image" in log()) == (n == 1)
 
 
 def test_images_that_can_not_be_judged(write_levels, model):
