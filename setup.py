@@ -98,6 +98,8 @@ if __name__ == "__main__":
         extras_require={
             "all": RUN_REQUIRES,
             "mpi": ["mpi4py"],  # mp.method=mpi
+            # dials.cnn_explain: the map of images that are alike, and groups of pixels
+            "explain": ["scikit-learn", "scipy", "threadpoolctl"],
             "test": ["pytest"],
             "lint": ["ruff"],
         },

@@ -13,6 +13,9 @@ from pathlib import Path
 
 CHECKOUT = Path(__file__).resolve().parent.parent
 
+# Modules that are not named as their distributions are.
+MODULES = {"scikit-learn": "sklearn"}
+
 # Distributions on which DIALS's compiled modules, or DIALS's start, depend.
 KEEP_AS_IS = ("numpy", "scipy", "h5py", "matplotlib", "setuptools")
 
@@ -33,6 +36,11 @@ def major_version(distribution: str) -> int | None:
     return int(version.partition(".")[0]) if version else None
 
 
+def module_of(requirement: str) -> str:
+    name = re.match(r"[\w-]+", requirement)[0]
+    return MODULES.get(name, name)
+
+
 def missing(*extras: str) -> list[str]:
     """Return what pip has to install: what can't be imported, and coverage if old."""
     setup = runpy.run_path(str(CHECKOUT / "setup.py"), run_name="requirements")
@@ -40,7 +48,7 @@ def missing(*extras: str) -> list[str]:
     needed = [
         requirement
         for requirement in requirements
-        if not is_importable(re.match(r"\w+", requirement)[0])
+        if not is_importable(module_of(requirement))
     ]
     # numba imports coverage where it finds it, and fails with Debian's 6.5.
     if (major_version("coverage") or 7) < 7:

@@ -29,7 +29,6 @@ import contextlib
 import logging
 import textwrap
 import time
-from pathlib import Path
 
 import libtbx.phil
 from dials.util import show_mail_handle_errors, tabulate
@@ -45,7 +44,7 @@ from dials_cnn_screen.decision import (
     keep,
     threshold_for_hit_loss,
 )
-from dials_cnn_screen.files import check_writable, replacing
+from dials_cnn_screen.files import check_outputs, replacing
 from dials_cnn_screen.metrics import wilson_interval
 from dials_cnn_screen.model_file import Model, load_model
 from dials_cnn_screen.phil import load_scope
@@ -99,7 +98,7 @@ def _screen(experiments: ExperimentList, params: libtbx.phil.scope_extract) -> N
     if not len(experiments):
         raise ValueError("no images: give an .expt file from dials.import, or images")
     outputs = params.output
-    _check_outputs(
+    check_outputs(
         outputs.experiments,
         outputs.rejected,
         outputs.scores,
@@ -133,15 +132,6 @@ def _screen(experiments: ExperimentList, params: libtbx.phil.scope_extract) -> N
     _log_unlike(results)
     _write(experiments, stills, kept, results, outputs)
     logger.info("\nPlease cite: %s", CITATION)
-
-
-def _check_outputs(*paths: str | None) -> None:
-    """Raise ValueError where a file can't be written, or would be written twice."""
-    wanted = [Path(path).resolve() for path in paths if path is not None]
-    for path in wanted:
-        check_writable(path)
-        if wanted.count(path) > 1:
-            raise ValueError(f"'{path}' is the name of two outputs; rename one of them")
 
 
 def _judge(

@@ -17,13 +17,15 @@ from dials_cnn_screen.spot_network import CandidateBatch, batch_of_one
 class Answer(NamedTuple):
     """What a network says of one frame.
 
-    scores: class scores z, float32 (3,), in the order of Label. spots: int64 (n, 2),
+    scores: class scores z, float32 (3,), in the order of Label. features: float32 (f,),
+    what its last layer tells the classes by. spots: int64 (n, 2),
     the candidates that are likelier a spot than not, (slow, fast) pixel indices on the
     frame, the strongest first; None from a network that does not look for spots.
     strangeness: over 1 where the frame is unlike training; None where not known.
     """
 
     scores: np.ndarray
+    features: np.ndarray
     spots: np.ndarray | None = None
     strangeness: float | None = None
 
@@ -73,7 +75,9 @@ class ImageClassifier:
         """Class scores of a prepared image."""
         with torch.inference_mode():
             batch = torch.from_numpy(prepared)[None, None].to(self._device)
-            return Answer(self._network(batch)[0].cpu().numpy())
+            features = self._network.features(batch).flatten(start_dim=1)
+            scores = self._network.classifier(features)
+        return Answer(scores[0].cpu().numpy(), features[0].cpu().numpy())
 
 
 class SpotClassifier:
@@ -100,8 +104,9 @@ class SpotClassifier:
         # A logit of 0 is a chance of one half. Without candidates one slot is empty.
         is_spot = (verdict.spots[0] > 0).cpu().numpy()[: len(prepared.z)]
         places = np.stack([prepared.slow, prepared.fast], axis=1)
+        features = verdict.features.cpu().numpy()
         strangeness = None
         if self._familiarity is not None:
-            features = verdict.features.cpu().numpy()
             strangeness = float(self._familiarity.strangeness(features)[0])
-        return Answer(verdict.scores[0].cpu().numpy(), places[is_spot], strangeness)
+        scores = verdict.scores[0].cpu().numpy()
+        return Answer(scores, features[0], places[is_spot], strangeness)

@@ -2,46 +2,31 @@
 
 from __future__ import annotations
 
-import base64
-import io
 import itertools
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from dials_cnn_screen.decision import Decision, explain
-from dials_cnn_screen.files import replacing
-from dials_cnn_screen.frames import read_frame
 from dials_cnn_screen.labels import Label
 from dials_cnn_screen.metrics import wilson_interval
-from dials_cnn_screen.preprocessing import crop, crop_corner, linear_contrast
+from dials_cnn_screen.page import COLOURS, FAILED, svg_figure, write_page
+from dials_cnn_screen.pictures import EDGE, card
 from dials_cnn_screen.stills import Still
 from dials_cnn_screen.summary import strangest, tell_unlike
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-FAILED = "Could not be judged"
-COLOURS = {"Hit": "#1b7837", "Maybe": "#e08214", "Miss": "#8c8c8c", FAILED: "#b2182b"}
 _PICTURES = 6
-# The middle 1440 x 1440 pixels, what the network of the paper sees, as 360 x 360.
-_EDGE, _BLOCK = 1440, 4
 
 
 def write_report(
     path: str | Path, results: dict, stills: Sequence[Still], citation: str
 ) -> None:
     """Write the report of results (in the form of cnn_screen.json)."""
-    import jinja2
-
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(Path(__file__).parent / "templates"),
-        autoescape=True,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
     summary = results["summary"]
     rates = [
         {
@@ -61,20 +46,20 @@ def write_report(
             ("Kept", "kept"),
         )
     ]
-    html = environment.get_template("cnn_screen.html").render(
+    write_page(
+        path,
+        "cnn_screen.html",
         results=results,
         rates=rates,
-        scores_figure=_figure(_draw_scores, results),
-        course_figure=_figure(_draw_course, results),
+        scores_figure=svg_figure(_draw_scores, results),
+        course_figure=svg_figure(_draw_course, results),
         rule=explain(Decision(**results["decision"])),
         unlike=tell_unlike(results),
         galleries=_galleries(results, stills),
-        edge=_EDGE,
+        edge=EDGE,
         failed=[image for image in results["images"] if image["error"] is not None],
         citation=citation,
     )
-    with replacing(path) as unfinished:
-        Path(unfinished).write_text(html, encoding="utf-8")
 
 
 def _galleries(results: dict, stills: Sequence[Still]) -> list[dict]:
@@ -101,13 +86,7 @@ def _galleries(results: dict, stills: Sequence[Still]) -> list[dict]:
         {
             "title": title,
             "pictures": [
-                {
-                    "image": results["images"][i],
-                    "caption": _count_spots(
-                        results["images"][i], results["model"]["most_spots"]
-                    ),
-                    **_picture(stills[i]),
-                }
+                card(results["images"][i], stills[i], results["model"]["most_spots"])
                 for i in order[:_PICTURES]
             ],
         }
@@ -123,58 +102,6 @@ def _scores(results: dict) -> dict[int, float]:
         for image in results["images"]
         if image["error"] is None
     }
-
-
-def _count_spots(image: dict, most: int | None) -> str:
-    """The number of spots in words; empty where the model does not look for any."""
-    n = image["n_spots"]
-    if n is None:
-        return ""
-    return f"{n} or more spots" if n == most else f"{n} spot{'s' * (n != 1)}"
-
-
-def _picture(still: Still) -> dict:
-    """The middle of a still at the viewer's default contrast.
-
-    Of each block of pixels the brightest is shown, so that no spot is lost. Gives jpeg,
-    in base64, and corner, the (slow, fast) of its first pixel on the frame.
-    """
-    from matplotlib import image
-
-    frame = read_frame(still.imageset, still.position)
-    data, mask = crop(frame.data, frame.mask, frame.beam_centre, _EDGE)
-    shape = (_EDGE // _BLOCK, _BLOCK, _EDGE // _BLOCK, _BLOCK)
-    brightest = np.where(mask, data, -np.inf).reshape(shape).max(axis=(1, 3))
-    shade = linear_contrast(brightest, np.isfinite(brightest))
-    jpeg = io.BytesIO()
-    image.imsave(
-        jpeg,
-        1 - np.clip(shade, 0, 1),
-        cmap="gray",
-        vmin=0,
-        vmax=1,
-        format="jpeg",
-        pil_kwargs={"quality": 90},
-    )
-    return {
-        "jpeg": base64.b64encode(jpeg.getvalue()).decode(),
-        "corner": crop_corner(frame.beam_centre, _EDGE),
-    }
-
-
-def _figure(draw: Callable[[Axes, dict], None], results: dict) -> str:
-    """A drawing of the results as SVG text to stand inside HTML."""
-    from matplotlib.backends.backend_svg import FigureCanvasSVG
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(6.4, 3.2), layout="constrained")
-    FigureCanvasSVG(figure)
-    draw(figure.add_subplot(), results)
-    svg = io.StringIO()
-    nothing = dict.fromkeys(("Creator", "Date", "Format", "Type"))
-    figure.savefig(svg, format="svg", metadata=nothing)
-    text = svg.getvalue()
-    return text[text.index("<svg") :]
 
 
 def _draw_scores(axes: Axes, results: dict) -> None:

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from types import TracebackType
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 
-from dials_cnn_screen.classifier import Classifier, make_classifier
+from dials_cnn_screen.classifier import Answer, Classifier, make_classifier
 from dials_cnn_screen.decision import probabilities
 from dials_cnn_screen.familiarity import is_unlike
 from dials_cnn_screen.frames import Frame, read_frame
@@ -43,22 +43,43 @@ class Judgement:
         return is_unlike(self.strangeness)
 
 
+class Examination(NamedTuple):
+    """A judgement, and what it rests on: the frame and the network's answer.
+
+    frame, answer: None with an error.
+    """
+
+    judgement: Judgement
+    frame: Frame | None
+    answer: Answer | None
+
+
 def judge(still: Still, classifier: Classifier) -> Judgement:
     """Read, prepare and classify one still; errors become part of the answer."""
+    return examine(still, classifier).judgement
+
+
+def examine(still: Still, classifier: Classifier) -> Examination:
+    """Judge one still, with what the judgement rests on."""
     clock = [time.perf_counter()]
-    error, p, spots, strangeness = None, None, None, None
     try:
         frame = read_frame(still.imageset, still.position)
         check_judgeable(frame)
         clock.append(time.perf_counter())
         prepared = classifier.prepare(frame.data, frame.mask, frame.beam_centre)
         clock.append(time.perf_counter())
-        scores, spots, strangeness = classifier.answer(prepared)
-        p = probabilities(scores, classifier.temperature)
+        answer = classifier.answer(prepared)
+        p = probabilities(answer.scores, classifier.temperature)
     except Exception as problem:  # whatever dxtbx or a file format may raise
         error = " ".join(str(problem).split()) or type(problem).__name__
-    clock += [time.perf_counter()] * (4 - len(clock))
-    return Judgement(p, error, tuple(np.diff(clock)), spots, strangeness)
+        return Examination(Judgement(None, error, _seconds(clock)), None, None)
+    judgement = Judgement(p, None, _seconds(clock), answer.spots, answer.strangeness)
+    return Examination(judgement, frame, answer)
+
+
+def _seconds(clock: list[float]) -> tuple[float, float, float]:
+    """Between the times on the clock and now, for three steps; 0 for one not begun."""
+    return tuple(np.diff(clock + [time.perf_counter()] * (4 - len(clock))))
 
 
 def check_judgeable(frame: Frame) -> None:
@@ -80,26 +101,31 @@ def choose_device(device: str) -> str:
 
 
 def screen(
-    stills: list[Still], model: Model, device: str, nproc: int
-) -> Iterator[Judgement]:
+    stills: list[Still],
+    model: Model,
+    device: str,
+    nproc: int,
+    look: Callable[[Still, Classifier], Any] = judge,
+) -> Iterator[Any]:
     """Judge stills in order, on nproc processes.
 
+    look: what is done with each still, and gives what is yielded; judge by default.
     Raises ChildProcessError if a process dies, for instance for want of memory.
     """
     if nproc == 1:
         classifier = make_classifier(model, device)
-        yield from (judge(still, classifier) for still in stills)
+        yield from (look(still, classifier) for still in stills)
         return
     # A CUDA context does not survive a fork; a compiled kernel does.
     fork = device == "cpu"
     if fork:
         make_classifier(model, device)
     yield from map_on_workers(
-        _judge,
+        _look_at,
         range(len(stills)),
         nproc,
         _start_worker,
-        (model, device, stills),
+        (model, device, stills, look),
         chunk=16,
         fork=fork,
     )
@@ -152,12 +178,18 @@ def screen_mpi(
 # A worker's own, so that a task is no more than a number.
 _classifier: Classifier
 _stills: list[Still]
+_look: Callable[[Still, Classifier], Any]
 
 
-def _start_worker(model: Model, device: str, stills: list[Still]) -> None:
-    global _classifier, _stills
-    _classifier, _stills = make_classifier(model, device), stills
+def _start_worker(
+    model: Model,
+    device: str,
+    stills: list[Still],
+    look: Callable[[Still, Classifier], Any],
+) -> None:
+    global _classifier, _stills, _look
+    _classifier, _stills, _look = make_classifier(model, device), stills, look
 
 
-def _judge(index: int) -> Judgement:
-    return judge(_stills[index], _classifier)
+def _look_at(index: int) -> Any:
+    return _look(_stills[index], _classifier)

@@ -28,20 +28,14 @@ def summarise(
 ) -> dict:
     """All results of a run, in the form of cnn_screen.json: one entry an image."""
     images = [
-        _entry(index, *row)
+        image_entry(index, *row)
         for index, row in enumerate(zip(stills, judgements, kept, strict=True))
     ]
     classes = [image["class"] for image in images]
     return {
         "program": "dials.cnn_screen",
         "version": __version__,
-        "model": {
-            "name": model.name,
-            "sha256": model.sha256,
-            "architecture": model.architecture,
-            "trained_on": model.trained_on,
-            "most_spots": _most_spots(model),
-        },
+        "model": model_entry(model),
         "decision": asdict(decision),
         "summary": {
             "images": len(images),
@@ -54,6 +48,35 @@ def summarise(
         },
         "images": images,
     }
+
+
+def model_entry(model: Model) -> dict:
+    """What cnn_screen.json says of the model."""
+    return {
+        "name": model.name,
+        "sha256": model.sha256,
+        "architecture": model.architecture,
+        "trained_on": model.trained_on,
+        "most_spots": _most_spots(model),
+    }
+
+
+def image_entry(index: int, still: Still, judgement: Judgement, kept: bool) -> dict:
+    """What cnn_screen.json says of one image."""
+    p = judgement.probabilities
+    entry = {"index": index, "file": still.file, "frame": still.frame}
+    for label in Label:
+        key = f"p_{label.name.lower()}"
+        entry[key] = None if p is None else round(float(p[label]), 4)
+    entry["class"] = None if p is None else classify(p).title
+    entry["kept"] = bool(kept)
+    entry["error"] = judgement.error
+    strangeness, spots = judgement.strangeness, judgement.spots
+    entry["unlike_training"] = judgement.unlike_training
+    entry["strangeness"] = None if strangeness is None else round(strangeness, 3)
+    entry["n_spots"] = None if spots is None else len(spots)
+    entry["spots"] = None if spots is None else spots.tolist()
+    return entry
 
 
 def keep_scores(judgements: Sequence[Judgement]) -> np.ndarray:
@@ -118,20 +141,3 @@ def _most_spots(model: Model) -> int | None:
     """How many spots of a frame the model can tell; None if it does not look at any."""
     search = model.preprocessing
     return search.most if isinstance(search, CandidateSearch) else None
-
-
-def _entry(index: int, still: Still, judgement: Judgement, kept: bool) -> dict:
-    p = judgement.probabilities
-    entry = {"index": index, "file": still.file, "frame": still.frame}
-    for label in Label:
-        key = f"p_{label.name.lower()}"
-        entry[key] = None if p is None else round(float(p[label]), 4)
-    entry["class"] = None if p is None else classify(p).title
-    entry["kept"] = bool(kept)
-    entry["error"] = judgement.error
-    strangeness, spots = judgement.strangeness, judgement.spots
-    entry["unlike_training"] = judgement.unlike_training
-    entry["strangeness"] = None if strangeness is None else round(strangeness, 3)
-    entry["n_spots"] = None if spots is None else len(spots)
-    entry["spots"] = None if spots is None else spots.tolist()
-    return entry

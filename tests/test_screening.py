@@ -68,10 +68,14 @@ def test_scores_are_those_of_the_network(model):
     image = np.random.default_rng(0).normal(150, 20, (32, 32)).astype(np.float32)
     with torch.no_grad():
         expected = model.network(torch.from_numpy(image)[None, None])[0].numpy()
-    scores, spots, strangeness = make_classifier(model, "cpu").answer(image)
-    assert scores.shape == (3,)
-    np.testing.assert_allclose(scores, expected, rtol=1e-4)
-    assert spots is strangeness is None
+    answer = make_classifier(model, "cpu").answer(image)
+    assert answer.scores.shape == (3,)
+    np.testing.assert_allclose(answer.scores, expected, rtol=1e-4)
+    # The scores are what the last layer makes of the features.
+    layer = model.network.classifier
+    again = layer(torch.from_numpy(answer.features.copy())).detach().numpy()
+    np.testing.assert_allclose(answer.scores, again, rtol=1e-4)
+    assert answer.spots is answer.strangeness is None
 
 
 class EverySecond(torch.nn.Module):

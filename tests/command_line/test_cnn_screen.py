@@ -776,12 +776,12 @@ def test_error_in_a_shell(images):
 SLOW = """
 from dials_cnn_screen import screening
 from time import sleep
-judge = screening.judge
+examine = screening.examine
 def slowly(*args):
     print("judging", flush=True)
     sleep(0.1)
-    return judge(*args)
-screening.judge = slowly
+    return examine(*args)
+screening.examine = slowly
 """
 
 
