@@ -27,8 +27,8 @@ REACH = PATCH // 2
 # background: noise reaches as far down as up, spots do not.
 LEVELS = (3.5, 4.0, 5.0, 6.0, 8.0, 12.0, 20.0)
 DEPTHS = (4.0, 5.0, 6.0, 8.0)
-# Of the weights (1 2 1) x (1 2 1): what they make of the deviation of independent pixels
-# (their norm) and of its skewness (the sum of their cubes over that of the norm).
+# What the weights (1 2 1) x (1 2 1) make of the deviation of independent pixels, their
+# norm, and of its skewness: the sum of their cubes over the cube of the norm.
 NORM, SUM_SKEW = 6.0, 100 / 6**3
 # Pixels are more than sums that do not overlap: their noise reaches so much higher.
 PIXEL_HANDICAP = 0.5
@@ -62,10 +62,10 @@ class Candidates:
     slow, fast: int64 (n,), pixels. patches: float32 (n, 2, 13, 13), asinh(z) and 1
     where used. z, wide: float32 (n,), significance of the pixel and of the weighted
     sum. noise, skew: float32 (n,), deviation of the background over its median, and
-    skewness. radius: float32 (n,), pixels from the beam centre. spread: float, fluctuation of
-    the weighted sum over that of independent pixels. total: int64 (len(LEVELS),),
-    local maxima at least so strong, among all. low: int64 (len(DEPTHS),), pixels at
-    least so far below the background. used: int, pixels.
+    skewness. radius: float32 (n,), pixels from the beam centre. spread: float,
+    fluctuation of the weighted sum over that of independent pixels. total: int64
+    (len(LEVELS),), local maxima at least so strong, among all. low: int64
+    (len(DEPTHS),), pixels at least so far below the background. used: int, pixels.
     """
 
     slow: np.ndarray

@@ -50,7 +50,7 @@ def test_steps_stop_at_the_last_block():
 
 def test_skewness_is_that_of_the_photons():
     data = noise(level=0.5, shape=(480, 480)) * 7 + 100
-    mean, inverse, skew = background(data, np.ones(data.shape, bool))
+    _, inverse, skew = background(data, np.ones(data.shape, bool))
     assert np.median(skew) == pytest.approx(0.5**-0.5, rel=0.1)
     assert 1 / np.median(inverse) == pytest.approx(7 * 0.5**0.5, rel=0.1)
 
