@@ -336,8 +336,8 @@ def _log_test(result: Fit, labels: np.ndarray) -> None:
         lost = int(np.sum(result.before == labels) - np.trace(counts))
         if lost > 0:
             logger.warning(
-                "The model that training started from has %d more of %d right: stay with "
-                "it, or label more",
+                "The model that training started from has %d more of %d right: stay "
+                "with it, or label more",
                 lost,
                 len(labels),
             )
