@@ -19,15 +19,20 @@ MAPPED_FOLDERS = ("command_line", "format_classes", "phil")
 
 # The numerical core, which trains on a machine without DIALS.
 CORE = {
+    "checkpoint",
     "dataset",
     "decision",
+    "fitting",
     "kernels",
     "labels",
     "metrics",
     "model_file",
     "network",
+    "parts",
     "preprocessing",
     "simulation",
+    "starting",
+    "studies",
     "training",
 }
 
