@@ -332,6 +332,15 @@ def _log_test(result: Fit, labels: np.ndarray) -> None:
             colalign=("left", "right", "right", "right"),
         ),
     )
+    if result.before is not None:
+        lost = int(np.sum(result.before == labels) - np.trace(counts))
+        if lost > 0:
+            logger.warning(
+                "The model that training started from has %d more of %d right: stay "
+                "with it, or label more",
+                lost,
+                len(labels),
+            )
 
 
 def _log_costs(each: float, preparing: float, training: float) -> None:

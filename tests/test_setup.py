@@ -19,18 +19,23 @@ MAPPED_FOLDERS = ("command_line", "format_classes", "phil")
 
 # The numerical core, which trains on a machine without DIALS.
 CORE = {
+    "checkpoint",
     "dataset",
     "decision",
     "evaluation",
+    "fitting",
     "kernels",
     "labels",
     "metrics",
     "model_file",
     "network",
+    "parts",
     "preprocessing",
     "scores_file",
     "simulation",
     "spot_counts",
+    "starting",
+    "studies",
     "training",
 }
 
