@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
 from dials_cnn_screen.labels import Annotation, Label, read_annotations
+from dials_cnn_screen.scores_file import read_scores
 
 # cnn_screen.json has P(Hit) and P(Maybe) to four digits each. A threshold is to hold
 # for scores that are not rounded, so all are taken as low as they may have been.
@@ -78,27 +78,12 @@ def _read_scores(
     path: str | Path, model_name: str, model_sha256: str
 ) -> dict[tuple[str, int], float | None]:
     """Score of each image by file and frame, None if it is kept whatever its score."""
-    text = Path(path).read_bytes()
-    try:
-        results = json.loads(text)
-        name, sha256 = results["model"]["name"], results["model"]["sha256"]
-        images = results["images"]
-        known = {(image["file"], image["frame"]): _score(image) for image in images}
-    except (ValueError, KeyError, TypeError) as error:
+    model, known = read_scores(path, _score)
+    if model["sha256"] != model_sha256:
         raise ValueError(
-            f"'{path}' is not a scores file of dials.cnn_screen ({error}); give the "
-            "cnn_screen.json of an earlier run"
-        ) from error
-    if sha256 != model_sha256:
-        raise ValueError(
-            f"the scores in '{path}' are of model {name} (sha256 {sha256}), and this "
-            f"run's model is {model_name} (sha256 {model_sha256}); screen the labelled "
-            "images again with this model"
-        )
-    if len(known) < len(images):
-        raise ValueError(
-            f"several images in '{path}' have the same file name; rename the files and "
-            "screen them again"
+            f"the scores in '{path}' are of model {model['name']} (sha256 "
+            f"{model['sha256']}), and this run's model is {model_name} (sha256 "
+            f"{model_sha256}); screen the labelled images again with this model"
         )
     return known
 

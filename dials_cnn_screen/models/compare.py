@@ -31,7 +31,11 @@ from tqdm import tqdm
 from dials_cnn_screen.classifier import Classifier, make_classifier
 from dials_cnn_screen.decision import keep_score
 from dials_cnn_screen.labels import Label
-from dials_cnn_screen.metrics import area_under_curve, sensitivity_at
+from dials_cnn_screen.metrics import (
+    area_under_curve,
+    cut_at_specificity,
+    sensitivity_at,
+)
 from dials_cnn_screen.model_file import Model, load_model
 from dials_cnn_screen.models.judge import (
     SEED,
@@ -88,10 +92,8 @@ class Tuning:
 
     def with_cut(self, specificity: float) -> SpotFinding:
         """The parameters with the lowest cut that has this specificity here."""
-        misses = self.counts[~self.positive]
-        # A little less, lest rounding asks for one more miss.
-        most = np.quantile(misses, max(specificity - 1e-9, 0), method="inverted_cdf")
-        return replace(self.finding, min_spots=int(most) + 1)
+        cut = cut_at_specificity(specificity, self.counts, self.positive)
+        return replace(self.finding, min_spots=cut)
 
 
 @dataclass(frozen=True)
