@@ -187,7 +187,10 @@ def match_specificity(test: Judged, threshold: float) -> dict:
 def _agreement(positive: np.ndarray, kept: np.ndarray) -> dict:
     """Confusion matrix and success rate of Hit or Maybe against Miss."""
     counts = np.array(
-        [[np.count_nonzero(row & c) for c in (kept, ~kept)] for row in (positive, ~positive)]
+        [
+            [np.count_nonzero(row & c) for c in (kept, ~kept)]
+            for row in (positive, ~positive)
+        ]
     )
     return {**_confusion(counts), **_success(int(np.trace(counts)), len(positive))}
 
@@ -196,7 +199,9 @@ def _confusion(counts: np.ndarray) -> dict:
     intervals = [[_wilson(n, sum(row)) for n in row] for row in counts.tolist()]
     return {
         "confusion_counts": counts.tolist(),
-        "confusion_percent": [[_round(x, 1) for x in row] for row in row_percent(counts)],
+        "confusion_percent": [
+            [_round(x, 1) for x in row] for row in row_percent(counts)
+        ],
         "confusion_interval_percent": intervals,
     }
 
@@ -219,7 +224,7 @@ def _ranking(scores: np.ndarray, positive: np.ndarray) -> dict:
     interval = bootstrap_interval(
         lambda chosen: area_under_curve(scores[chosen], positive[chosen]), positive
     )
-    wrong, right = roc_curve(scores, positive)
+    wrong, right = _corners(*roc_curve(scores, positive))
     return {
         "auc": _round(area_under_curve(scores, positive), 3),
         "auc_interval": [_round(x, 3) for x in interval],
@@ -228,6 +233,14 @@ def _ranking(scores: np.ndarray, positive: np.ndarray) -> dict:
             "true_positive_rate": right.round(5).tolist(),
         },
     }
+
+
+def _corners(wrong: np.ndarray, right: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """A ROC curve without the points that lie on a straight line."""
+    along, up = np.diff(wrong), np.diff(right)
+    bends = np.abs(along[:-1] * up[1:] - along[1:] * up[:-1]) > 1e-12
+    chosen = np.concatenate([[True], bends, [True]])
+    return wrong[chosen], right[chosen]
 
 
 def _calibration(judged: Judged) -> dict:

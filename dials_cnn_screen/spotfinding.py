@@ -6,7 +6,10 @@ them. Ke et al. (2018) took a still for a hit where it found many.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import contextlib
+import logging
+import time
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,6 +22,9 @@ from dxtbx.model import ExperimentList
 from dxtbx.model.experiment_list import ExperimentListFactory
 from libtbx.phil import parse
 
+from dials_cnn_screen.stills import Still, alone_in_list
+from dials_cnn_screen.workers import map_on_workers
+
 
 @dataclass(frozen=True)
 class SpotFinding:
@@ -29,7 +35,8 @@ class SpotFinding:
     sigma_strong: sd of a strong pixel above its surroundings. sigma_background: sd of
     their variance above that of background alone. min_spot_size: pixels; None is 3 on
     pixel array detectors and 6 on others. min_spots: a still is a hit with so many
-    spots or more; None where nobody has chosen a cut.
+    spots or more; None where nobody has chosen a cut. changes: any parameters of
+    dials.find_spots, in PHIL form, that go before the others.
     """
 
     algorithm: str = "dispersion_extended"
@@ -39,6 +46,20 @@ class SpotFinding:
     sigma_background: float = 6
     min_spot_size: int | None = None
     min_spots: int | None = None
+    changes: str = ""
+
+
+@dataclass(frozen=True)
+class Found:
+    """What was found on one still.
+
+    n_spots: None where dials.find_spots gave up, or with an error. seconds: spent on
+    reading, and on finding spots.
+    """
+
+    n_spots: int | None
+    error: str | None
+    seconds: tuple[float, float]
 
 
 def _table_2(
@@ -93,6 +114,80 @@ def open_stills(path: str | Path) -> ExperimentList:
     return stills
 
 
+def find_on_stills(
+    experiments: ExperimentList,
+    stills: Sequence[Still],
+    finding: SpotFinding,
+    nproc: int,
+) -> Iterator[Found]:
+    """What dials.find_spots finds on stills of the experiments, in order.
+
+    Raises ChildProcessError if one of the nproc processes dies.
+    """
+    if nproc == 1:
+        yield from (_find_on_still(experiments, still, finding) for still in stills)
+        return
+    yield from map_on_workers(
+        _find_on_own_still,
+        range(len(stills)),
+        nproc,
+        _start_worker,
+        (experiments, stills, finding),
+        chunk=16,
+        fork=True,
+    )
+
+
+def count_in_table(
+    path: str | Path, experiments: ExperimentList, stills: Sequence[Still]
+) -> np.ndarray:
+    """Number of spots of each still in strong.refl of the experiments, int (n,).
+
+    stills: all those of the experiments. Raises ValueError where the file is not a
+    reflection table, or one of other images.
+    """
+    try:
+        # Not from_file, which would run the code in a pickle.
+        table = flex.reflection_table.from_msgpack_file(str(path))
+        experiment_of, z = table["id"], table["xyzobs.px.value"].parts()[2]
+    except (RuntimeError, KeyError) as error:
+        raise ValueError(
+            f"'{path}' is not a strong.refl of dials.find_spots ({error})"
+        ) from error
+    known = dict(table.experiment_identifiers())
+    of_others = any(
+        number >= len(experiments)
+        or experiments[number].identifier not in ("", identifier)
+        for number, identifier in known.items()
+    )
+    counts = np.zeros(len(stills), dtype=int)
+    places = _places(stills)
+    numbers = flumpy.to_numpy(experiment_of)
+    for number, index in zip(numbers, flumpy.to_numpy(z).astype(int), strict=True):
+        still = places.get((number, None), places.get((number, index)))
+        if of_others or still is None:
+            raise ValueError(
+                f"'{path}' has spots of other images; give the .expt that "
+                "dials.find_spots had"
+            )
+        counts[still] += 1
+    return counts
+
+
+def _places(stills: Sequence[Still]) -> dict[tuple[int, int | None], int]:
+    """Which still is that of an experiment, or of an image of one that has several."""
+    of_experiment: dict[int, list[int]] = {}
+    for i, still in enumerate(stills):
+        for number in still.experiments:
+            of_experiment.setdefault(number, []).append(i)
+    places = {}
+    for number, members in of_experiment.items():
+        for i in members:
+            index = stills[i].imageset.indices()[stills[i].position]
+            places[number, None if len(members) == 1 else index] = i
+    return places
+
+
 def count_spots(
     still: ExperimentList,
     finding: SpotFinding,
@@ -136,6 +231,53 @@ def spot_areas(
     return flumpy.to_numpy(spots["shoebox"].count_mask_values(strong))
 
 
+def _find_on_still(
+    experiments: ExperimentList, still: Still, finding: SpotFinding
+) -> Found:
+    """Spots of one still; errors become part of the answer."""
+    clock = [time.perf_counter()]
+    n_spots, error = None, None
+    try:
+        alone = alone_in_list(experiments, still)
+        alone[0].imageset.get_raw_data(0)  # read once; it is kept
+        clock.append(time.perf_counter())
+        with _without_messages():
+            n_spots = count_spots(alone, finding)
+    except Exception as problem:  # whatever dxtbx, DIALS or a file format may raise
+        error = " ".join(str(problem).split()) or type(problem).__name__
+    clock += [time.perf_counter()] * (3 - len(clock))
+    return Found(n_spots, error, tuple(np.diff(clock)))
+
+
+@contextlib.contextmanager
+def _without_messages() -> Iterator[None]:
+    """Some twenty lines that DIALS has for the log, for each still."""
+    logger = logging.getLogger("dials")
+    before = logger.level
+    logger.setLevel(logging.WARNING)
+    try:
+        yield
+    finally:
+        logger.setLevel(before)
+
+
+# A worker's own, so that a task is no more than a number.
+_experiments: ExperimentList
+_stills: Sequence[Still]
+_finding: SpotFinding
+
+
+def _start_worker(
+    experiments: ExperimentList, stills: Sequence[Still], finding: SpotFinding
+) -> None:
+    global _experiments, _stills, _finding
+    _experiments, _stills, _finding = experiments, stills, finding
+
+
+def _find_on_own_still(index: int) -> Found:
+    return _find_on_still(_experiments, _stills[index], _finding)
+
+
 def _phil(finding: SpotFinding) -> object:
     """The parameters as DIALS has them: made anew, as spot finding changes them."""
     size = "Auto" if finding.min_spot_size is None else finding.min_spot_size
@@ -153,7 +295,8 @@ def _phil(finding: SpotFinding) -> object:
           }}
         }}
         """
-    return phil_scope.fetch(source=parse(chosen)).extract()
+    sources = [parse(chosen), parse(finding.changes)]
+    return phil_scope.fetch(sources=sources).extract()
 
 
 def _lookup(

@@ -76,6 +76,13 @@ def select_experiments(
     return selected
 
 
+def alone_in_list(experiments: ExperimentList, still: Still) -> ExperimentList:
+    """A list of one experiment, the first one of this still, and of no other image."""
+    imageset = _one_image(still.imageset, still.position)
+    experiment = experiments[still.experiments[0]]
+    return ExperimentList([_of_one_image(experiment, still.position, imageset)])
+
+
 def _positions(experiment: Experiment) -> range:
     """Where in its imageset the images of an experiment are.
 
