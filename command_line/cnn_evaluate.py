@@ -64,7 +64,14 @@ from dials_cnn_screen.model_file import load_model
 from dials_cnn_screen.phil import load_scope
 from dials_cnn_screen.program import CITATION, parse, user_errors
 from dials_cnn_screen.screening import choose_device, screen
-from dials_cnn_screen.spotfinding import count_in_table, find_on_stills, preset
+from dials_cnn_screen.spotfinding import (
+    SpotFinding,
+    as_phil,
+    count_in_table,
+    describe,
+    find_on_stills,
+    preset,
+)
 from dials_cnn_screen.stills import Still, list_stills
 from dials_cnn_screen.summary import (
     keep_scores,
@@ -97,11 +104,28 @@ def run(args: list[str] | None = None, phil: libtbx.phil.scope = phil_scope) -> 
     with user_errors():
         params = parse(parser, args, "dials.cnn_evaluate")
         experiments = flatten_experiments(params.input.experiments)
-        _evaluate(experiments, params, parser.diff_phil.as_str())
+        finding = _spot_finding(params, phil, args)
+        _evaluate(experiments, params, finding, parser.diff_phil.as_str())
+
+
+def _spot_finding(
+    params: libtbx.phil.scope_extract, phil: libtbx.phil.scope, args: list[str] | None
+) -> SpotFinding | None:
+    """How to find spots, if at all: parameters by name, then what the user changed."""
+    if params.find_spots == "none":
+        return None
+    finding = preset(params.find_spots)
+    # Read again with these as defaults, so that a user can set back any of them.
+    parser = ArgumentParser(phil=phil.fetch(source=libtbx.phil.parse(as_phil(finding))))
+    parser.parse_args(args, quick_parse=True)
+    return replace(finding, changes=parser.diff_phil.as_str())
 
 
 def _evaluate(
-    experiments: ExperimentList, params: libtbx.phil.scope_extract, changes: str
+    experiments: ExperimentList,
+    params: libtbx.phil.scope_extract,
+    finding: SpotFinding | None,
+    changes: str,
 ) -> None:
     """Bring together what is known of the labelled images; write what it comes to.
 
@@ -113,7 +137,7 @@ def _evaluate(
     stills = list_stills(experiments) if len(experiments) else None
     images = _read_labelled(stills, params)
     scored = _score(images, params)
-    counted = _count(images, experiments, stills, params, changes)
+    counted = _count(images, experiments, stills, params, finding)
     threshold = params.decision.threshold
     results = {
         "program": "dials.cnn_evaluate",
@@ -148,11 +172,10 @@ def _evaluate(
 
 def _check_sources(params: libtbx.phil.scope_extract, has_images: bool) -> None:
     """Raise ValueError where there is nothing to judge, or too much."""
-    finding = params.find_spots != "none"
     counts = {
         "spot_counts": params.spot_counts is not None,
         "reflections": params.reflections is not None,
-        "find_spots": finding,
+        "find_spots": params.find_spots != "none",
     }
     given = [name for name, is_given in counts.items() if is_given]
     if len(given) > 1:
@@ -226,7 +249,7 @@ def _count(
     experiments: ExperimentList,
     stills: list[Still] | None,
     params: libtbx.phil.scope_extract,
-    changes: str,
+    finding: SpotFinding | None,
 ) -> Counted | None:
     """The spots of the images, found now or in an earlier run."""
     if params.spot_counts is not None:
@@ -236,16 +259,20 @@ def _count(
         place = {id(still): i for i, still in enumerate(stills)}
         chosen = [place[id(still)] for still in images.stills]
         return Counted(n_spots[chosen], params.reflections, params.min_spots)
-    if params.find_spots == "none":
+    if finding is None:
         return None
-    finding = replace(preset(params.find_spots), changes=changes)
     nproc = min(get_processes(params.mp.nproc), len(images.stills))
-    logger.info("Finding spots on %d images, nproc=%d", len(images.stills), nproc)
+    logger.info(
+        "Finding spots on %d images, nproc=%d, with\n%s",
+        len(images.stills),
+        nproc,
+        describe(finding) or "the parameters that are DIALS's own",
+    )
     found = find_on_stills(experiments, images.stills, finding, nproc)
     return counted_now(
         images,
         _with_bar(found, "Finding spots", images.stills),
-        f"dials.find_spots, find_spots={params.find_spots}",
+        f"dials.find_spots, {describe(finding) or 'its own parameters'}",
         params.min_spots or finding.min_spots,
     )
 
@@ -261,7 +288,7 @@ def _versions() -> dict[str, str]:
     """What the figures were made with."""
     return {
         "dials_cnn_screen": __version__,
-        "DIALS": dials_version(),
+        "DIALS": dials_version().removeprefix("DIALS "),
         "Python": platform.python_version(),
         "numpy": np.__version__,
         "torch": torch.__version__,
@@ -274,7 +301,10 @@ def _log_results(results: dict) -> None:
             table.rows,
             headers=table.headers,
             disable_numparse=True,
-            colalign=("left", *["right"] * (len(table.headers) - 1)),
+            colalign=[
+                "left" if i < table.n_left else "right"
+                for i in range(len(table.headers))
+            ],
         )
         logger.info("\n%s\n%s", table.title, text)
         if table.note:

@@ -26,7 +26,6 @@ from dials_cnn_screen.metrics import (
     roc_curve,
     row_percent,
     sensitivity_at,
-    success_rate,
     wilson_interval,
 )
 
@@ -77,7 +76,7 @@ class Judged:
 def evaluate(
     judged: Judged, training: np.ndarray, threshold: float, min_spots: int | None
 ) -> dict:
-    """All figures of cnn_evaluate.json, of the images that are not of the training part.
+    """All figures of cnn_evaluate.json, of the images outside the training part.
 
     training: bool (n,), the images on which cuts in spots are chosen. threshold: of the
     network, as in Decision. min_spots: cut that was given. Raises ValueError where

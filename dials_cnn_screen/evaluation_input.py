@@ -251,7 +251,7 @@ def _probabilities(entry: dict) -> list[float]:
 
 
 def _check_entry(image: dict) -> dict:
-    """An image of cnn_screen.json as it is; ValueError for probabilities that aren't."""
+    """An image of cnn_screen.json as it is; ValueError for what is no probability."""
     p = [image[f"p_{label.name.lower()}"] for label in Label]
     if p != [None] * len(Label) and not (
         all(0 <= x <= 1 for x in p) and abs(sum(p) - 1) < 1e-3

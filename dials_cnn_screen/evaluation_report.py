@@ -37,10 +37,8 @@ def write_report(
         results=results,
         n_images=sum(results["expert"].values()),
         tiles=[
-            {"title": title, "colour": colour, "rule": rule}
-            for (title, rule), colour in zip(
-                rules(results), (_CNN, _SPOTS, _SPOTS, _SPOTS), strict=False
-            )
+            {"title": title, "colour": _colour(rule, results), "rule": rule}
+            for title, rule in rules(results)
         ],
         tables=tables(results),
         figures=[
@@ -160,13 +158,16 @@ def _draw_roc(axes: Axes, results: dict) -> None:
         label = f"{name}, area {results[key]['auc']:.3f}"
         axes.plot(wrong, 100 * right, color=colour, label=label)
     for title, rule in rules(results):
-        colour = _CNN if rule is results["cnn"] else _SPOTS
-        _draw_point(axes, rule, colour, title)
+        _draw_point(axes, rule, _colour(rule, results), title)
     axes.set_xlim(-2, 102)
     axes.set_ylim(-2, 102)
     axes.set_xlabel("misses kept, %")
     axes.set_ylabel("hits kept, %")
     axes.legend(fontsize="x-small", loc="lower right")
+
+
+def _colour(rule: dict, results: dict) -> str:
+    return _CNN if rule is results["cnn"] else _SPOTS
 
 
 def _draw_point(axes: Axes, rule: dict, colour: str, title: str) -> None:
@@ -184,7 +185,7 @@ def _draw_point(axes: Axes, rule: dict, colour: str, title: str) -> None:
         ms=4,
         color=colour,
         mec="black",
-        label=title.split(",")[0] if rule.get("roc") is None else None,
+        label=title,
     )
 
 

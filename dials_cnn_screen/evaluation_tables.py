@@ -11,12 +11,16 @@ _EXPERT = ("Hit or Maybe", "Miss")
 
 
 class Table(NamedTuple):
-    """A table of text; note: what a reader has to know of it."""
+    """A table of text; the first n_left columns are words, the others numbers.
+
+    note: what a reader has to know of it.
+    """
 
     title: str
     headers: list[str]
     rows: list[list[str]]
     note: str = ""
+    n_left: int = 1
 
 
 def tables(results: dict) -> list[Table]:
@@ -32,13 +36,13 @@ def rules(results: dict) -> Iterator[tuple[str, dict]]:
     if spots is None:
         return
     if spots["min_spots"] is not None:
-        yield f"{spots['min_spots']} spots or more", spots
+        yield f"{spots['min_spots']} or more spots", spots
     for key, how in (
         ("at_best_cut", "the best cut on the training part"),
         ("at_cnn_specificity", "the CNN's specificity on the training part"),
     ):
         if spots[key] is not None:
-            yield f"{spots[key]['min_spots']} spots or more, {how}", spots[key]
+            yield f"{spots[key]['min_spots']} or more spots, {how}", spots[key]
 
 
 def _agreement(results: dict) -> Table | None:
@@ -80,7 +84,7 @@ def _confusion(results: dict) -> Table | None:
             rows.append(["" if i else title, expert, *cells, str(total)])
     headers = ["", "Expert", "Hit (or Maybe), %", "Miss, %", "Images"]
     title = "Confusion matrices, as in Table 3 of Ke et al. (2018)"
-    return Table(title, headers, rows) if rows else None
+    return Table(title, headers, rows, n_left=2) if rows else None
 
 
 def _three_classes(results: dict) -> Table | None:
@@ -166,8 +170,8 @@ def _seconds(results: dict) -> Table | None:
             rows.append([name, f"{seconds['reading']:.3f}", f"{work:.3f}"])
     headers = ["", "reading, s a frame", "judging or finding, s a frame"]
     note = (
-        "On one process. dials.find_spots comes second and may find the file in the "
-        "system's cache; its masks are made in finding, those of the CNN in reading."
+        "On one process. Masks are made in reading for the CNN, in finding for "
+        "dials.find_spots, which comes second: the files may be in the system's cache."
     )
     return Table("Time", headers, rows, note) if rows else None
 

@@ -65,6 +65,8 @@ def read_frame(imageset: ImageSet, index: int) -> Frame:
             _read_pixels(imageset, index), imageset.get_mask(index), strict=True
         )
     ]
+    # An imageset keeps its last image and mask: thousands would fill the memory.
+    imageset.clear_cache()
     if len(detector) == 1:
         return Frame(*panels[0], _beam_centre(detector[0], beam))
     return _assemble(panels, detector, beam)

@@ -20,7 +20,7 @@ from dials.command_line.find_spots import phil_scope
 from dxtbx import flumpy
 from dxtbx.model import ExperimentList
 from dxtbx.model.experiment_list import ExperimentListFactory
-from libtbx.phil import parse
+from libtbx.phil import parse, scope
 
 from dials_cnn_screen.stills import Still, alone_in_list
 from dials_cnn_screen.workers import map_on_workers
@@ -98,6 +98,30 @@ def preset(name: str) -> SpotFinding:
             f"no spot-finding parameters '{name}'; choose one of {', '.join(PRESETS)}"
         )
     return PRESETS[name]
+
+
+def as_phil(finding: SpotFinding) -> str:
+    """The parameters but for the changes, in the PHIL form of dials.find_spots."""
+    size = "Auto" if finding.min_spot_size is None else finding.min_spot_size
+    return f"""
+        spotfinder {{
+          filter.min_spot_size = {size}
+          threshold {{
+            algorithm = {finding.algorithm}
+            dispersion {{
+              gain = {finding.gain}
+              global_threshold = {finding.global_threshold}
+              sigma_strong = {finding.sigma_strong}
+              sigma_background = {finding.sigma_background}
+            }}
+          }}
+        }}
+        """
+
+
+def describe(finding: SpotFinding) -> str:
+    """The parameters that are not DIALS's own, the changes included, in PHIL form."""
+    return phil_scope.fetch_diff(source=_scope(finding)).as_str()
 
 
 def open_stills(path: str | Path) -> ExperimentList:
@@ -219,7 +243,8 @@ def spot_areas(
     n_images = sum(len(experiment.imageset) for experiment in still)
     if n_images != 1:
         raise ValueError(f"spots are of one image, not {n_images}; choose one of them")
-    params = _phil(finding)
+    # Made anew, as spot finding changes them.
+    params = _scope(finding).extract()
     params.spotfinder.lookup.mask = _lookup(mask, still)
     try:
         spots = flex.reflection_table.from_observations(still, params)
@@ -243,6 +268,7 @@ def _find_on_still(
         clock.append(time.perf_counter())
         with _without_messages():
             n_spots = count_spots(alone, finding)
+        alone[0].imageset.clear_cache()
     except Exception as problem:  # whatever dxtbx, DIALS or a file format may raise
         error = " ".join(str(problem).split()) or type(problem).__name__
     clock += [time.perf_counter()] * (3 - len(clock))
@@ -278,25 +304,9 @@ def _find_on_own_still(index: int) -> Found:
     return _find_on_still(_experiments, _stills[index], _finding)
 
 
-def _phil(finding: SpotFinding) -> object:
-    """The parameters as DIALS has them: made anew, as spot finding changes them."""
-    size = "Auto" if finding.min_spot_size is None else finding.min_spot_size
-    chosen = f"""
-        spotfinder {{
-          filter.min_spot_size = {size}
-          threshold {{
-            algorithm = {finding.algorithm}
-            dispersion {{
-              gain = {finding.gain}
-              global_threshold = {finding.global_threshold}
-              sigma_strong = {finding.sigma_strong}
-              sigma_background = {finding.sigma_background}
-            }}
-          }}
-        }}
-        """
-    sources = [parse(chosen), parse(finding.changes)]
-    return phil_scope.fetch(sources=sources).extract()
+def _scope(finding: SpotFinding) -> scope:
+    sources = [parse(as_phil(finding)), parse(finding.changes)]
+    return phil_scope.fetch(sources=sources)
 
 
 def _lookup(
