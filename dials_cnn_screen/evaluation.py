@@ -265,7 +265,7 @@ def _calibration(judged: Judged) -> dict:
 def _histogram(test: Judged, cut: int | None) -> dict:
     """Images by number of spots and expert's class, as in Fig. 7.
 
-    spots_from: where each bin begins, even on a logarithmic scale; the cut begins one.
+    spots_from: where each bin begins, even on a logarithmic scale; one does at the cut.
     """
     most = max(int(test.n_spots.max()), 1)
     even = np.round(10 ** np.arange(0, np.log10(most), 0.1)).astype(int)
@@ -274,7 +274,7 @@ def _histogram(test: Judged, cut: int | None) -> dict:
         even = np.append(even[(even < cut / 1.12) | (even > cut * 1.12)], cut)
     edges = np.unique(np.append(even, 0))
     place = np.searchsorted(edges, test.n_spots, side="right") - 1
-    return {"spots_from": edges.tolist()} | {
+    return {"spots_from": edges.tolist(), "cut": cut} | {
         label.name.lower(): np.bincount(
             place[test.labels == label], minlength=len(edges)
         ).tolist()

@@ -55,25 +55,22 @@ def write_report(
 def _figures(results: dict) -> list[tuple]:
     """Captions and drawings of what there is."""
     cnn, spots = results["cnn"], results["spotfinder"]
-    figures = []
-    if any(found is not None and found["roc"] for found in (cnn, spots)):
-        figures.append(
-            ("Kept of the hits and of the misses, as the cut is lowered", _draw_roc)
-        )
-    if cnn is not None and cnn["calibration"]["bins"]:
-        figures.append(
-            (
-                "How often images are Hit or Maybe, by what the CNN says",
-                _draw_reliability,
-            )
-        )
-    if spots is not None:
-        figures.append(
-            ("Images by number of spots and by the expert's class", _draw_spots)
-        )
-    if any(True for _ in rules(results)):
-        figures.append(("Right, of the hits and of the misses", _draw_rates))
-    return figures
+    has_curve = any(found is not None and found["roc"] for found in (cnn, spots))
+    figures = [
+        (has_curve, "ROC: as the cut is lowered; dots: the cuts above", _draw_roc),
+        (
+            cnn is not None and cnn["calibration"]["bins"],
+            "How often images are Hit or Maybe, by what the CNN says",
+            _draw_reliability,
+        ),
+        (
+            spots is not None,
+            "Images by number of spots and expert's class",
+            _draw_spots,
+        ),
+        (any(rules(results)), "Hits kept and misses rejected at each cut", _draw_rates),
+    ]
+    return [(caption, draw) for is_there, caption, draw in figures if is_there]
 
 
 def _galleries(results: dict, images: Labelled, scored: Scored | None) -> list[dict]:
@@ -157,20 +154,20 @@ def _draw_roc(axes: Axes, results: dict) -> None:
         axes.fill_between(wrong, low, high, color=colour, alpha=0.15, lw=0)
         label = f"{name}, area {results[key]['auc']:.3f}"
         axes.plot(wrong, 100 * right, color=colour, label=label)
-    for title, rule in rules(results):
-        _draw_point(axes, rule, _colour(rule, results), title)
+    for _, rule in rules(results):
+        _draw_point(axes, rule, _colour(rule, results))
     axes.set_xlim(-2, 102)
     axes.set_ylim(-2, 102)
     axes.set_xlabel("misses kept, %")
     axes.set_ylabel("hits kept, %")
-    axes.legend(fontsize="x-small", loc="lower right")
+    axes.legend(fontsize="small", loc="lower right")
 
 
 def _colour(rule: dict, results: dict) -> str:
     return _CNN if rule is results["cnn"] else _SPOTS
 
 
-def _draw_point(axes: Axes, rule: dict, colour: str, title: str) -> None:
+def _draw_point(axes: Axes, rule: dict, colour: str) -> None:
     """One cut on the ROC plot: a cross of its two intervals."""
     (right, _), (wrong, _) = rule["confusion_percent"]
     (right_interval, _), (wrong_interval, _) = rule["confusion_interval_percent"]
@@ -185,7 +182,6 @@ def _draw_point(axes: Axes, rule: dict, colour: str, title: str) -> None:
         ms=4,
         color=colour,
         mec="black",
-        label=title,
     )
 
 
@@ -216,9 +212,10 @@ def _draw_spots(axes: Axes, results: dict) -> None:
         colour = COLOURS[label.title]
         axes.bar(places, heights, 0.9, bottom, color=colour, label=title)
         bottom += heights
-    cut = results["spotfinder"]["min_spots"]
-    if cut in edges:
-        axes.axvline(edges.index(cut) - 0.5, color="black", lw=1, label=f"cut at {cut}")
+    if histogram["cut"] is not None:
+        place = edges.index(histogram["cut"]) - 0.5
+        title = f"cut at {histogram['cut']}"
+        axes.axvline(place, color="black", lw=1, label=title)
     shown = range(0, len(edges), 3)
     axes.set_xticks(shown, [str(edges[i]) for i in shown])
     axes.yaxis.get_major_locator().set_params(integer=True)

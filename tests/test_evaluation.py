@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -44,3 +45,152 @@ def test_published_figures_of_spot_finding(experiment):
     found = evaluate(judged, np.zeros(len(judged), bool), 0.5, min_spots)
     assert tuple(found["expert"].values()) == totals
     assert found["spotfinder"]["confusion_percent"] == percent
+
+
+@pytest.mark.parametrize(("experiment", "auc"), [("L498", 0.758), ("LO19", 0.985)])
+def test_area_under_the_curve_of_deposited_counts(experiment, auc):
+    """Measured here from the deposited files; not in the paper."""
+    judged = deposited(experiment)
+    found = evaluate(judged, np.zeros(len(judged), bool), 0.5, None)["spotfinder"]
+    assert found["auc"] == auc
+    assert found["auc_interval"][0] < auc < found["auc_interval"][1]
+    assert found["confusion_percent"] is None
+
+
+NAN = (np.nan,) * 3
+HIT, MAYBE, MISS = (0.9, 0.08, 0.02), (0.2, 0.4, 0.4), (0.1, 0.1, 0.8)
+# Two hits, a maybe and four misses; the network is wrong on the third and the sixth,
+# and can't judge the last.
+LABELS = np.array([0, 0, 1, 2, 2, 2, 2])
+P = np.array([HIT, MAYBE, MISS, MISS, MISS, HIT, NAN])
+SPOTS = np.array([40, 12, 3, 0, 5, 2, 0])
+NO_TRAINING = np.zeros(7, bool)
+
+
+def judged(p=P, n_spots=SPOTS, unlike=(), labels=LABELS) -> Judged:
+    strange = np.isin(np.arange(len(labels)), unlike)
+    return Judged(np.asarray(labels), p, strange, n_spots)
+
+
+def test_network_alone():
+    found = evaluate(judged(n_spots=None), NO_TRAINING, 0.5, None)
+    assert found["expert"] == {"hit": 2, "maybe": 1, "miss": 4}
+    assert found["training"] is found["spotfinder"] is found["matched"] is None
+    cnn = found["cnn"]
+    # What could not be judged is kept.
+    assert cnn["not_judged"] == 1
+    assert cnn["confusion_counts"] == [[2, 1], [2, 2]]
+    assert cnn["confusion_percent"] == [[66.7, 33.3], [50.0, 50.0]]
+    assert cnn["success_rate"] == round(100 * 4 / 7, 1)
+    assert cnn["three_classes"]["confusion_counts"] == [[1, 1, 0], [0, 0, 1], [1, 0, 2]]
+    # And not in the right one of three classes.
+    assert cnn["three_classes"]["success_rate"] == round(100 * 3 / 7, 1)
+    assert cnn["calibration"]["images"] == 6
+
+
+def test_threshold_of_the_network():
+    cnn = evaluate(judged(n_spots=None), NO_TRAINING, 0.7, None)["cnn"]
+    assert cnn["threshold"] == 0.7
+    assert cnn["confusion_counts"] == [[1, 2], [2, 2]]
+
+
+def test_unlike_training_is_kept_and_not_in_the_calibration():
+    cnn = evaluate(judged(unlike=[2, 3]), NO_TRAINING, 0.5, None)["cnn"]
+    assert cnn["unlike_training"] == 2
+    assert cnn["confusion_counts"] == [[3, 0], [3, 1]]
+    assert cnn["calibration"]["images"] == 4
+
+
+def test_roc_goes_through_the_cut_in_use():
+    """Images that are kept whatever their score are kept all along the curve."""
+    cnn = evaluate(judged(unlike=[2]), NO_TRAINING, 0.5, None)["cnn"]
+    (kept, _), (wrong, _) = cnn["confusion_percent"]
+    roc = cnn["roc"]
+    at = np.interp(wrong / 100, roc["false_positive_rate"], roc["true_positive_rate"])
+    assert at == pytest.approx(kept / 100, abs=1e-3)
+
+
+def test_spots_at_a_given_cut():
+    spots = evaluate(judged(p=None), NO_TRAINING, 0.5, 5)["spotfinder"]
+    assert spots["min_spots"] == 5
+    assert spots["confusion_counts"] == [[2, 1], [1, 3]]
+    low, high = spots["confusion_interval_percent"][0][0]
+    assert (low, high) == (20.8, 93.9)  # Wilson, 2 of 3
+    assert spots["auc"] == round(11 / 12, 3)
+    assert spots["at_best_cut"] is spots["at_cnn_specificity"] is None
+
+
+def test_cuts_are_chosen_on_other_images_than_those_judged():
+    labels = np.array([0, 0, 2, 2, 0, 0, 2, 2])
+    counts = np.array([20, 30, 4, 9, 8, 40, 2, 50])
+    p = np.array([HIT] * 3 + [MISS] + [HIT] * 4)
+    training = np.arange(8) < 4
+    found = evaluate(judged(p, counts, labels=labels), training, 0.5, 30)
+    assert found["training"] == {"hit": 2, "maybe": 0, "miss": 2}
+    assert found["expert"] == {"hit": 2, "maybe": 0, "miss": 2}
+    spots = found["spotfinder"]
+    assert spots["confusion_counts"] == [[1, 1], [1, 1]]
+    assert spots["at_best_cut"]["min_spots"] == 20
+    assert spots["at_best_cut"]["confusion_counts"] == [[1, 1], [1, 1]]
+    # In the training part the network rejects one miss of two.
+    assert spots["at_cnn_specificity"]["min_spots"] == 5
+    assert spots["at_cnn_specificity"]["confusion_counts"] == [[2, 0], [1, 1]]
+
+
+def test_one_specificity():
+    found = evaluate(judged(), NO_TRAINING, 0.5, 5)["matched"]
+    # The network rejects two misses of four; so does a cut at 2 or 1 spots.
+    assert found["specificity"] == 0.5
+    assert found["cnn_sensitivity"] == round(2 / 3, 4)
+    assert found["spotfinder_sensitivity"] == 1.0
+    assert found["difference"] == round(-1 / 3, 4)
+    for name in ("cnn_sensitivity", "spotfinder_sensitivity", "difference"):
+        low, high = found[f"{name}_interval"]
+        assert low <= found[name] <= high
+
+
+def test_histogram_as_in_fig_7():
+    spots = evaluate(judged(p=None), NO_TRAINING, 0.5, 12)["spotfinder"]
+    histogram = spots["histogram"]
+    edges = np.array(histogram["spots_from"])
+    assert list(edges[:3]) == [0, 1, 2]
+    assert histogram["cut"] == 12
+    assert 12 in edges
+    assert sum(histogram["hit"]) == 2
+    assert sum(histogram["miss"]) == 4
+    assert histogram["miss"][0] == 2
+    above = edges >= 12
+    assert sum(np.array(histogram["hit"])[above]) == 2
+    assert sum(np.array(histogram["miss"])[above]) == 0
+
+
+def test_no_spots_anywhere():
+    spots = evaluate(judged(p=None, n_spots=np.zeros(7, int)), NO_TRAINING, 0.5, 5)
+    assert spots["spotfinder"]["confusion_percent"] == [[0.0, 100.0], [0.0, 100.0]]
+    assert spots["spotfinder"]["auc"] == 0.5
+
+
+def test_only_hits():
+    """No misses, no specificity: said to be unknown."""
+    found = evaluate(judged(labels=np.zeros(7, int)), NO_TRAINING, 0.5, 5)
+    assert found["cnn"]["confusion_percent"][1] == [None, None]
+    assert found["cnn"]["auc"] is found["cnn"]["roc"] is None
+    assert found["matched"]["specificity"] is None
+    assert json.loads(json.dumps(found, allow_nan=False)) == found
+
+
+def test_nothing_judged():
+    found = evaluate(judged(p=np.full((7, 3), np.nan)), NO_TRAINING, 0.5, 5)
+    assert found["cnn"]["confusion_percent"] == [[100.0, 0.0], [100.0, 0.0]]
+    assert found["cnn"]["calibration"]["expected_calibration_error"] is None
+
+
+def test_training_part_without_misses():
+    training = np.array([True, True, False, False, False, False, False])
+    with pytest.raises(ValueError, match=r"'miss': 0.*needs hits and misses"):
+        evaluate(judged(), training, 0.5, None)
+
+
+def test_all_for_training():
+    with pytest.raises(ValueError, match=r"lower training\.fraction"):
+        evaluate(judged(), np.ones(7, bool), 0.5, None)

@@ -5,9 +5,14 @@ import pytest
 
 from dials_cnn_screen.metrics import (
     area_under_curve,
+    best_cut,
+    bootstrap_interval,
     calibration_error,
     confusion_counts,
+    cut_at_specificity,
     hit_or_miss,
+    reliability,
+    roc_curve,
     row_percent,
     sensitivity_at,
     success_rate,
@@ -95,3 +100,90 @@ def test_calibration_error():
     right[5:] = False
     assert calibration_error(p, right) == pytest.approx(0.9 * 10 / 15)
     assert calibration_error(np.array([1.0, 0.0]), np.array([True, False])) == 0
+
+
+# Spots of four hits and of four misses.
+SPOTS = np.array([9, 30, 40, 50, 0, 2, 9, 12])
+HITS = np.arange(8) < 4
+
+
+def test_roc_curve():
+    wrong, right = roc_curve(SPOTS, HITS)
+    np.testing.assert_allclose(wrong, [0, 0, 0, 0, 0.25, 0.5, 0.75, 1])
+    np.testing.assert_allclose(right, [0, 0.25, 0.5, 0.75, 0.75, 1, 1, 1])
+    area = np.trapz(right, wrong)
+    assert area == pytest.approx(area_under_curve(SPOTS, HITS))
+
+
+def test_roc_curve_of_one_kind():
+    wrong, right = roc_curve(np.array([1, 2]), np.array([True, True]))
+    assert np.isnan(wrong).all()
+    np.testing.assert_allclose(right, [0, 0.5, 1])
+
+
+@pytest.mark.parametrize(
+    ("specificity", "cut"),
+    [(0, 1), (0.25, 1), (0.26, 3), (0.5, 3), (0.75, 10), (1, 13)],
+)
+def test_cut_at_specificity(specificity, cut):
+    assert cut_at_specificity(specificity, SPOTS, HITS) == cut
+    misses = SPOTS[~HITS]
+    assert np.mean(misses < cut) >= specificity
+    assert cut == 1 or np.mean(misses < cut - 1) < specificity
+
+
+def test_best_cut():
+    # 3 of 4 hits and no miss.
+    assert best_cut(SPOTS, HITS) == 30
+    # Any cut from 4 to 20 is as good; the lowest that is a count is taken.
+    assert (
+        best_cut(np.array([20, 20, 3, 0]), np.array([True, True, False, False])) == 20
+    )
+
+
+def test_best_cut_keeps_no_image_without_spots():
+    assert best_cut(np.array([0, 0, 0, 5]), np.array([True, True, False, False])) == 1
+
+
+def test_reliability():
+    p = np.array([0.0, 0.05, 0.55, 0.58, 1.0])
+    positive = np.array([False, True, False, True, True])
+    bins = reliability(p, positive, n_bins=10)
+    assert [(b.low, b.high, b.images, b.positive) for b in bins] == [
+        (0.0, 0.1, 2, 1),
+        (0.5, 0.6, 2, 1),
+        (0.9, 1.0, 1, 1),
+    ]
+    np.testing.assert_allclose([b.mean_p for b in bins], [0.025, 0.565, 1.0])
+    error = (2 * (0.5 - 0.025) + 2 * (0.565 - 0.5)) / 5
+    assert calibration_error(p, positive, n_bins=10) == pytest.approx(error)
+
+
+def test_calibration_of_nothing():
+    nothing = np.array([])
+    assert reliability(nothing, nothing) == []
+    assert np.isnan(calibration_error(nothing, nothing))
+
+
+def test_bootstrap_interval_of_a_fraction_is_the_binomial_one():
+    rng = np.random.default_rng(3)
+    positive = np.arange(800) < 400
+    kept = rng.random(800) < 0.3
+    low, high = bootstrap_interval(lambda i: kept[i][positive[i]].mean(), positive)
+    rate = kept[positive].mean()
+    half = 1.96 * np.sqrt(rate * (1 - rate) / 400)
+    np.testing.assert_allclose([low, high], [rate - half, rate + half], atol=0.01)
+
+
+def test_bootstrap_keeps_the_number_of_each_kind():
+    positive = np.arange(10) < 3
+    interval = bootstrap_interval(
+        lambda i: [positive[i].sum(), len(i), len(set(i))], positive, n_samples=50
+    )
+    np.testing.assert_array_equal(interval[:, 0], [3, 3])
+    np.testing.assert_array_equal(interval[:, 1], [10, 10])
+    assert interval[0, 2] < 10
+    again = bootstrap_interval(
+        lambda i: [positive[i].sum(), len(i), len(set(i))], positive, n_samples=50
+    )
+    np.testing.assert_array_equal(interval, again)

@@ -19,7 +19,9 @@ PROGRAMS = [name for name in NAMES if name.startswith("cnn_")]
 
 
 def definitions(scope: libtbx.phil.scope) -> list[libtbx.phil.definition]:
-    return [location.object for location in scope.all_definitions()]
+    """Parameters of this package; those of spotfinder are DIALS's."""
+    found = [location.object for location in scope.all_definitions()]
+    return [d for d in found if not d.full_path().startswith("spotfinder.")]
 
 
 def test_there_are_programs():
@@ -60,3 +62,32 @@ def test_documented_defaults_of_cnn_screen():
     assert params.output.rejected is None
     assert params.output.scores == "cnn_screen.json"
     assert params.output.html == "cnn_screen.html"
+
+
+def test_documented_parameters_of_cnn_evaluate():
+    params = load_scope("cnn_evaluate").extract()
+    assert params.annotation == [None]
+    assert params.model == "default"
+    assert params.decision.threshold == 0.5
+    assert params.scores is params.spot_counts is params.reflections is None
+    assert params.min_spots is params.training.fraction is None
+    assert params.find_spots == "none"
+    assert params.output.results == "cnn_evaluate.json"
+    assert params.output.html == "cnn_evaluate.html"
+
+
+def test_cnn_evaluate_has_all_that_dials_finds_spots_with():
+    from dials.algorithms.spot_finding.factory import phil_scope
+
+    ours = load_scope("cnn_evaluate").get("spotfinder")
+    assert ours.as_str() == phil_scope.get("spotfinder").as_str()
+
+
+def test_names_of_parameters_for_spot_finding():
+    from dials_cnn_screen.spotfinding import PRESETS
+
+    (choice,) = (
+        d for d in definitions(load_scope("cnn_evaluate")) if d.name == "find_spots"
+    )
+    names = [word.value.lstrip("*") for word in choice.words]
+    assert names == ["none", *PRESETS]

@@ -3,25 +3,34 @@ from __future__ import annotations
 import re
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
 pytest.importorskip("dials")
 
+from dials.array_family import flex
+from dials.command_line.find_spots import phil_scope
 from dxtbx import flumpy
 from dxtbx.imageset import ImageSet, ImageSetData, MemReader
 from dxtbx.model import BeamFactory, DetectorFactory, Experiment, ExperimentList
+from libtbx.phil import parse
 
 from dials_cnn_screen.simulation.experiments import EXPERIMENTS
 from dials_cnn_screen.spotfinding import (
     PRESETS,
     SpotFinding,
+    as_phil,
+    count_in_table,
     count_spots,
+    describe,
+    find_on_stills,
     open_stills,
     preset,
     spot_areas,
 )
+from dials_cnn_screen.stills import Still, list_stills
 
 PAPER = Path(__file__).resolve().parents[2] / "shared" / "paper" / "ke2018.txt"
 SHAPE = (80, 100)
@@ -150,8 +159,6 @@ def test_unknown_preset():
 
 
 def test_default_preset_is_what_dials_has():
-    from dials.command_line.find_spots import phil_scope
-
     spotfinder = phil_scope.extract().spotfinder
     dispersion = spotfinder.threshold.dispersion
     default = preset("default")
@@ -198,3 +205,92 @@ def test_file_that_dxtbx_cannot_read(tmp_path):
     (tmp_path / "x.txt").write_text("no image")
     with pytest.raises(ValueError, match=r"cannot read .*x\.txt"):
         open_stills(tmp_path / "x.txt")
+
+
+@pytest.fixture
+def stills_of_file(tmp_path, write_cxidb76, installed_formats, spotted, blank):
+    """Experiments of three images, with 3, 0 and 3 spots; and their stills."""
+    images = [spotted, blank, spotted]
+    experiments = open_stills(write_cxidb76(tmp_path / "x.h5", images, kind="Rayonix"))
+    return experiments, list_stills(experiments)
+
+
+@pytest.mark.parametrize("nproc", [1, 2])
+def test_spots_of_many_stills(stills_of_file, nproc):
+    experiments, stills = stills_of_file
+    found = list(find_on_stills(experiments, stills[::-1], FINDING, nproc))
+    assert [f.n_spots for f in found] == [3, 0, 3]
+    assert [f.error for f in found] == [None] * 3
+    assert all(0 < second < 60 for f in found for second in f.seconds)
+
+
+def test_spot_finding_is_silent(stills_of_file, caplog):
+    caplog.set_level("INFO", logger="dials")
+    list(find_on_stills(*stills_of_file, FINDING, 1))
+    assert caplog.records == []
+
+
+def test_stills_that_fail(stills_of_file):
+    experiments, stills = stills_of_file
+    (found,) = find_on_stills(experiments, stills[:1], replace(FINDING, gain=-1), 1)
+    assert found.n_spots is None
+    assert "gain" in found.error
+
+
+def test_any_parameter_of_dials_can_be_changed(spotted):
+    changes = "spotfinder.filter.max_spot_size=4"
+    finding = replace(FINDING, min_spot_size=2, changes=changes)
+    assert list(spot_areas(still_of(spotted), finding)) == [4]
+    # What is changed goes before the others.
+    finding = replace(FINDING, changes="spotfinder.filter.min_spot_size=5")
+    assert list(spot_areas(still_of(spotted), finding)) == [9]
+    assert "min_spot_size = 5" in describe(finding)
+    assert describe(preset("default")) == ""
+
+
+def test_spots_of_a_reflection_table(stills_of_file, tmp_path):
+    """dials.find_spots and what is found here agree, image by image."""
+    experiments, stills = stills_of_file
+    params = phil_scope.fetch(source=parse(as_phil(FINDING))).extract()
+    table = flex.reflection_table.from_observations(experiments, params)
+    table.as_file(str(tmp_path / "strong.refl"))
+    counts = count_in_table(tmp_path / "strong.refl", experiments, stills)
+    assert counts.tolist() == [3, 0, 3]
+
+
+def table_with(path, numbers, z=None, identifiers=None):
+    """Write a reflection table with spots of these experiments."""
+    table = flex.reflection_table()
+    table["id"] = flex.int(numbers)
+    z = [0.5] * len(numbers) if z is None else z
+    table["xyzobs.px.value"] = flex.vec3_double([(1, 1, height) for height in z])
+    for number, identifier in (identifiers or {}).items():
+        table.experiment_identifiers()[number] = identifier
+    table.as_file(str(path))
+    return path
+
+
+def test_several_images_in_one_experiment(tmp_path):
+    """They are told apart by the index of the image."""
+    imageset = SimpleNamespace(indices=lambda: [4, 5, 6])
+    stills = [Still(imageset, i, "x.h5", i + 5, [0]) for i in range(3)]
+    path = table_with(tmp_path / "x.refl", [0, 0, 0], z=[4.5, 6.5, 6.5])
+    still = still_of(np.zeros(SHAPE, np.int32))
+    assert count_in_table(path, still, stills).tolist() == [1, 0, 2]
+
+
+@pytest.mark.parametrize(
+    ("numbers", "identifiers"), [([0, 3], {}), ([0], {0: "another", 7: "and one"})]
+)
+def test_reflections_of_other_images(stills_of_file, tmp_path, numbers, identifiers):
+    path = table_with(tmp_path / "x.refl", numbers, identifiers=identifiers)
+    with pytest.raises(ValueError, match="has spots of other images"):
+        count_in_table(path, *stills_of_file)
+
+
+@pytest.mark.parametrize("content", [b"no table", b"\x80\x04N."])
+def test_no_reflections(stills_of_file, tmp_path, content):
+    """Nor a pickle, which is not opened."""
+    (tmp_path / "x.refl").write_bytes(content)
+    with pytest.raises(ValueError, match=r"x\.refl' is not a strong\.refl"):
+        count_in_table(tmp_path / "x.refl", *stills_of_file)
