@@ -245,7 +245,8 @@ def spot_areas(
         raise ValueError(f"spots are of one image, not {n_images}; choose one of them")
     # Made anew, as spot finding changes them.
     params = _scope(finding).extract()
-    params.spotfinder.lookup.mask = _lookup(mask, still)
+    if mask is not None:
+        params.spotfinder.lookup.mask = _lookup(mask, still)
     try:
         spots = flex.reflection_table.from_observations(still, params)
     except RuntimeError as error:
@@ -309,11 +310,7 @@ def _scope(finding: SpotFinding) -> scope:
     return phil_scope.fetch(sources=sources)
 
 
-def _lookup(
-    mask: Sequence[np.ndarray] | None, still: ExperimentList
-) -> tuple[flex.bool, ...] | None:
-    if mask is None:
-        return None
+def _lookup(mask: Sequence[np.ndarray], still: ExperimentList) -> tuple[flex.bool, ...]:
     shapes = [part.shape for part in mask]
     panels = [panel.get_image_size()[::-1] for panel in still[0].detector]
     if shapes != panels:

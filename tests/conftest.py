@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import logging
 import math
+import re
+import shutil
+import subprocess
 from collections.abc import Iterator
 from importlib import metadata
 from pathlib import Path
@@ -177,6 +180,35 @@ def spot_model(tmp_path_factory) -> Path:
     )
     save_model(path, model)
     return path
+
+
+@pytest.fixture
+def browse(tmp_path):
+    """Function browse(page, picture, height): open a page as a user does.
+
+    Writes a picture of it, 1200 pixels wide, and gives what was asked for from outside,
+    but for what the browser itself asks of its maker.
+    """
+    browser = shutil.which("chromium") or shutil.which("google-chrome")
+    if browser is None:
+        pytest.skip("no Chromium to render the page with")
+
+    def browse(page: Path, picture: Path, height: int) -> list[str]:
+        log = tmp_path / "requests.json"
+        command = [browser, "--headless", "--no-sandbox", "--disable-gpu"]
+        command += ["--disable-quic", "--no-first-run", "--disable-sync"]
+        command += ["--disable-background-networking", "--disable-component-update"]
+        command += [f"--user-data-dir={tmp_path / 'browser'}", f"--log-net-log={log}"]
+        command += ["--hide-scrollbars", f"--window-size=1200,{height}"]
+        command += [f"--screenshot={picture}", str(page)]
+        subprocess.run(command, capture_output=True, timeout=60, check=True)
+        asked = set(
+            re.findall(r'"url":"(?:https?|wss?|ftp)://([^/"]+)', log.read_text())
+        )
+        makers = ("google.com", "googleapis.com")
+        return sorted(host for host in asked if not host.endswith(makers))
+
+    return browse
 
 
 @pytest.fixture
