@@ -156,6 +156,7 @@ def _evaluate(
         results["cnn"]["seconds"] = scored.seconds
     if counted is not None:
         results["spotfinder"]["source"] = counted.source
+        results["spotfinder"]["parameters"] = counted.parameters
         results["spotfinder"]["seconds"] = counted.seconds
         for remark in counted.remarks:
             logger.warning("%s", remark)
@@ -266,13 +267,13 @@ def _count(
         "Finding spots on %d images, nproc=%d, with\n%s",
         len(images.stills),
         nproc,
-        describe(finding) or "the parameters that are DIALS's own",
+        describe(finding) or "DIALS's own parameters",
     )
     found = find_on_stills(experiments, images.stills, finding, nproc)
     return counted_now(
         images,
         _with_bar(found, "Finding spots", images.stills),
-        f"dials.find_spots, {describe(finding) or 'its own parameters'}",
+        describe(finding),
         params.min_spots or finding.min_spots,
     )
 

@@ -60,13 +60,15 @@ class Scored:
 class Counted:
     """Spots of images, int (n,), by which program or file, and the cut in spots.
 
-    seconds: mean time to read an image, and to find its spots; None where not known.
-    remarks: what a user should know of the counts.
+    parameters: of that program, those that are not its own, in PHIL form. seconds: mean
+    time to read an image, and to find its spots. None where not known. remarks: what a
+    user should know of the counts.
     """
 
     n_spots: np.ndarray
     source: str
     min_spots: int | None
+    parameters: str | None = None
     seconds: dict[str, float] | None = None
     remarks: tuple[str, ...] = ()
 
@@ -148,7 +150,7 @@ def read_counted(images: Labelled, path: str | Path, min_spots: int | None) -> C
 
 
 def counted_now(
-    images: Labelled, found: Sequence[Found], source: str, min_spots: int | None
+    images: Labelled, found: Sequence[Found], parameters: str, min_spots: int | None
 ) -> Counted:
     """The spots that dials.find_spots found on the images; none where it failed.
 
@@ -176,8 +178,9 @@ def counted_now(
     seconds = np.mean([f.seconds for f in found if f.error is None], axis=0)
     return Counted(
         np.array([f.n_spots or 0 for f in found]),
-        source,
+        "dials.find_spots",
         min_spots,
+        parameters,
         dict(zip(("reading", "finding"), seconds.round(4).tolist(), strict=True)),
         tuple(remarks),
     )

@@ -8,6 +8,7 @@ import pytest
 
 from dials_cnn_screen.evaluation import Judged, evaluate
 from dials_cnn_screen.labels import read_annotations
+from dials_cnn_screen.metrics import sensitivity_at
 from dials_cnn_screen.spot_counts import read_spot_counts
 
 DEPOSITED = Path(__file__).resolve().parents[2] / "shared" / "cxidb76" / "annotation"
@@ -194,3 +195,22 @@ def test_training_part_without_misses():
 def test_all_for_training():
     with pytest.raises(ValueError, match=r"lower training\.fraction"):
         evaluate(judged(), np.ones(7, bool), 0.5, None)
+
+
+@pytest.mark.parametrize(
+    ("experiment", "specificity", "sensitivity"),
+    [
+        ("L498", 93.1, 36.7),
+        ("LG36", 98.2, 74.7),
+        ("LN84", 89.9, 97.0),
+        ("LN83", 96.9, 98.1),
+        ("LO19", 96.0, 95.3),
+    ],
+)
+def test_spot_counts_at_the_specificity_of_the_published_network(
+    experiment, specificity, sensitivity
+):
+    """Specificity: Table 3, columns CNN. Sensitivity: found here, not in the paper."""
+    judged = deposited(experiment)
+    found = sensitivity_at(specificity / 100, judged.n_spots, judged.positive)
+    assert round(100 * found, 1) == sensitivity

@@ -84,6 +84,7 @@ def make_page(tmp_path, monkeypatch):
             results["cnn"]["seconds"] = None
         if counted is not None:
             results["spotfinder"] |= {"source": "counts.txt", "seconds": None}
+            results["spotfinder"]["parameters"] = None
         if not with_images:
             images = Labelled(names, images.labels, training, None)
         write_report(
