@@ -44,12 +44,11 @@ from tqdm import tqdm
 
 from dials_cnn_screen import __version__
 from dials_cnn_screen.decision import Decision, keep
-from dials_cnn_screen.evaluation import evaluate
+from dials_cnn_screen.evaluation import check_parts, evaluate, in_words
 from dials_cnn_screen.evaluation_input import (
     Counted,
     Labelled,
     Scored,
-    count_classes,
     counted_now,
     describe_images,
     judged,
@@ -136,8 +135,11 @@ def _evaluate(
     _check_sources(params, has_images=len(experiments) > 0)
     stills = list_stills(experiments) if len(experiments) else None
     images = _read_labelled(stills, params)
+    # First what takes no time, as there may be something wrong with it.
+    counted = _read_counts(images, experiments, stills, params)
     scored = _score(images, params)
-    counted = _count(images, experiments, stills, params, finding)
+    if finding is not None:
+        counted = _find_spots(images, experiments, params, finding)
     threshold = params.decision.threshold
     results = {
         "program": "dials.cnn_evaluate",
@@ -206,11 +208,12 @@ def _read_labelled(
     images = read_labelled(params.annotation, options.annotation, stills)
     if options.fraction is not None:
         images = images.with_training(options.fraction, options.random_seed)
+    check_parts(images.labels, images.training)
     parts = (("To choose cuts on", images.training), ("Judged", ~images.training))
     for title, part in parts:
         if part.any():
             labels = images.labels[part]
-            logger.info("%s: %d images, %s", title, len(labels), count_classes(labels))
+            logger.info("%s: %d images, %s", title, len(labels), in_words(labels))
     if stills is not None and len(stills) > len(images.names):
         logger.info(
             "%d images without a label are left out", len(stills) - len(images.names)
@@ -245,35 +248,43 @@ def _score(images: Labelled, params: libtbx.phil.scope_extract) -> Scored | None
     )
 
 
-def _count(
+def _read_counts(
     images: Labelled,
     experiments: ExperimentList,
     stills: list[Still] | None,
     params: libtbx.phil.scope_extract,
-    finding: SpotFinding | None,
 ) -> Counted | None:
-    """The spots of the images, found now or in an earlier run."""
+    """The spots of the images by a file of them."""
     if params.spot_counts is not None:
         return read_counted(images, params.spot_counts, params.min_spots)
-    if params.reflections is not None:
-        n_spots = count_in_table(params.reflections, experiments, stills)
-        place = {id(still): i for i, still in enumerate(stills)}
-        chosen = [place[id(still)] for still in images.stills]
-        return Counted(n_spots[chosen], params.reflections, params.min_spots)
-    if finding is None:
+    if params.reflections is None:
         return None
+    n_spots = count_in_table(params.reflections, experiments, stills)
+    place = {id(still): i for i, still in enumerate(stills)}
+    chosen = [place[id(still)] for still in images.stills]
+    return Counted(n_spots[chosen], params.reflections, params.min_spots)
+
+
+def _find_spots(
+    images: Labelled,
+    experiments: ExperimentList,
+    params: libtbx.phil.scope_extract,
+    finding: SpotFinding,
+) -> Counted:
+    """The spots of the images, found now."""
     nproc = min(get_processes(params.mp.nproc), len(images.stills))
+    changes = describe(finding)
     logger.info(
         "Finding spots on %d images, nproc=%d, with\n%s",
         len(images.stills),
         nproc,
-        describe(finding) or "DIALS's own parameters",
+        changes or "DIALS's own parameters",
     )
     found = find_on_stills(experiments, images.stills, finding, nproc)
     return counted_now(
         images,
         _with_bar(found, "Finding spots", images.stills),
-        describe(finding),
+        changes,
         params.min_spots or finding.min_spots,
     )
 

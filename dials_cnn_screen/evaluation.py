@@ -79,12 +79,11 @@ def evaluate(
     """All figures of cnn_evaluate.json, of the images outside the training part.
 
     training: bool (n,), the images on which cuts in spots are chosen. threshold: of the
-    network, as in Decision. min_spots: cut that was given. Raises ValueError where
-    there is nothing to judge, or to choose a cut on.
+    network, as in Decision. min_spots: cut that was given. Raises ValueError as
+    check_parts does.
     """
+    check_parts(judged.labels, training)
     test, train = judged.part(~training), judged.part(training)
-    if not len(test):
-        raise ValueError("no labelled image is left to judge; lower training.fraction")
     results = {
         "expert": count_classes(test.labels),
         "training": count_classes(train.labels) if len(train) else None,
@@ -99,6 +98,26 @@ def evaluate(
     if judged.p is not None and judged.n_spots is not None:
         results["matched"] = match_specificity(test, threshold)
     return results
+
+
+def check_parts(labels: np.ndarray, training: np.ndarray) -> None:
+    """Raise ValueError without images to judge, or to choose a cut in spots on.
+
+    labels: int (n,), Label. training: bool (n,), the images to choose a cut on, if any.
+    """
+    if training.all():
+        raise ValueError("no labelled image is left to judge; lower training.fraction")
+    if training.any() and not _has_both(labels[training] != Label.MISS):
+        raise ValueError(
+            f"the training part has {in_words(labels[training])}, and a cut is chosen "
+            "on hits and misses; raise training.fraction"
+        )
+
+
+def in_words(labels: np.ndarray) -> str:
+    """How many of labels, int (n,), are of each class."""
+    counts = count_classes(labels)
+    return ", ".join(f"{counts[x.name.lower()]} {x.title}" for x in Label)
 
 
 def count_classes(labels: np.ndarray) -> dict[str, int]:
@@ -139,11 +158,6 @@ def evaluate_spots(
 
     best = same_specificity = None
     if len(train):
-        if not 0 < np.count_nonzero(train.positive) < len(train):
-            raise ValueError(
-                f"the training part, {count_classes(train.labels)}, needs hits and "
-                "misses to choose a cut on; raise training.fraction"
-            )
         best = best_cut(train.n_spots, train.positive)
         if train.p is not None:
             rejected = ~train.kept(threshold)[~train.positive]

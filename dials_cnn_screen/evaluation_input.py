@@ -162,7 +162,10 @@ def counted_now(
         if f.error is not None
     ]
     if len(failed) == len(found):
-        raise ValueError(f"dials.find_spots failed on every image; {failed[0]}")
+        raise ValueError(
+            f"dials.find_spots failed on every image ({failed[0]}); check what is set "
+            "under spotfinder"
+        )
     gave_up = sum(f.n_spots is None and f.error is None for f in found)
     remarks = []
     if failed:
@@ -184,12 +187,6 @@ def counted_now(
         dict(zip(("reading", "finding"), seconds.round(4).tolist(), strict=True)),
         tuple(remarks),
     )
-
-
-def count_classes(labels: np.ndarray) -> str:
-    """How many of labels, int (n,), are of each class, in words."""
-    counts = np.bincount(labels, minlength=len(Label))
-    return ", ".join(f"{n} {x.title}" for n, x in zip(counts, Label, strict=True))
 
 
 def judged(images: Labelled, scored: Scored | None, counted: Counted | None) -> Judged:

@@ -125,18 +125,22 @@ def _card(
     spots = image.get("spotfinder_spots")
     try:
         if scored is not None:
-            shown = card(scored.entries[index], still, scored.model.get("most_spots"))
+            entry = {**scored.entries[index], "label": image["expert"]}
+            shown = card(entry, still, scored.model.get("most_spots"))
         else:
             kept = spots >= results["spotfinder"]["min_spots"]
             nothing = dict.fromkeys(("p_hit", "n_spots", "spots", "unlike_training"))
-            entry = {**image, **nothing, "class": f"{spots} spots", "kept": kept}
+            entry = {
+                **(image | nothing),
+                "class": f"{spots} spots",
+                "label": image["expert"],
+                "kept": kept,
+            }
             shown = card(entry, still, None)
     except Exception:  # whatever dxtbx or a file format may raise
         return None
-    captions = [f"expert: {image['expert']}", shown["caption"]]
     if scored is not None and spots is not None:
-        captions.append(f"spot finding: {spots}")
-    shown["caption"] = ", ".join(filter(None, captions))
+        shown["note"] = f"{spots} by spot finding"
     return shown
 
 

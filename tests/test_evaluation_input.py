@@ -182,5 +182,5 @@ def test_failed_spot_finding_is_told(images):
 
 def test_spot_finding_that_fails_everywhere(images):
     found = [Found(None, "no such mask", (0.0, 0.0))] * 3
-    with pytest.raises(ValueError, match=r"every image; run1.h5 \[1\]: no such mask"):
+    with pytest.raises(ValueError, match=r"every image .run1.h5 .1.: no such mask"):
         counted_now(images, found, "here", 5)

@@ -138,7 +138,7 @@ def test_mistakes_are_shown_and_can_be_found(make_page):
         "Miss, kept": ["5", "6"],
     }
     text = text_of(page)
-    assert "Miss , expert: Hit, 3 or more spots, spot finding: 12 run.h5 [2]" in text
+    assert "Miss , to the expert Hit , 3 or more spots, 12 by spot finding run" in text
 
 
 def test_mistakes_of_a_cut_in_spots(make_page):
@@ -146,7 +146,7 @@ def test_mistakes_of_a_cut_in_spots(make_page):
     assert "rejected by a cut at 5 spots: 2" in page
     frames = {"Hit or Maybe, rejected": ["7", "3"], "Miss, kept": ["5"]}
     assert galleries(page) == frames
-    assert "3 spots , expert: Maybe run.h5 [3]" in text_of(page)
+    assert "3 spots , to the expert Maybe run.h5 [3]" in text_of(page)
 
 
 def test_worst_mistakes_come_first_and_only_some(make_page):

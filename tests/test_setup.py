@@ -21,13 +21,16 @@ MAPPED_FOLDERS = ("command_line", "format_classes", "phil")
 CORE = {
     "dataset",
     "decision",
+    "evaluation",
     "kernels",
     "labels",
     "metrics",
     "model_file",
     "network",
     "preprocessing",
+    "scores_file",
     "simulation",
+    "spot_counts",
     "training",
 }
 
