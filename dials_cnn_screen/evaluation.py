@@ -2,13 +2,14 @@
 
 Everywhere a rate stands as a percentage (names that end in percent, and success_rate,
 equation 10) or, as sensitivity, specificity and auc, as a number from 0 to 1. Intervals
-are of 95%: Wilson's for rates, by the bootstrap for what is read off a ROC curve. Rows
-of the confusion matrices are the expert's Hit or Maybe, and Miss; columns what is kept,
-and what is not (Table 3).
+are of 95%: Wilson's for rates, Newcombe's for areas under ROC curves. Rows of the
+confusion matrices are the expert's Hit or Maybe, and Miss; columns what is kept, and
+what is not (Table 3).
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -16,12 +17,14 @@ import numpy as np
 from dials_cnn_screen.decision import Decision, classify, keep, keep_score
 from dials_cnn_screen.labels import Label
 from dials_cnn_screen.metrics import (
+    area_interval,
     area_under_curve,
     best_cut,
     bootstrap_interval,
     calibration_error,
     confusion_counts,
     cut_at_specificity,
+    difference_interval,
     reliability,
     roc_curve,
     row_percent,
@@ -175,26 +178,46 @@ def evaluate_spots(
 
 
 def match_specificity(test: Judged, threshold: float) -> dict:
-    """The sensitivity of both at the specificity that the network has."""
-    kept, scores, positive = test.kept(threshold), test.scores, test.positive
+    """The sensitivity of both at the specificity that the network has.
 
-    def sensitivities(chosen: np.ndarray) -> list[float]:
-        specificity = float(np.mean(~kept[chosen][~positive[chosen]]))
-        both = [
-            sensitivity_at(specificity, of[chosen], positive[chosen])
-            for of in (scores, test.n_spots)
-        ]
-        return [specificity, *both, both[0] - both[1]]
-
+    Intervals of the sensitivities are the bootstrap's, as the cut is uncertain too, and
+    no narrower than Wilson's: with hardly any image wrong the bootstrap is too sure.
+    """
+    kept, positive = test.kept(threshold), test.positive
     names = ("specificity", "cnn_sensitivity", "spotfinder_sensitivity", "difference")
     if not _has_both(positive):
         return dict.fromkeys(names) | {f"{name}_interval": None for name in names}
-    values = sensitivities(np.arange(len(test)))
-    intervals = bootstrap_interval(sensitivities, positive).T
+
+    def sensitivities(chosen: np.ndarray) -> list[float]:
+        specificity = float(np.mean(~kept[chosen][~positive[chosen]]))
+        return [
+            sensitivity_at(specificity, scores[chosen], positive[chosen])
+            for scores in (test.scores, test.n_spots)
+        ]
+
+    rejected, n_misses = np.count_nonzero(~kept & ~positive), np.sum(~positive)
+    both = sensitivities(np.arange(len(test)))
+    intervals = [
+        _no_narrower(interval, rate, np.count_nonzero(positive))
+        for interval, rate in zip(
+            bootstrap_interval(sensitivities, positive).T, both, strict=True
+        )
+    ]
+    values = (rejected / n_misses, *both, both[0] - both[1])
+    difference = difference_interval(both[0], intervals[0], both[1], intervals[1])
+    intervals = (wilson_interval(rejected, n_misses), *intervals, difference)
     return {name: _round(x, 4) for name, x in zip(names, values, strict=True)} | {
         f"{name}_interval": [_round(x, 4) for x in interval]
         for name, interval in zip(names, intervals, strict=True)
     }
+
+
+def _no_narrower(
+    interval: Sequence[float], rate: float, total: int
+) -> tuple[float, float]:
+    """The interval, widened to Wilson's of the rate where that is wider."""
+    low, high = wilson_interval(rate * total, total)
+    return min(low, interval[0]), max(high, interval[1])
 
 
 def _agreement(positive: np.ndarray, kept: np.ndarray) -> dict:
@@ -234,12 +257,12 @@ def _ranking(scores: np.ndarray, positive: np.ndarray) -> dict:
     """ROC curve and the area under it, with its interval."""
     if not _has_both(positive):
         return {"auc": None, "auc_interval": None, "roc": None}
-    interval = bootstrap_interval(
-        lambda chosen: area_under_curve(scores[chosen], positive[chosen]), positive
-    )
+    area = area_under_curve(scores, positive)
+    n_positive = np.count_nonzero(positive)
+    interval = area_interval(area, n_positive, len(positive) - n_positive)
     wrong, right = _corners(*roc_curve(scores, positive))
     return {
-        "auc": _round(area_under_curve(scores, positive), 3),
+        "auc": _round(area, 3),
         "auc_interval": [_round(x, 3) for x in interval],
         "roc": {
             "false_positive_rate": wrong.round(5).tolist(),

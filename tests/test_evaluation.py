@@ -150,6 +150,15 @@ def test_one_specificity():
         assert low <= found[name] <= high
 
 
+def test_intervals_are_not_nothing_where_nothing_is_wrong():
+    p = np.array([HIT, HIT, HIT, MISS, MISS, MISS, MISS])
+    found = evaluate(judged(p), NO_TRAINING, 0.5, 5)
+    assert found["cnn"]["auc"] == found["matched"]["cnn_sensitivity"] == 1.0
+    assert found["cnn"]["auc_interval"][0] < 0.8
+    # Wilson, 3 of 3.
+    assert found["matched"]["cnn_sensitivity_interval"] == [0.4385, 1.0]
+
+
 def test_histogram_as_in_fig_7():
     spots = evaluate(judged(p=None), NO_TRAINING, 0.5, 12)["spotfinder"]
     histogram = spots["histogram"]

@@ -179,6 +179,12 @@ def test_figures_of_what_there_is(make_page, given, n):
     assert make_page(*given, with_images=False).count("<figure>") == n
 
 
+def test_no_mistakes(make_page):
+    page = make_page([0, 2], ["Hit", "Miss"])
+    assert galleries(page) == {}
+    assert "The CNN was wrong on no image." in page
+
+
 def test_without_images(make_page):
     page = make_page(LABELS, SAID, SPOTS, with_images=False)
     assert "<img" not in page

@@ -4,18 +4,21 @@ import numpy as np
 import pytest
 
 from dials_cnn_screen.metrics import (
+    area_interval,
     area_under_curve,
     best_cut,
     bootstrap_interval,
     calibration_error,
     confusion_counts,
     cut_at_specificity,
+    difference_interval,
     hit_or_miss,
     reliability,
     roc_curve,
     row_percent,
     sensitivity_at,
     success_rate,
+    wilson_interval,
 )
 
 COUNTS = np.array([[5, 2, 1], [3, 4, 6], [7, 8, 64]])
@@ -187,3 +190,33 @@ def test_bootstrap_keeps_the_number_of_each_kind():
         lambda i: [positive[i].sum(), len(i), len(set(i))], positive, n_samples=50
     )
     np.testing.assert_array_equal(interval, again)
+
+
+def test_interval_of_an_area_holds_the_true_one_19_times_in_20():
+    rng = np.random.default_rng(5)
+    positive = np.arange(90) < 30
+    # Normal scores, 1.5 deviations apart: an area of 0.8556.
+    held = []
+    for _ in range(400):
+        scores = rng.normal(size=90) + 1.5 * positive
+        low, high = area_interval(area_under_curve(scores, positive), 30, 60)
+        held.append(low < 0.8556 < high)
+    assert 0.92 < np.mean(held) < 0.98
+
+
+def test_interval_of_an_area_at_its_ends():
+    """Nothing wrong among few images is no proof that nothing ever will be."""
+    low, high = area_interval(1.0, 28, 42)
+    assert high == 1.0
+    assert 0.85 < low < 0.97
+    # A coin's, with its mirror image.
+    np.testing.assert_allclose(area_interval(0.0, 28, 42), (0, 1 - low), atol=1e-9)
+    low, high = area_interval(0.5, 10, 10)
+    assert low + high == pytest.approx(1)
+
+
+def test_interval_of_a_difference():
+    # 56 of 70 and 48 of 80 (Newcombe, 1998, Table II, a, method 10).
+    first, second = wilson_interval(56, 70), wilson_interval(48, 80)
+    low, high = difference_interval(0.8, first, 0.6, second)
+    assert (round(low, 4), round(high, 4)) == (0.0524, 0.3339)
