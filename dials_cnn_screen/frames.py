@@ -65,7 +65,7 @@ def read_frame(imageset: ImageSet, index: int) -> Frame:
             _read_pixels(imageset, index), imageset.get_mask(index), strict=True
         )
     ]
-    # An imageset keeps its last image and mask: thousands would fill the memory.
+    # dxtbx keeps the last image of each imageset, and each still may have its own.
     imageset.clear_cache()
     if len(detector) == 1:
         return Frame(*panels[0], _beam_centre(detector[0], beam))
