@@ -19,7 +19,7 @@ Examples::
   dials.cnn_evaluate annotation=expert_annotation.txt min_spots=30 \\
       spot_counts=dials_annotation.txt
 
-  dials.cnn_evaluate imported.expt strong.expt annotation=labels.txt \\
+  dials.cnn_evaluate imported.expt annotation=labels.txt \\
       reflections=strong.refl training.fraction=0.5
 """
 

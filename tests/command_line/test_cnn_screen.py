@@ -400,7 +400,7 @@ def test_max_hit_loss_on_own_labels(images, model, labels):
         (2, ["max_hit_loss=0.1"], "needs 9 calibration hits, and there are 5; label"),
         (2, ["max_hit_loss=0.35", "model=default"], "are of model level .* default .*"),
         (2, ["max_hit_loss=0.35", "calibration.scores=run1.h5"], "not a scores file"),
-        (2, ["max_hit_loss=0.35", "calibration.annotation=gone"], "No such file.*gone"),
+        (2, ["max_hit_loss=0.35", "calibration.annotation=gone"], "gone.*No such file"),
     ],
 )
 def test_labels_that_cannot_be_used(images, model, labels, leave_out, options, message):
