@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 
+from dials_cnn_screen.candidates import LEVELS
 from dials_cnn_screen.checkpoint import Checkpoint
 from dials_cnn_screen.dataset import Augmentation
 from dials_cnn_screen.fitting import Plan, checkpoint_of, fit, fitted_model
@@ -21,13 +22,13 @@ SCHEDULE = SpotSchedule(epochs=6, batch_size=12, batches=8, learning_rate=0.01)
 def frames() -> CandidateSet:
     """60 frames that the default model takes for Misses; two thirds are none.
 
-    Their class is in their number of maxima, of which the head is told.
+    Their class is in their numbers of maxima, of which the head is told.
     """
     rng = np.random.default_rng(0)
     data = CandidateSet.empty(60, 4)
     data.labels[:] = np.arange(60) % 3
     data.frame[:] = rng.normal(0, 0.1, data.frame.shape)
-    data.frame[:, 0] += 2 * data.labels
+    data.frame[:, : len(LEVELS)] += 2 * data.labels[:, None]
     return data
 
 

@@ -61,7 +61,7 @@ def test_candidates(labelled, empty_folder, nproc):
         np.testing.assert_allclose(
             np.sinh(data.scalars[i, : len(found.z), 0]), found.z, rtol=1e-3
         )
-    assert data.scalars[1, 0, 0] > np.arcsinh(50)
+    assert data.scalars[1, 0, 0] > np.arcsinh(40)
 
 
 @pytest.mark.parametrize("nproc", [1, 2])

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from dials_cnn_screen.candidates import LEVELS, Candidates
+from dials_cnn_screen.candidates import LEVELS, Candidates, strongest
 from dials_cnn_screen.decision import keep_score, probabilities
 from dials_cnn_screen.labels import Label
 from dials_cnn_screen.spot_network import SpotNetwork, batch_of_one
@@ -65,13 +65,13 @@ def influence(
 
 def take(candidates: Candidates, chosen: Sequence[int]) -> Candidates:
     """The frame with the chosen candidates only, as if the others were not on it."""
-    strength = np.maximum(candidates.z, candidates.wide)
+    strength = strongest(candidates.z, candidates.wide)
     left_out = np.delete(strength, chosen)
     fewer = [np.count_nonzero(left_out >= level) for level in LEVELS]
-    per_candidate = ("slow", "fast", "patches", "z", "wide", "noise", "radius")
+    names = ("slow", "fast", "patches", "z", "wide", "noise", "skew", "radius")
     return dataclasses.replace(
         candidates,
-        **{name: getattr(candidates, name)[chosen] for name in per_candidate},
+        **{name: getattr(candidates, name)[chosen] for name in names},
         total=candidates.total - fewer,
     )
 
