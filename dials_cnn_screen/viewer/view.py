@@ -1,0 +1,41 @@
+"""How the images are looked at: contrast, zoom, and where the beam is on the screen."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+
+
+@dataclass(frozen=True)
+class View:
+    """What is kept from image to image; the usual one is that of section 3.3.1.
+
+    zoom: a pixel's edge takes 2**zoom pixels of the screen. beam: where the beam is, as
+    fractions of the window's width and height; there it was at the lower centre.
+    brightness: the viewer's, from 1 to 1000; at 100
+    the contrast is that of Fig. 6. level: of the image that brightness refers
+    to, ADU (see contrast.py); None before there is one.
+    """
+
+    zoom: int = 1
+    beam: tuple[float, float] = (0.5, 0.85)
+    brightness: int = 100
+    level: float | None = None
+
+    @classmethod
+    def from_notes(cls, notes: dict) -> View:
+        """The view in the notes of a label file; the usual one if there is none."""
+        try:
+            stored = notes["view"]
+            x, y = stored["beam"]
+            level = stored["level"]
+            return cls(
+                int(stored["zoom"]),
+                (float(x), float(y)),
+                int(stored["brightness"]),
+                None if level is None else float(level),
+            )
+        except (KeyError, TypeError, ValueError):
+            return cls()
+
+    def as_notes(self) -> dict:
+        return {**asdict(self), "beam": list(self.beam)}
