@@ -56,15 +56,18 @@ def brightness_for(level: float, panels: Sequence[Any], brightness: float) -> fl
 
 
 @contextlib.contextmanager
-def fixed_contrast(level: Callable[[], float | None]) -> Iterator[None]:
+def fixed_contrast(
+    level: Callable[[Sequence[Any]], float | None],
+) -> Iterator[None]:
     """Meanwhile the viewer draws all images as dark as one of this level.
 
-    level: asked for at each image; None leaves the viewer's own scaling.
+    level: asked for with the panels of each image; None leaves the viewer's own
+    scaling.
     """
     draw = tile_generation.get_flex_image_multipanel
 
     def draw_alike(*, image_data: Any, brightness: float = 1.0, **others: Any) -> Any:
-        if wanted := level():
+        if wanted := level(image_data):
             brightness = brightness_for(wanted, image_data, brightness)
         return draw(image_data=image_data, brightness=brightness, **others)
 

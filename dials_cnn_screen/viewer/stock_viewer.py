@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
@@ -22,7 +22,7 @@ class StockViewer:
 
     def __init__(self, frame: Any) -> None:
         self.frame = frame
-        self._level: float | None = None
+        self._levels: dict[str, float] = {}
         self._wrappers: dict[Image, Any] = {}
         for wrapper in frame.images:
             self._wrappers.setdefault(_identify(wrapper), wrapper)
@@ -70,8 +70,13 @@ class StockViewer:
     def fixed_contrast(self) -> Iterator[None]:
         """Meanwhile equal pixel values are equally dark on all images."""
 
-        def level() -> float | None:
-            return self._level if self.frame.settings.display == "image" else None
+        def level(panels: Sequence[Any]) -> float | None:
+            if self.frame.settings.display != "image":
+                return None
+            kind = _describe(panels)
+            if kind not in self._levels and (own := display_level(panels)) > 0:
+                self._levels[kind] = own
+            return self._levels.get(kind)
 
         with fixed_contrast(level):
             yield
@@ -88,7 +93,7 @@ class StockViewer:
         view = View(
             zoom=pyslip.level,
             brightness=self.frame.settings.brightness,
-            level=self._level,
+            levels=dict(self._levels),
         )
         beam = self._find_beam()
         if beam is None:
@@ -102,7 +107,8 @@ class StockViewer:
         """Look at the image so."""
         self._set_brightness(view)
         pyslip = self.frame.pyslip
-        if self.view != view:
+        now = self.view
+        if (now.zoom, now.beam) != (view.zoom, view.beam):
             pyslip.ZoomToLevel(view.zoom)
             if beam := self._find_beam():
                 x = (beam[0] - pyslip.map_llon) * pyslip.ppd_x
@@ -114,10 +120,10 @@ class StockViewer:
 
     def _set_brightness(self, view: View) -> None:
         frame, tiles = self.frame, self.frame.pyslip.tiles
-        level = view.level or display_level(tiles.raw_image.get_image_data()) or None
-        if (level, view.brightness) == (self._level, frame.settings.brightness):
+        levels = {**self._levels, **view.levels}
+        if (levels, view.brightness) == (self._levels, frame.settings.brightness):
             return
-        self._level = level
+        self._levels = levels
         frame.settings.brightness = view.brightness
         frame.settings_frame.panel.collect_values()  # its slider follows
         tiles.update_brightness(view.brightness, frame.settings.color_scheme)
@@ -136,3 +142,9 @@ class StockViewer:
 def _identify(wrapper: Any) -> Image:
     """The image of a chooser_wrapper; its own name counts from 1 in each imageset."""
     return find_image(wrapper.image_set, wrapper.index)
+
+
+def _describe(panels: Sequence[Any]) -> str:
+    """The kind of detector that an image is of, such as 64 panels of 185 x 194."""
+    slow, fast = panels[0].focus()
+    return f"{len(panels)} panels of {slow} x {fast}"

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
 
 
 @dataclass(frozen=True)
@@ -12,14 +13,14 @@ class View:
     zoom: a pixel's edge takes 2**zoom pixels of the screen. beam: where the beam is, as
     fractions of the window's width and height; there it was at the lower centre.
     brightness: the viewer's, from 1 to 1000; at 100
-    the contrast is that of Fig. 6. level: of the image that brightness refers
-    to, ADU (see contrast.py); None before there is one.
+    the contrast is that of Fig. 6. levels: for each kind of detector the level of the
+    image that brightness refers to, ADU (see contrast.py).
     """
 
     zoom: int = 1
     beam: tuple[float, float] = (0.5, 0.85)
     brightness: int = 100
-    level: float | None = None
+    levels: Mapping[str, float] = field(default_factory=dict)
 
     @classmethod
     def from_notes(cls, notes: dict) -> View:
@@ -27,14 +28,13 @@ class View:
         try:
             stored = notes["view"]
             x, y = stored["beam"]
-            level = stored["level"]
             return cls(
                 int(stored["zoom"]),
                 (float(x), float(y)),
                 int(stored["brightness"]),
-                None if level is None else float(level),
+                {str(name): float(x) for name, x in stored["levels"].items()},
             )
-        except (KeyError, TypeError, ValueError):
+        except (KeyError, TypeError, ValueError, AttributeError):
             return cls()
 
     def as_notes(self) -> dict:

@@ -8,7 +8,9 @@ from dials_cnn_screen.viewer.view import View
 
 
 def test_notes_and_back():
-    view = View(zoom=0, beam=(0.25, 0.75), brightness=40, level=12.5)
+    view = View(
+        zoom=0, beam=(0.25, 0.75), brightness=40, levels={"1 panels of 9 x 9": 12.5}
+    )
     notes = json.loads(json.dumps({"view": view.as_notes()}))
     assert View.from_notes(notes) == view
     assert View.from_notes({"view": View().as_notes()}) == View()
@@ -21,6 +23,14 @@ def test_usual_view_is_that_of_the_paper():
     assert view.beam[1] > 0.5
 
 
-@pytest.mark.parametrize("notes", [{}, {"view": None}, {"view": {"zoom": "x"}}])
+@pytest.mark.parametrize(
+    "notes",
+    [
+        {},
+        {"view": None},
+        {"view": {"zoom": "x"}},
+        {"view": {**View().as_notes(), "levels": 3}},
+    ],
+)
 def test_broken_notes_give_the_usual_view(notes):
     assert View.from_notes(notes) == View()
