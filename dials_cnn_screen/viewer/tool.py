@@ -130,8 +130,8 @@ class AnnotationTool(AnnotationPanel):
         session = self._session
         if name == "file":
             self._ask_for_file()
-        elif session is None or not self._ready:
-            wx.Bell()
+        elif session is None or (_is_label(name) and not self._ready):
+            wx.Bell()  # a label is only for what has been seen
         else:
             try:
                 session.labels.note(view=self._view.as_notes())
@@ -231,6 +231,10 @@ class AnnotationTool(AnnotationPanel):
         if event.GetEventObject() is self:
             self._close()
             self._hooks.close()
+
+
+def _is_label(name: str) -> bool:
+    return name.upper() in Label.__members__
 
 
 def _goes_into_text(key: str) -> bool:
