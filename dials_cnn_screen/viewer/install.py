@@ -34,12 +34,12 @@ def plugin_folder() -> Path:
     raise ValueError(f"this DIALS has no dials/{folder}, so its viewer has no tools")
 
 
-def install() -> Path:
-    """Put the tool there, in place of an older one; returns its file.
+def install(folder: Path) -> Path:
+    """Put the tool into this folder, in place of an older one; returns its file.
 
-    Raises ValueError without DIALS, OSError where its folder can't be written.
+    Raises OSError where the folder can't be written.
     """
-    target = plugin_folder() / PLUGIN.name
+    target = folder / PLUGIN.name
     text = PLUGIN.read_text(encoding="utf-8")
     if not target.exists() or target.read_text(encoding="utf-8") != text:
         with replacing(target) as unfinished:
@@ -47,9 +47,9 @@ def install() -> Path:
     return target
 
 
-def remove() -> Path:
+def remove(folder: Path) -> Path:
     """Take the tool away, if it is there; returns its file. Raises as install does."""
-    target = plugin_folder() / PLUGIN.name
+    target = folder / PLUGIN.name
     target.unlink(missing_ok=True)
     return target
 
@@ -63,7 +63,7 @@ def main(args: list[str] | None = None) -> None:
     parser.add_argument("--remove", action="store_true", help="take it away again")
     options = parser.parse_args(args)
     try:
-        target = remove() if options.remove else install()
+        target = (remove if options.remove else install)(plugin_folder())
     except (ValueError, OSError) as problem:
         sys.exit(
             f"{problem}; dials.cnn_annotate works all the same, without the menu entry"

@@ -73,7 +73,7 @@ class Desk:
         return window
 
     def press(self, key: str, comes_true: Callable[[], object]) -> None:
-        """Press a key until something is so; before an image shows it does not count."""
+        """Press a key until something is so; it may come before the image shows."""
         self._insist(["key", key], comes_true)
 
     def click(self, x: int, y: int, comes_true: Callable[[], object]) -> None:
