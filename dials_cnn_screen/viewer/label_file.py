@@ -120,8 +120,7 @@ class LabelFile:
         except Timeout:
             holder = self._read_notes().get("open") or "another program"
             raise ValueError(
-                f"'{path}' is open already: {holder}. Wait until it is closed, or give "
-                "another file; two of one run can be compared"
+                f"'{path}' is open already: {holder}; give another file, or wait"
             ) from None
         except (OSError, NotImplementedError) as problem:
             logger.warning(
@@ -143,10 +142,8 @@ class LabelFile:
         strange = [name for name in labels if name not in known]
         if strange:
             raise ValueError(
-                f"'{path}' has labels of {len(strange)} images that are not among "
-                f"these {len(self.names)}: {tell_name(strange[0])}"
-                f"{' and others' if len(strange) > 1 else ''}. Open it with the images "
-                "that it was made on, or give another file"
+                f"'{path}' has labels of other images, {tell_name(strange[0])} is not "
+                f"among these {len(self.names)}: give another file"
             )
         return labels
 

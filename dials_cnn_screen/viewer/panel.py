@@ -12,7 +12,6 @@ from dials_cnn_screen.viewer.session import Keys, Session
 
 # White on these is easy to read; the report has the same.
 COLOURS = {Label.HIT: "#1b7837", Label.MAYBE: "#b35806", Label.MISS: "#5f5f5f"}
-_WARNING = "#b2182b"
 
 RULE = (
     f"Hit: {HIT_SPOTS} or more Bragg spots.   "
@@ -50,6 +49,9 @@ class AnnotationPanel(wx.Panel):
         self._label = self._text(scale=1.6, bold=True)
         self._progress = self._text()
         self._message = self._text()
+        self._warning = self._text()
+        self._warning.SetForegroundColour("#b2182b")
+        self._warning.Hide()
         self._file = wx.Button(self, label="File...")
         self._file.SetToolTip("Choose the file that the labels go to")
         self._file.Bind(wx.EVT_BUTTON, lambda event: act("file"))
@@ -58,6 +60,7 @@ class AnnotationPanel(wx.Panel):
         state.Add(self._label, flag=wx.ALIGN_CENTER_VERTICAL | wx.RIGHT, border=16)
         state.Add(self._name, flag=wx.ALIGN_CENTER_VERTICAL | wx.RIGHT, border=24)
         state.Add(self._progress, 1, flag=wx.ALIGN_CENTER_VERTICAL)
+        state.Add(self._warning, 3, flag=wx.ALIGN_CENTER_VERTICAL)
         last = wx.BoxSizer(wx.HORIZONTAL)
         last.Add(
             wx.StaticText(self, label=RULE),
@@ -74,6 +77,7 @@ class AnnotationPanel(wx.Panel):
 
     def show(self, session: Session | None) -> None:
         """Bring the text up to date; without a session there is no label file."""
+        self._progress.Show(session is not None)
         if session is None:
             texts = ("", "", "")
         else:
@@ -91,10 +95,10 @@ class AnnotationPanel(wx.Panel):
         self.Layout()
 
     def tell(self, message: str, warning: bool = False) -> None:
-        """Say something beside the rule."""
-        self._message.SetForegroundColour(_WARNING if warning else "#000000")
-        self._message.SetLabel(message)
-        self._message.SetToolTip(message)
+        """Say something beside the rule; a warning where there is most room."""
+        self._message.SetLabel("" if warning else message)
+        self._warning.SetLabel(message if warning else "")
+        self._warning.Show(warning)
         self.Layout()
 
     def _add(self, row: wx.Sizer, name: str, text: str, keys: Keys) -> wx.Button:

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import json
+import os
+import shutil
 import signal
+import sysconfig
 
 import pytest
 
 pytest.importorskip("dials")
 
 from dials_cnn_screen.labels import Label, read_annotations
+from dials_cnn_screen.viewer import install
 
 
 def labels_in(path):
@@ -58,3 +62,45 @@ def test_a_day_of_labelling(desk, annotate, shots, tmp_path):
     assert "3 images labelled in labels.txt: 0 Hit, 1 Maybe, 2 Miss; 3 left" in said
     notes = json.loads((tmp_path / "labels.txt.json").read_text())
     assert notes["open"] is None
+
+
+@pytest.fixture
+def in_menu():
+    """The tool in the menu of the stock viewer, which is as before when all is done."""
+    folder = install.plugin_folder()
+    if not os.access(folder, os.W_OK):
+        pytest.skip(f"{folder} can't be written")
+    was_there = (folder / install.PLUGIN.name).exists()
+    install.install(folder)
+    yield
+    if not was_there:
+        install.remove(folder)
+
+
+def test_stock_viewer_and_its_menu(desk, start, in_menu, shots, tmp_path):
+    path = tmp_path / "labels.txt"
+    path.write_text("shots.h5 [1] HIT\nshots.h5 [3] None\n")
+    here = os.pathsep.join([sysconfig.get_path("scripts"), os.environ["PATH"]])
+    viewer = shutil.which("dials.image_viewer", path=here)
+    if viewer is None:
+        pytest.skip("dials.image_viewer is not on the PATH")
+    program = start(viewer, "shots.h5")
+    window = desk.focus(r"shots\.h5")
+
+    def choose_tool():
+        # The last but one of the Actions menu.
+        desk.do("mousemove", "--window", window, 50, 12, "click", 1)
+        desk.do("sleep", 1, "key", "Up", "Up", "Return", "sleep", 1)
+
+    def holder():
+        notes = tmp_path / "labels.txt.json"
+        return notes.exists() and json.loads(notes.read_text())["open"]
+
+    choose_tool()
+    assert f"process {program.pid}" in desk.wait_for(holder, 10)
+    desk.press("k", lambda: labels_in(path) == "HM----")
+    choose_tool()
+    assert desk.wait_for(lambda: holder() is None, 10)
+    desk.do("key", "k", "sleep", 1)  # nobody listens now
+    assert labels_in(path) == "HM----"
+    assert program.poll() is None
