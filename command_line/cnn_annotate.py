@@ -10,6 +10,10 @@ Examples::
 
   dials.cnn_annotate imported.expt annotation=labels.txt
 
+  dials.cnn_annotate imported.expt order=uncertain scores=cnn_screen.json
+
+  dials.cnn_annotate imported.expt annotation=second.txt compare=labels.txt
+
   dials.cnn_annotate imported.expt keys.hit=1 keys.maybe=2 keys.miss=3
 """
 
@@ -23,11 +27,18 @@ from dials.util import show_mail_handle_errors
 from dials.util.options import ArgumentParser, flatten_experiments
 from dxtbx.model import ExperimentList
 
-from dials_cnn_screen.labels import Label
+from dials_cnn_screen.labels import Label, read_annotations
 from dials_cnn_screen.phil import load_scope
 from dials_cnn_screen.program import CITATION, parse, user_errors
+from dials_cnn_screen.scores_file import read_scores
 from dials_cnn_screen.stills import find_image, list_stills
-from dials_cnn_screen.viewer.label_file import LabelFile
+from dials_cnn_screen.viewer.agreement import compare_labels, tell_agreement
+from dials_cnn_screen.viewer.label_file import LabelFile, Name, name_images
+from dials_cnn_screen.viewer.orders import (
+    diverse_order,
+    random_order,
+    uncertain_order,
+)
 from dials_cnn_screen.viewer.session import Keys
 
 logger = logging.getLogger("dials.cnn_annotate")
@@ -59,28 +70,72 @@ def _annotate(experiments: ExperimentList, params: libtbx.phil.scope_extract) ->
     from dials_cnn_screen.viewer.tool import Task
     from dials_cnn_screen.viewer.window import label_in_viewer
 
-    stills = list_stills(experiments)
     keys = Keys(**{k: v for k, v in params.keys.__dict__.items() if k[0] != "_"})
-    names = [(still.file, still.frame) for still in stills]
+    stills = list_stills(experiments)
+    images = [find_image(still.imageset, still.position) for still in stills]
+    names = name_images(images)
+    order = _choose_order(names, params)
     with LabelFile(params.annotation, names) as labels:
-        before = sum(labels.counts().values())
+        labels.note(**_describe_order(params))
         logger.info(
             "%d images, %d of them labelled in %s",
-            len(stills),
-            before,
+            len(names),
+            sum(labels.counts().values()),
             params.annotation,
         )
-        images = [find_image(still.imageset, still.position) for still in stills]
-        label_in_viewer(experiments, Task(images, labels, keys=keys))
+        label_in_viewer(experiments, Task(images, labels, order, keys))
         counts = labels.counts()
-        logger.info(
-            "%d images labelled in %s: %s; %d left",
-            sum(counts.values()),
-            Path(params.annotation),
-            ", ".join(f"{counts[label]} {label.title}" for label in Label),
-            len(stills) - sum(counts.values()),
-        )
+        left = sum(labels.get(names[i]) is None for i in order or range(len(names)))
+    logger.info(
+        "%d images labelled in %s: %s; %d left",
+        sum(counts.values()),
+        params.annotation,
+        ", ".join(f"{counts[label]} {label.title}" for label in Label),
+        left,
+    )
+    if params.compare is not None and counts:
+        agreement = compare_labels(params.compare, params.annotation)
+        logger.info("\n%s", tell_agreement(agreement))
     logger.info("\nPlease cite: %s", CITATION)
+
+
+def _choose_order(
+    names: list[Name], params: libtbx.phil.scope_extract
+) -> list[int] | None:
+    """Indices of the images to be shown, first to last; None for all as they come."""
+    if params.compare is not None:
+        if Path(params.compare).resolve() == Path(params.annotation).resolve():
+            raise ValueError(
+                f"compare='{params.compare}' is the file that the labels go to; give a "
+                "new annotation=second.txt"
+            )
+        labelled = {
+            (a.file, a.frame): a.label for a in read_annotations(params.compare)
+        }
+        shuffled = random_order(len(names), params.random_seed)
+        order = [i for i in shuffled if labelled.get(names[i]) is not None]
+        if not order:
+            raise ValueError(f"none of these images is labelled in '{params.compare}'")
+        return order
+    if params.order == "sequence":
+        return None
+    if params.order == "random":
+        return random_order(len(names), params.random_seed)
+    if params.scores is None:
+        raise ValueError(
+            f"order={params.order} goes by what a model says: run dials.cnn_screen, "
+            "and give scores=cnn_screen.json"
+        )
+    _, scores = read_scores(params.scores, dict)
+    by_score = uncertain_order if params.order == "uncertain" else diverse_order
+    return by_score(names, scores)
+
+
+def _describe_order(params: libtbx.phil.scope_extract) -> dict[str, object]:
+    """How the images were chosen, for the notes: it matters to who trains on them."""
+    if params.compare is not None:
+        return {"order": "random", "compare": params.compare}
+    return {"order": params.order, "scores": params.scores}
 
 
 if __name__ == "__main__":

@@ -48,7 +48,6 @@ class LabelFile:
         """
         self.path = Path(path).resolve()
         self.names = list(names)
-        check_distinct(self.names)
         check_writable(path)
         if self.path.exists() and not os.access(self.path, os.W_OK):
             raise ValueError(f"'{path}' is read-only: copy it, and go on in the copy")
@@ -164,14 +163,23 @@ class LabelFile:
             )
 
 
-def check_distinct(names: Sequence[Name]) -> None:
-    """Raise ValueError if two images have one name: their labels could not be told."""
-    name, count = Counter(names).most_common(1)[0]
-    if count > 1:
-        raise ValueError(
-            f"{count} images are called {tell_name(name)}, in different folders; "
-            "labels go by the file's name alone, so rename the files"
-        )
+def name_images(images: Sequence[tuple[str, int]]) -> list[Name]:
+    """What images, by path and number in the file, are called in label files.
+
+    The file's name, and where files in several folders have one name, as many folders
+    before it as tell them apart.
+    """
+    paths = dict.fromkeys(Path(path) for path, _ in images)
+    named: dict[str, list[Path]] = {}
+    for path in paths:
+        named.setdefault(path.name, []).append(path)
+    short = {}
+    for alike in named.values():
+        n = 1
+        while len({path.parts[-n:] for path in alike}) < len(alike):
+            n += 1
+        short |= {path: str(Path(*path.parts[-n:])) for path in alike}
+    return [(short[Path(path)], number) for path, number in images]
 
 
 def tell_name(name: Name) -> str:

@@ -14,7 +14,7 @@ from wx.lib.intctrl import IntCtrl
 from wxtbx.phil_controls.intctrl import IntCtrl as PhilIntCtrl
 
 from dials_cnn_screen.labels import Label
-from dials_cnn_screen.viewer.label_file import LabelFile
+from dials_cnn_screen.viewer.label_file import LabelFile, name_images
 from dials_cnn_screen.viewer.panel import AnnotationPanel
 from dials_cnn_screen.viewer.session import Keys, Session
 from dials_cnn_screen.viewer.stock_viewer import Image, StockViewer
@@ -89,9 +89,8 @@ class AnnotationTool(AnnotationPanel):
         """Label all images of the viewer into this file."""
         self._close()
         images = self._viewer.images
-        names = [(Path(file).name, number) for file, number in images]
         try:
-            labels = LabelFile(path, names)
+            labels = LabelFile(path, name_images(images))
         except (ValueError, OSError) as problem:
             logger.warning("%s", problem)
             self.show(None)

@@ -9,7 +9,7 @@ import sys
 import pytest
 
 from dials_cnn_screen.labels import Annotation, Label, read_annotations
-from dials_cnn_screen.viewer.label_file import LabelFile
+from dials_cnn_screen.viewer.label_file import LabelFile, name_images
 
 NAMES = [("run 7.h5", 1), ("run 7.h5", 2), ("other.h5", 1)]
 
@@ -71,9 +71,11 @@ def test_unlabelled_lines_of_other_images_do_no_harm(tmp_path):
         assert labels.counts() == {Label.HIT: 1}
 
 
-def test_images_of_one_name_are_refused(tmp_path):
-    with pytest.raises(ValueError, match=r"2 images are called other\.h5 \[1\]"):
-        LabelFile(tmp_path / "labels.txt", [*NAMES, ("other.h5", 1)])
+def test_folders_tell_files_of_one_name_apart():
+    images = [("/d/1/a/x.h5", 1), ("/d/2/a/x.h5", 1), ("/d/2/y.h5", 3)]
+    assert name_images(images) == [("1/a/x.h5", 1), ("2/a/x.h5", 1), ("y.h5", 3)]
+    images = [("/d/x.cbf", 1), ("/d/y.cbf", 1), ("/d/y.cbf", 2)]
+    assert name_images(images) == [("x.cbf", 1), ("y.cbf", 1), ("y.cbf", 2)]
 
 
 def test_second_person_is_told_who_has_the_file(tmp_path):
@@ -88,7 +90,7 @@ def test_second_person_is_told_who_has_the_file(tmp_path):
 KILLED = """
 import os, signal, sys
 from dials_cnn_screen.labels import Label
-from dials_cnn_screen.viewer.label_file import LabelFile
+from dials_cnn_screen.viewer.label_file import LabelFile, name_images
 labels = LabelFile(sys.argv[1], [("a.h5", 1), ("a.h5", 2)])
 labels.set(("a.h5", 1), Label.HIT)
 labels.note(view={"zoom": 1})
