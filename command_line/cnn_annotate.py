@@ -24,7 +24,11 @@ from pathlib import Path
 
 import libtbx.phil
 from dials.util import show_mail_handle_errors
-from dials.util.options import ArgumentParser, flatten_experiments
+from dials.util.options import (
+    ArgumentParser,
+    flatten_experiments,
+    flatten_reflections,
+)
 from dxtbx.model import ExperimentList
 
 from dials_cnn_screen.labels import Label, read_annotations
@@ -39,6 +43,7 @@ from dials_cnn_screen.viewer.orders import (
     random_order,
     uncertain_order,
 )
+from dials_cnn_screen.viewer.overlay import spots_in_reflections, spots_in_scores
 from dials_cnn_screen.viewer.session import Keys
 
 logger = logging.getLogger("dials.cnn_annotate")
@@ -50,23 +55,30 @@ phil_scope = load_scope("cnn_annotate")
 def run(args: list[str] | None = None, phil: libtbx.phil.scope = phil_scope) -> None:
     """Run dials.cnn_annotate with these arguments (default: the command line's)."""
     parser = ArgumentParser(
-        usage="dials.cnn_annotate [options] imported.expt | image files",
+        usage="dials.cnn_annotate [options] imported.expt | image files [strong.refl]",
         phil=phil,
         read_experiments=True,
+        read_reflections=True,
         read_experiments_from_images=True,
         epilog=__doc__,
     )
     with user_errors():
         params = parse(parser, args, "dials.cnn_annotate")
-        _annotate(flatten_experiments(params.input.experiments), params)
+        _annotate(
+            flatten_experiments(params.input.experiments),
+            flatten_reflections(params.input.reflections),
+            params,
+        )
 
 
-def _annotate(experiments: ExperimentList, params: libtbx.phil.scope_extract) -> None:
+def _annotate(
+    experiments: ExperimentList, tables: list, params: libtbx.phil.scope_extract
+) -> None:
     if not len(experiments):
         raise ValueError("no images: give an .expt file from dials.import, or images")
     if params.annotation is None:
         raise ValueError("annotation=None: the labels need a file to go to")
-    # Where there are no windows, all else works.
+    # Not above: -h and -c work where there are no windows.
     from dials_cnn_screen.viewer.tool import Task
     from dials_cnn_screen.viewer.window import label_in_viewer
 
@@ -75,6 +87,12 @@ def _annotate(experiments: ExperimentList, params: libtbx.phil.scope_extract) ->
     images = [find_image(still.imageset, still.position) for still in stills]
     names = name_images(images)
     order = _choose_order(names, params)
+    spots = {}
+    if params.circle_spots != "never":
+        if tables:
+            spots = spots_in_reflections(experiments, tables)
+        else:
+            spots = spots_in_scores(images, names, _read_scores(params))
     with LabelFile(params.annotation, names) as labels:
         labels.note(**_describe_order(params))
         logger.info(
@@ -83,7 +101,10 @@ def _annotate(experiments: ExperimentList, params: libtbx.phil.scope_extract) ->
             sum(labels.counts().values()),
             params.annotation,
         )
-        label_in_viewer(experiments, Task(images, labels, order, keys))
+        label_in_viewer(
+            experiments,
+            Task(images, labels, order, keys, spots, params.circle_spots == "always"),
+        )
         counts = labels.counts()
         left = sum(labels.get(names[i]) is None for i in order or range(len(names)))
     logger.info(
@@ -121,14 +142,19 @@ def _choose_order(
         return None
     if params.order == "random":
         return random_order(len(names), params.random_seed)
-    if params.scores is None:
-        raise ValueError(
-            f"order={params.order} goes by what a model says: run dials.cnn_screen, "
-            "and give scores=cnn_screen.json"
-        )
-    _, scores = read_scores(params.scores, dict)
+    scores = _read_scores(params)
     by_score = uncertain_order if params.order == "uncertain" else diverse_order
     return by_score(names, scores)
+
+
+def _read_scores(params: libtbx.phil.scope_extract) -> dict[Name, dict]:
+    """The entries of cnn_screen.json, by name."""
+    if params.scores is None:
+        raise ValueError(
+            f"order={params.order}, circle_spots={params.circle_spots} go by what a "
+            "model says: run dials.cnn_screen, and give scores=cnn_screen.json"
+        )
+    return read_scores(params.scores, dict)[1]
 
 
 def _describe_order(params: libtbx.phil.scope_extract) -> dict[str, object]:

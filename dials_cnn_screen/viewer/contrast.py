@@ -8,12 +8,10 @@ all of them, and the viewer's slider of brightness goes on to work.
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-from dials.util.image_viewer.slip_viewer import tile_generation
 from dxtbx import flumpy
 
 # Where the viewer puts its level on the way from white, 0, to black, 1, at a
@@ -53,26 +51,3 @@ def brightness_for(level: float, panels: Sequence[Any], brightness: float) -> fl
     own = display_level(panels)
     # Without a level of its own the viewer takes a pixel times brightness / 5.
     return brightness / level * (own if own > 0 else 5 * _SHADE)
-
-
-@contextlib.contextmanager
-def fixed_contrast(
-    level: Callable[[Sequence[Any]], float | None],
-) -> Iterator[None]:
-    """Meanwhile the viewer draws all images as dark as one of this level.
-
-    level: asked for with the panels of each image; None leaves the viewer's own
-    scaling.
-    """
-    draw = tile_generation.get_flex_image_multipanel
-
-    def draw_alike(*, image_data: Any, brightness: float = 1.0, **others: Any) -> Any:
-        if wanted := level(image_data):
-            brightness = brightness_for(wanted, image_data, brightness)
-        return draw(image_data=image_data, brightness=brightness, **others)
-
-    tile_generation.get_flex_image_multipanel = draw_alike
-    try:
-        yield
-    finally:
-        tile_generation.get_flex_image_multipanel = draw

@@ -60,7 +60,6 @@ class AnnotationPanel(wx.Panel):
         state.Add(self._label, flag=wx.ALIGN_CENTER_VERTICAL | wx.RIGHT, border=16)
         state.Add(self._name, flag=wx.ALIGN_CENTER_VERTICAL | wx.RIGHT, border=24)
         state.Add(self._progress, 1, flag=wx.ALIGN_CENTER_VERTICAL)
-        state.Add(self._warning, 3, flag=wx.ALIGN_CENTER_VERTICAL)
         last = wx.BoxSizer(wx.HORIZONTAL)
         last.Add(
             wx.StaticText(self, label=RULE),
@@ -70,7 +69,7 @@ class AnnotationPanel(wx.Panel):
         last.Add(self._message, 1, flag=wx.ALIGN_CENTER_VERTICAL | wx.RIGHT, border=8)
         last.Add(self._file, flag=wx.ALIGN_CENTER_VERTICAL)
         rows = wx.BoxSizer(wx.VERTICAL)
-        for row in (buttons, state, last):
+        for row in (buttons, state, last, self._warning):
             rows.Add(row, flag=wx.EXPAND | wx.LEFT | wx.RIGHT | wx.TOP, border=6)
         rows.AddSpacer(6)
         self.SetSizer(rows)
@@ -95,10 +94,12 @@ class AnnotationPanel(wx.Panel):
         self.Layout()
 
     def tell(self, message: str, warning: bool = False) -> None:
-        """Say something beside the rule; a warning where there is most room."""
+        """Say something beside the rule; a warning in a line of its own."""
         self._message.SetLabel("" if warning else message)
         self._warning.SetLabel(message if warning else "")
-        self._warning.Show(warning)
+        if self._warning.IsShown() != warning:
+            self._warning.Show(warning)
+            self.GetParent().Layout()
         self.Layout()
 
     def _add(self, row: wx.Sizer, name: str, text: str, keys: Keys) -> wx.Button:

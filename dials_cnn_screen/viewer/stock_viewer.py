@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import replace
 from typing import Any
 
 import wx
 
+from dials_cnn_screen.frames import find_beam
 from dials_cnn_screen.stills import find_image
-from dials_cnn_screen.viewer.contrast import display_level, fixed_contrast
+from dials_cnn_screen.viewer.drawing import Drawer
+from dials_cnn_screen.viewer.overlay import Image, Spots
 from dials_cnn_screen.viewer.view import View
 
-# Path of an image's file, its number there from 1.
-Image = tuple[str, int]
+# Around spots, in pixels of the screen.
+_CIRCLE_RADIUS = 12
+_CIRCLE_COLOUR = "#d7191c"
 
 
 class StockViewer:
@@ -22,7 +25,8 @@ class StockViewer:
 
     def __init__(self, frame: Any) -> None:
         self.frame = frame
-        self._levels: dict[str, float] = {}
+        self._drawer = Drawer(frame)
+        self._circles: Any = None
         self._wrappers: dict[Image, Any] = {}
         for wrapper in frame.images:
             self._wrappers.setdefault(_identify(wrapper), wrapper)
@@ -52,10 +56,9 @@ class StockViewer:
             # An imageset keeps its last image: of 2000 sets of one, all of them.
             before.image_set.clear_cache()
 
-    def read_ahead(self, image: Image) -> None:
-        """Read an image into its imageset, which has it at hand then."""
-        wrapper = self._wrappers[image]
-        wrapper.image_set.get_corrected_data(wrapper.index)
+    def draw_ahead(self, image: Image) -> Iterator[None]:
+        """Read an image and draw it out of sight, in steps; show is quick then."""
+        return self._drawer.draw_ahead(self._wrappers[image])
 
     @contextmanager
     def docked(self, panel: wx.Window) -> Iterator[None]:
@@ -63,23 +66,48 @@ class StockViewer:
         self.frame.sizer.Add(panel, 0, wx.EXPAND)
         self.frame.Layout()
         yield
-        if not self.frame.IsBeingDeleted():
+        if self.frame and not self.frame.IsBeingDeleted():
             wx.CallAfter(self.frame.Layout)
 
-    @contextmanager
-    def fixed_contrast(self) -> Iterator[None]:
+    def drawing(self) -> AbstractContextManager[None]:
         """Meanwhile equal pixel values are equally dark on all images."""
+        return self._drawer.at_work()
 
-        def level(panels: Sequence[Any]) -> float | None:
-            if self.frame.settings.display != "image":
-                return None
-            kind = _describe(panels)
-            if kind not in self._levels and (own := display_level(panels)) > 0:
-                self._levels[kind] = own
-            return self._levels.get(kind)
+    def circle(self, spots: Spots | None) -> None:
+        """Draw a circle around each spot, and no other."""
+        pyslip = self.frame.pyslip
+        if self._circles is not None:
+            pyslip.DeleteLayer(self._circles)
+            self._circles = None
+        if spots is not None and len(spots.places):
+            self._circles = pyslip.AddPointLayer(
+                [self._on_map(*spot) for spot in self._in_picture(spots)],
+                renderer=self._draw_circles,
+                show_levels=pyslip.tiles.levels,
+                name="<cnn_annotate_layer>",
+            )
 
-        with fixed_contrast(level):
-            yield
+    def _in_picture(self, spots: Spots) -> list[tuple[float, float]]:
+        """Where spots are in the viewer's picture, (fast, slow) in its pixels."""
+        to_picture = self.frame.pyslip.tiles.flex_image.tile_readout_to_picture
+        if spots.panels is None and len(self.frame.get_detector()) > 1:
+            # The model's canvas has the same scale and axes, from another corner.
+            beam = self._beam_in_picture()
+            centre = find_beam(self.frame.get_detector(), self.frame.get_beam())
+            return (spots.places - centre)[:, ::-1] + beam
+        panels = spots.panels if spots.panels is not None else [0] * len(spots.places)
+        return [
+            to_picture(int(panel), slow - 0.5, fast - 0.5)[::-1]
+            for panel, (slow, fast) in zip(panels, spots.places, strict=True)
+        ]
+
+    def _draw_circles(self, dc: wx.DC, data: list, map_rel: bool) -> None:
+        """Called by the viewer with what AddPointLayer was given."""
+        dc.SetPen(wx.Pen(_CIRCLE_COLOUR, 2))
+        dc.SetBrush(wx.TRANSPARENT_BRUSH)
+        for longitude, latitude, *_ in data:
+            x, y = self.frame.pyslip.ConvertGeo2View((longitude, latitude))
+            dc.DrawCircle(int(x), int(y), _CIRCLE_RADIUS)
 
     @property
     def size(self) -> tuple[int, int]:
@@ -93,7 +121,7 @@ class StockViewer:
         view = View(
             zoom=pyslip.level,
             brightness=self.frame.settings.brightness,
-            levels=dict(self._levels),
+            levels=dict(self._drawer.levels),
         )
         beam = self._find_beam()
         if beam is None:
@@ -120,10 +148,11 @@ class StockViewer:
 
     def _set_brightness(self, view: View) -> None:
         frame, tiles = self.frame, self.frame.pyslip.tiles
-        levels = {**self._levels, **view.levels}
-        if (levels, view.brightness) == (self._levels, frame.settings.brightness):
+        drawer = self._drawer
+        levels = {**drawer.levels, **view.levels}
+        if (levels, view.brightness) == (drawer.levels, frame.settings.brightness):
             return
-        self._levels = levels
+        drawer.levels = levels
         frame.settings.brightness = view.brightness
         frame.settings_frame.panel.collect_values()  # its slider follows
         tiles.update_brightness(view.brightness, frame.settings.color_scheme)
@@ -131,20 +160,21 @@ class StockViewer:
 
     def _find_beam(self) -> tuple[float, float] | None:
         """The beam on the viewer's map; None without a geometry."""
-        frame, tiles = self.frame, self.frame.pyslip.tiles
-        if abs(frame.get_detector()[0].get_distance()) == 0:
+        if abs(self.frame.get_detector()[0].get_distance()) == 0:
             return None
-        panel, fast, slow = frame.get_beam_center_px()
-        y, x = tiles.flex_image.tile_readout_to_picture(panel, slow - 0.5, fast - 0.5)
-        return tiles.picture_fast_slow_to_map_relative(x, y)
+        return self._on_map(*self._beam_in_picture())
+
+    def _beam_in_picture(self) -> tuple[float, float]:
+        """Where the beam is in the viewer's picture, (fast, slow) in its pixels."""
+        panel, fast, slow = self.frame.get_beam_center_px()
+        flex_image = self.frame.pyslip.tiles.flex_image
+        return flex_image.tile_readout_to_picture(panel, slow - 0.5, fast - 0.5)[::-1]
+
+    def _on_map(self, fast: float, slow: float) -> tuple[float, float]:
+        tiles = self.frame.pyslip.tiles
+        return tiles.picture_fast_slow_to_map_relative(fast, slow)
 
 
 def _identify(wrapper: Any) -> Image:
     """The image of a chooser_wrapper; its own name counts from 1 in each imageset."""
     return find_image(wrapper.image_set, wrapper.index)
-
-
-def _describe(panels: Sequence[Any]) -> str:
-    """The kind of detector that an image is of, such as 64 panels of 185 x 194."""
-    slow, fast = panels[0].focus()
-    return f"{len(panels)} panels of {slow} x {fast}"

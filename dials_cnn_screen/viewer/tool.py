@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -14,10 +14,11 @@ from wx.lib.intctrl import IntCtrl
 from wxtbx.phil_controls.intctrl import IntCtrl as PhilIntCtrl
 
 from dials_cnn_screen.labels import Label
-from dials_cnn_screen.viewer.label_file import LabelFile, name_images
+from dials_cnn_screen.viewer.label_file import LabelFile, name_images, tell_name
+from dials_cnn_screen.viewer.overlay import Image, Spots
 from dials_cnn_screen.viewer.panel import AnnotationPanel
 from dials_cnn_screen.viewer.session import Keys, Session
-from dials_cnn_screen.viewer.stock_viewer import Image, StockViewer
+from dials_cnn_screen.viewer.stock_viewer import StockViewer
 from dials_cnn_screen.viewer.view import View
 
 logger = logging.getLogger("dials.cnn_annotate")
@@ -32,13 +33,16 @@ class Task:
     """What is to be labelled, and how.
 
     images: of all labels in the file, in its order. labels: the file. order: indices of
-    those to be shown; None for all. keys: the tool's.
+    those to be shown; None for all. keys: the tool's. spots: to be circled on images
+    that have a label, and with always on the others too.
     """
 
     images: Sequence[Image]
     labels: LabelFile
     order: Sequence[int] | None = None
     keys: Keys = field(default_factory=Keys)
+    spots: Mapping[Image, Spots] = field(default_factory=dict)
+    always: bool = False
 
 
 def open_from_menu(frame: Any, *args: Any, **kwargs: Any) -> AnnotationTool:
@@ -60,28 +64,32 @@ class AnnotationTool(AnnotationPanel):
         super().__init__(frame, self._keys, self._act)
         self._viewer = StockViewer(frame)
         self._session: Session | None = None
-        self._images: list[Image] = []
+        self._task: Task | None = None
         self._before_expert: Image | None = None
         self._ready = False  # the image is on the screen, and no older key waits
-        self._has_read_ahead = False
+        self._ahead: Iterator[None] | None = None  # the next image, in the making
         self._last_key = ("", 0)
         self._size = self._viewer.size
         self._view = View()
         self._hooks = contextlib.ExitStack()
         self._hooks.enter_context(self._viewer.docked(self))
-        self._hooks.enter_context(self._viewer.fixed_contrast())
+        self._hooks.enter_context(self._viewer.drawing())
         for event, handler in (
             (wx.EVT_CHAR_HOOK, self._on_key),
             (wx.EVT_IDLE, self._on_idle),
             (wx.EVT_CLOSE, self._on_close),
         ):
             frame.Bind(event, handler)
-            self._hooks.callback(frame.Unbind, event, handler=handler)
+            self._hooks.callback(self._unbind, event, handler)
         self.Bind(wx.EVT_WINDOW_DESTROY, self._on_destroy)
         if task is not None:
             self._start(task)
         else:
             self._open(Path(DEFAULT_FILE))
+
+    def _unbind(self, event: wx.PyEventBinder, handler: Callable) -> None:
+        if frame := self._viewer.frame:  # false once the window is gone
+            frame.Unbind(event, handler=handler)
 
     # The label file.
 
@@ -99,10 +107,9 @@ class AnnotationTool(AnnotationPanel):
         self._start(Task(images, labels, keys=self._keys))
 
     def _start(self, task: Task) -> None:
-        self._images = list(task.images)
+        self._task = task
         self._session = Session(task.labels, task.order)
         self._view = View.from_notes(task.labels.notes)
-        self.tell(f"Labels go to {task.labels.path}")
         self._show_current()
 
     def _close(self) -> None:
@@ -173,23 +180,43 @@ class AnnotationTool(AnnotationPanel):
     def _show_current(self) -> None:
         """Have the viewer show the session's image."""
         session = self._session
-        wanted = self._images[session.current]
-        if wanted != self._viewer.selected:
-            self._ready = False
-            try:
-                self._viewer.show(wanted)
-            except Exception as problem:  # whatever dxtbx or a file format may raise
-                self._tell_unreadable(wanted, problem)
-        self._take_up()
+        wanted = self._task.images[session.current]
+        if wanted == self._viewer.selected:
+            self._take_up()
+            return
+        try:
+            self._viewer.show(wanted)
+            self._take_up()
+        except Exception as problem:  # whatever dxtbx or a file format may raise
+            self._take_up()
+            message = (
+                f"{tell_name(session.name)} can't be read; what you see is the image "
+                f"before: {problem}"
+            )
+            logger.warning("%s", message)
+            self.tell(message, warning=True)
 
     def _take_up(self) -> None:
         """Be at the image that the viewer is at, and look at it as at the others."""
-        self._ready = self._has_read_ahead = False
+        self._ready, self._ahead = False, None
         self._before_expert = self._viewer.selected
-        self._session.go_to(self._images.index(self._before_expert))
+        self._session.go_to(self._task.images.index(self._before_expert))
         if self._viewer.is_drawn:
             self._viewer.view = self._view
+        self._circle_spots()
         self.show(self._session)
+
+    def _circle_spots(self) -> None:
+        """Not before the expert has chosen, lest they sway the choice."""
+        task = self._task
+        may = task.always or self._session.label is not None
+        spots = task.spots.get(self._before_expert) if may else None
+        self._viewer.circle(spots if self._viewer.is_drawn else None)
+        self.tell(
+            f"Labels go to {task.labels.path}"
+            if spots is None
+            else f"{len(spots.places)} spots circled"
+        )
 
     def _on_idle(self, event: wx.IdleEvent) -> None:
         """All that was asked for is done, and on the screen."""
@@ -206,17 +233,15 @@ class AnnotationTool(AnnotationPanel):
             self._viewer.view = self._view
         self._view = self._viewer.view
         self._ready = True
-        if not self._has_read_ahead:
-            self._has_read_ahead = True
+        if self._ahead is None:
             following = self._session.following()
-            if following is not None:
-                with contextlib.suppress(Exception):  # told when it is to be shown
-                    self._viewer.read_ahead(self._images[following])
-
-    def _tell_unreadable(self, image: Image, problem: Exception) -> None:
-        message = f"{image[0]} [{image[1]}] can't be read: {problem}"
-        logger.warning("%s", message)
-        self.tell(message, warning=True)
+            if following is None:
+                return
+            self._ahead = self._viewer.draw_ahead(self._task.images[following])
+        # What goes wrong is told when the image is to be shown.
+        with contextlib.suppress(Exception, StopIteration):
+            next(self._ahead)
+            event.RequestMore()
 
     # The end.
 
