@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import statistics
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -69,6 +71,7 @@ class AnnotationTool(AnnotationPanel):
         self._ready = False  # the image is on the screen, and no older key waits
         self._ahead: Iterator[None] | None = None  # the next image, in the making
         self._last_key = ("", 0)
+        self._seconds: list[float] = []  # that each image took to be shown
         self._size = self._viewer.size
         self._view = View()
         self._hooks = contextlib.ExitStack()
@@ -113,6 +116,13 @@ class AnnotationTool(AnnotationPanel):
         self._show_current()
 
     def _close(self) -> None:
+        if self._seconds:
+            logger.info(
+                "An image was drawn %.2f s after it was asked for (median of %d)",
+                statistics.median(self._seconds),
+                len(self._seconds),
+            )
+            self._seconds.clear()
         if self._session is not None:
             self._session.labels.note(view=self._view.as_notes())
             self._session.labels.close()
@@ -181,14 +191,16 @@ class AnnotationTool(AnnotationPanel):
         """Have the viewer show the session's image."""
         session = self._session
         wanted = self._task.images[session.current]
-        if wanted == self._viewer.selected:
-            self._take_up()
-            return
-        try:
-            self._viewer.show(wanted)
-            self._take_up()
-        except Exception as problem:  # whatever dxtbx or a file format may raise
-            self._take_up()
+        start, problem = time.perf_counter(), None
+        if wanted != self._viewer.selected:
+            try:
+                self._viewer.show(wanted)
+            except Exception as error:  # whatever dxtbx or a file format may raise
+                problem = error
+        self._take_up()
+        if problem is None:
+            self._seconds.append(time.perf_counter() - start)
+        else:
             message = (
                 f"{tell_name(session.name)} can't be read; what you see is the image "
                 f"before: {problem}"

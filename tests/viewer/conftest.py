@@ -18,7 +18,8 @@ import pytest
 CLOSES_ON_SIGNAL = """
 import signal, sys, wx
 from dials_cnn_screen.command_line.cnn_annotate import run
-signal.signal(signal.SIGUSR1, lambda *_: wx.GetApp().GetTopWindow().Close())
+close = lambda: wx.GetApp().GetTopWindow().Close()
+signal.signal(signal.SIGUSR1, lambda *_: wx.CallAfter(close))
 run()
 """
 

@@ -59,6 +59,7 @@ def test_a_day_of_labelling(desk, annotate, shots, tmp_path):
     assert desk.close(program) == 0
     said = (tmp_path / "program_2.txt").read_text()
     assert "Traceback" not in said
+    assert "s after it was asked for (median of 2)" in said
     assert "6 images, 2 of them labelled" in said
     assert "3 images labelled in labels.txt: 0 Hit, 1 Maybe, 2 Miss; 3 left" in said
     notes = json.loads((tmp_path / "labels.txt.json").read_text())
