@@ -26,6 +26,8 @@ from dials_cnn_screen.viewer.view import View
 logger = logging.getLogger("dials.cnn_annotate")
 
 DEFAULT_FILE = "labels.txt"
+# Until what was drawn is on the screen, ms: the window system has its own pace.
+_TO_PAINT = 100
 # Nobody presses a key twice within this time, ms; a keyboard repeats faster.
 _HELD_DOWN = 100
 
@@ -68,7 +70,8 @@ class AnnotationTool(AnnotationPanel):
         self._session: Session | None = None
         self._task: Task | None = None
         self._before_expert: Image | None = None
-        self._ready = False  # the image is on the screen, and no older key waits
+        self._ready = False  # the image has been seen; no key from before waits
+        self._seen = wx.CallLater(_TO_PAINT, self._on_seen)
         self._ahead: Iterator[None] | None = None  # the next image, in the making
         self._last_key = ("", 0)
         self._seconds: list[float] = []  # that each image took to be shown
@@ -211,6 +214,7 @@ class AnnotationTool(AnnotationPanel):
     def _take_up(self) -> None:
         """Be at the image that the viewer is at, and look at it as at the others."""
         self._ready, self._ahead = False, None
+        self._seen.Start()
         self._before_expert = self._viewer.selected
         self._session.go_to(self._task.images.index(self._before_expert))
         if self._viewer.is_drawn:
@@ -230,30 +234,38 @@ class AnnotationTool(AnnotationPanel):
             else f"{len(spots.places)} spots circled"
         )
 
+    def _on_seen(self) -> None:
+        """The image has been on the screen for a moment."""
+        if self._session is None or not self._viewer.is_drawn:
+            return
+        self._ready = True
+        following = self._session.following()
+        if following is not None:
+            self._ahead = self._viewer.draw_ahead(self._task.images[following])
+            wx.WakeUpIdle()
+
     def _on_idle(self, event: wx.IdleEvent) -> None:
-        """All that was asked for is done, and on the screen."""
+        """All that was asked for is done."""
         event.Skip()
         if self._session is None:
             return
         if self._viewer.selected != self._before_expert:  # by the viewer's own buttons
             self._take_up()
-            return
         if not self._viewer.is_drawn:
             return
         if self._viewer.size != self._size:  # the window was made larger or smaller
             self._size = self._viewer.size
             self._viewer.view = self._view
         self._view = self._viewer.view
-        self._ready = True
-        if self._ahead is None:
-            following = self._session.following()
-            if following is None:
-                return
-            self._ahead = self._viewer.draw_ahead(self._task.images[following])
-        # What goes wrong is told when the image is to be shown.
-        with contextlib.suppress(Exception, StopIteration):
-            next(self._ahead)
-            event.RequestMore()
+        if self._ahead is not None:
+            try:
+                next(self._ahead)
+                event.RequestMore()
+            except StopIteration:
+                self._ahead = None
+            except Exception as problem:  # told to the expert when the image is due
+                self._ahead = None
+                logger.debug("Not drawn ahead: %s", problem)
 
     # The end.
 
@@ -265,6 +277,7 @@ class AnnotationTool(AnnotationPanel):
     def _on_destroy(self, event: wx.WindowDestroyEvent) -> None:
         event.Skip()
         if event.GetEventObject() is self:
+            self._seen.Stop()
             self._close()
             self._hooks.close()
 
