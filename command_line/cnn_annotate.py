@@ -79,8 +79,11 @@ def _annotate(
     if params.annotation is None:
         raise ValueError("annotation=None: the labels need a file to go to")
     # Not above: -h and -c work where there are no windows.
-    from dials_cnn_screen.viewer.tool import Task
-    from dials_cnn_screen.viewer.window import label_in_viewer
+    try:
+        from dials_cnn_screen.viewer.tool import Task
+        from dials_cnn_screen.viewer.window import label_in_viewer
+    except ImportError as error:
+        raise ValueError(f"this DIALS has no image viewer here: {error}") from error
 
     keys = Keys(**{k: v for k, v in params.keys.__dict__.items() if k[0] != "_"})
     stills = list_stills(experiments)

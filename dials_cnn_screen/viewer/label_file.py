@@ -53,12 +53,13 @@ class LabelFile:
             raise ValueError(f"'{path}' is read-only: copy it, and go on in the copy")
         self._notes_path = self.path.with_name(f"{self.path.name}.json")
         self._lock = self._take_lock(path)
+        self._closed = False
         try:
             self._labels = self._read(path)
             self.notes = self._read_notes()
             self._write_notes(_holder())
         except BaseException:
-            self._lock.release()
+            self._release()
             raise
 
     def __enter__(self) -> LabelFile:
@@ -103,14 +104,18 @@ class LabelFile:
 
     def close(self) -> None:
         """Write the notes and let others have the file."""
-        if not self._lock.is_locked:
-            return
-        try:
-            self._write_notes(None)
-        finally:
-            self._lock.release()
-            with contextlib.suppress(OSError):
-                os.unlink(self._lock.lock_file)
+        if not self._closed:
+            self._closed = True
+            try:
+                self._write_notes(None)
+            finally:
+                self._release()
+
+    def _release(self) -> None:
+        # Away before it is free, or two others could hold what has the same name.
+        with contextlib.suppress(OSError):
+            os.unlink(self._lock.lock_file)
+        self._lock.release()
 
     def _take_lock(self, path: str | Path) -> FileLock:
         lock = FileLock(self.path.with_name(f".{self.path.name}.lock"))

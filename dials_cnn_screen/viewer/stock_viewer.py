@@ -27,6 +27,7 @@ class StockViewer:
         self.frame = frame
         self._drawer = Drawer(frame)
         self._circles: Any = None
+        self._read_ahead: Any = None
         self._wrappers: dict[Image, Any] = {}
         for wrapper in frame.images:
             self._wrappers.setdefault(_identify(wrapper), wrapper)
@@ -52,13 +53,15 @@ class StockViewer:
         before = self.frame.images.selected
         wrapper = self._wrappers[image]
         self.frame.load_image(wrapper)
-        if before is not None and before.image_set is not wrapper.image_set:
-            # An imageset keeps its last image: of 2000 sets of one, all of them.
-            before.image_set.clear_cache()
+        # An imageset keeps its last image: of 2000 sets of one, all of them.
+        for other in (before, self._read_ahead):
+            if other is not None and other.image_set is not wrapper.image_set:
+                other.image_set.clear_cache()
 
     def draw_ahead(self, image: Image) -> Iterator[None]:
         """Read an image and draw it out of sight, in steps; show is quick then."""
-        return self._drawer.draw_ahead(self._wrappers[image])
+        self._read_ahead = self._wrappers[image]
+        return self._drawer.draw_ahead(self._read_ahead)
 
     @contextmanager
     def docked(self, panel: wx.Window) -> Iterator[None]:

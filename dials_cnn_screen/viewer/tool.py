@@ -180,7 +180,7 @@ class AnnotationTool(AnnotationPanel):
         """A key in any of the viewer's windows."""
         key = chr(max(event.GetUnicodeKey(), 0))
         name = self._keys.meaning(key)
-        if name is None or event.HasAnyModifiers() or _goes_into_text(key):
+        if name is None or event.HasModifiers() or _goes_into_text(key):
             event.Skip()
             return
         # A key that is held down comes again and again, and is no label for each image.
@@ -214,8 +214,12 @@ class AnnotationTool(AnnotationPanel):
     def _take_up(self) -> None:
         """Be at the image that the viewer is at, and look at it as at the others."""
         self._ready, self._ahead = False, None
-        self._seen.Start()
         self._before_expert = self._viewer.selected
+        if self._before_expert not in self._task.images:  # opened by the File menu
+            self._seen.Stop()
+            self.tell("This image is not among those to be labelled", warning=True)
+            return
+        self._seen.Start()
         self._session.go_to(self._task.images.index(self._before_expert))
         if self._viewer.is_drawn:
             self._viewer.view = self._view

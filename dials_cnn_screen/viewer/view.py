@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 
@@ -28,7 +29,7 @@ class View:
         try:
             stored = notes["view"]
             x, y = stored["beam"]
-            return cls(
+            view = cls(
                 int(stored["zoom"]),
                 (float(x), float(y)),
                 int(stored["brightness"]),
@@ -36,6 +37,9 @@ class View:
             )
         except (KeyError, TypeError, ValueError, AttributeError):
             return cls()
+        numbers = (*view.beam, *view.levels.values())
+        possible = 1 <= view.brightness <= 1000 and all(map(math.isfinite, numbers))
+        return view if possible else cls()
 
     def as_notes(self) -> dict:
         return {**asdict(self), "beam": list(self.beam)}

@@ -24,13 +24,21 @@ def test_usual_view_is_that_of_the_paper():
 
 
 @pytest.mark.parametrize(
-    "notes",
+    "change",
     [
-        {},
-        {"view": None},
-        {"view": {"zoom": "x"}},
-        {"view": {**View().as_notes(), "levels": 3}},
+        {"zoom": "x"},
+        {"levels": 3},
+        {"beam": [0.5]},
+        {"beam": [0.5, float("nan")]},
+        {"brightness": 0},
     ],
 )
-def test_broken_notes_give_the_usual_view(notes):
+def test_broken_notes_give_the_usual_view(change):
+    stored = View(brightness=7).as_notes()
+    assert View.from_notes({"view": stored}).brightness == 7
+    assert View.from_notes({"view": {**stored, **change}}) == View()
+
+
+@pytest.mark.parametrize("notes", [{}, {"view": None}, {"view": []}])
+def test_no_notes_give_the_usual_view(notes):
     assert View.from_notes(notes) == View()
