@@ -24,7 +24,7 @@ run()
 """
 
 # A window may take that long on a busy machine, in seconds.
-PATIENCE = 60
+PATIENCE = 120
 
 
 class Desk:

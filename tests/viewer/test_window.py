@@ -41,7 +41,7 @@ def test_a_day_of_labelling(desk, annotate, shots, tmp_path):
     desk.press("c", lambda: labels_in(path) == "xM----")
     # Another person is told.
     second = annotate("shots.h5", "annotation=labels.txt")
-    assert second.wait(60) == 1
+    assert second.wait(120) == 1
     said = (tmp_path / "program_1.txt").read_text()
     assert "is open already: " in said
     assert f"process {program.pid}" in said
