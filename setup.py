@@ -24,6 +24,7 @@ RUN_REQUIRES = [
     "tqdm",  # progress bars
     "jinja2",  # the HTML report
     "matplotlib",  # figures in the report
+    "filelock",  # two people at one label file; torch needs it too
 ]
 
 # Format class: its parents. dxtbx asks a class whether it understands a file only when

@@ -72,6 +72,16 @@ def read_frame(imageset: ImageSet, index: int) -> Frame:
     return _assemble(panels, detector, beam)
 
 
+def find_beam(detector: Detector, beam: Beam) -> tuple[float, float]:
+    """The beam centre of the frames of this geometry, (slow, fast), as in Frame.
+
+    Raises ValueError as read_frame does.
+    """
+    if len(detector) == 1:
+        return _beam_centre(detector[0], beam)
+    return _lay_out(detector, beam)[1]
+
+
 def _read_pixels(imageset: ImageSet, index: int) -> tuple:
     """One flex array for each panel, corrected for pedestal and gain if there are any.
 
@@ -114,11 +124,7 @@ def _assemble(
     panels: list[tuple[np.ndarray, np.ndarray]], detector: Detector, beam: Beam
 ) -> Frame:
     """Put the panels on one canvas: float32 and bool (slow, fast), gaps 0 and False."""
-    corners = _project(detector, beam)
-    index_map, beam_centre = _map_canvas(
-        tuple(panel.get_image_size() for panel in detector),
-        tuple(map(tuple, corners.round(3).reshape(len(detector), -1).tolist())),
-    )
+    index_map, beam_centre = _lay_out(detector, beam)
     # The last element of both lists of panel pixels stands for the gaps.
     data = np.concatenate([*(data.ravel() for data, _ in panels), np.zeros(1, "f4")])
     mask = np.concatenate([*(mask.ravel() for _, mask in panels), np.zeros(1, bool)])
@@ -127,6 +133,15 @@ def _assemble(
         data.take(index_map, mode="clip"),
         mask.take(index_map, mode="clip"),
         beam_centre,
+    )
+
+
+def _lay_out(detector: Detector, beam: Beam) -> tuple[np.ndarray, tuple[float, float]]:
+    """Index map and beam centre of the canvas of a detector, by _map_canvas."""
+    corners = _project(detector, beam)
+    return _map_canvas(
+        tuple(panel.get_image_size() for panel in detector),
+        tuple(map(tuple, corners.round(3).reshape(len(detector), -1).tolist())),
     )
 
 

@@ -37,6 +37,21 @@ def success_rate(counts: np.ndarray) -> float:
     return float(100 * np.trace(counts) / counts.sum()) if counts.sum() else np.nan
 
 
+def cohen_kappa(counts: np.ndarray) -> float:
+    """Agreement of two raters beyond chance, from counts (k, k); 1 if always.
+
+    Rows: classes by the one, columns: by the other. 0 is what chance gives with their
+    shares of the classes (Cohen, 1960). NaN where both know one class only.
+    """
+    total = counts.sum()
+    if total == 0:
+        return math.nan
+    chance = float(counts.sum(axis=1) @ counts.sum(axis=0)) / total**2
+    if chance == 1:
+        return math.nan
+    return float((np.trace(counts) / total - chance) / (1 - chance))
+
+
 def area_under_curve(scores: np.ndarray, positive: np.ndarray) -> float:
     """Area under the ROC curve: the chance that a positive scores above a negative.
 

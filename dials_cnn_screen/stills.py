@@ -39,11 +39,8 @@ def list_stills(experiments: ExperimentList) -> list[Still]:
                 f"{imageset.get_path(0)} is a rotation scan; to screen its images as "
                 "stills import it with dials.import convert_sequences_to_stills=True"
             )
-        in_one_file = imageset.reader().is_single_file_reader()
         for position in _positions(experiment):
-            index = imageset.indices()[position]
-            path = imageset.get_path(position)
-            frame = index + 1 if in_one_file else 1
+            path, frame = find_image(imageset, position)
             if (path, frame) in stills:
                 stills[path, frame].experiments.append(number)
             else:
@@ -51,6 +48,13 @@ def list_stills(experiments: ExperimentList) -> list[Still]:
                 still = Still(imageset, position, file, frame, [number])
                 stills[path, frame] = still
     return list(stills.values())
+
+
+def find_image(imageset: ImageSet, position: int) -> tuple[str, int]:
+    """File of the image at a position of an imageset, and its number there, from 1."""
+    in_one_file = imageset.reader().is_single_file_reader()
+    index = imageset.indices()[position]
+    return imageset.get_path(position), index + 1 if in_one_file else 1
 
 
 def select_experiments(

@@ -13,6 +13,8 @@ from pathlib import Path
 
 import pytest
 
+from dials_cnn_screen.viewer import install
+
 CHECKOUT = Path(__file__).resolve().parent.parent
 
 
@@ -34,8 +36,23 @@ def run(*command, cwd):
 
 
 @pytest.fixture(scope="module")
-def build(tmp_path_factory):
-    """A build folder in which libtbx.configure has been run on the checkout."""
+def plugin():
+    """Where the viewer looks for the annotation tool; as before when all is done."""
+    pytest.importorskip("dials")
+    file = install.plugin_folder() / install.PLUGIN.name
+    before = file.read_bytes() if file.exists() else None
+    if before is not None and os.access(file.parent, os.W_OK):
+        file.unlink()
+    yield file
+    if before is not None and os.access(file.parent, os.W_OK):
+        file.write_bytes(before)
+    elif before is None:
+        file.unlink(missing_ok=True)
+
+
+@pytest.fixture(scope="module")
+def build_and_output(tmp_path_factory, plugin):
+    """A build folder in which libtbx.configure has been run, and what that printed."""
     libtbx = pytest.importorskip("libtbx")
     configure = Path(libtbx.__file__).with_name("configure.py")
     if not configure.is_file():
@@ -70,7 +87,26 @@ def build(tmp_path_factory):
         cwd=build,
     )
     assert result.returncode == 0, result.stdout + result.stderr
-    return build
+    return build, result.stdout
+
+
+@pytest.fixture(scope="module")
+def build(build_and_output):
+    return build_and_output[0]
+
+
+@pytest.fixture(scope="module")
+def configured(build_and_output):
+    return build_and_output[1]
+
+
+def test_annotation_tool_is_in_the_viewer(configured, plugin):
+    ours = CHECKOUT / "dials_cnn_screen" / "viewer" / plugin.name
+    if os.access(plugin.parent, os.W_OK):
+        assert f"Annotation tool of dials.image_viewer: {plugin}" in configured
+        assert plugin.read_bytes() == ours.read_bytes()
+    else:
+        assert "No annotation tool in dials.image_viewer: " in configured
 
 
 def test_dispatchers_run(build):

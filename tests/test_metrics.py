@@ -9,6 +9,7 @@ from dials_cnn_screen.metrics import (
     best_cut,
     bootstrap_interval,
     calibration_error,
+    cohen_kappa,
     confusion_counts,
     cut_at_specificity,
     difference_interval,
@@ -220,3 +221,13 @@ def test_interval_of_a_difference():
     first, second = wilson_interval(56, 70), wilson_interval(48, 80)
     low, high = difference_interval(0.8, first, 0.6, second)
     assert (round(low, 4), round(high, 4)) == (0.0524, 0.3339)
+
+
+def test_cohen_kappa():
+    # Cohen's own example would do; this one is by hand: 0.7 agree, 0.5 by chance.
+    assert cohen_kappa(np.array([[20, 5], [10, 15]])) == pytest.approx(0.4)
+    assert cohen_kappa(np.diag([3, 4, 5])) == 1
+    assert cohen_kappa(np.array([[4, 4], [4, 4]])) == 0
+    assert cohen_kappa(np.array([[0, 5], [5, 0]])) == -1
+    assert np.isnan(cohen_kappa(np.array([[7, 0], [0, 0]])))
+    assert np.isnan(cohen_kappa(np.zeros((3, 3), int)))

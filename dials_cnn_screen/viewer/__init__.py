@@ -1,0 +1,1 @@
+"""Labelling stills by eye in dials.image_viewer."""

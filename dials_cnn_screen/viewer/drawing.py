@@ -1,0 +1,173 @@
+"""How the viewer comes by its pictures: at one contrast, and ahead of time.
+
+For each image the viewer makes a flex image, which turns pixels into grey levels and
+those into square tiles of the screen. That takes it half a second for four megapixels.
+Here the flex image of the image that comes next is made while the expert looks, step by
+step between events, and its tiles too.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+from dials.util.image_viewer.slip_viewer import tile_generation
+
+from dials_cnn_screen.viewer.contrast import brightness_for, display_level
+
+
+class Drawing:
+    """A flex image, some of whose tiles are ready."""
+
+    def __init__(self, flex_image: Any) -> None:
+        self._flex_image = flex_image
+        self._colours: int | None = None
+        self._ready: dict[tuple, tuple[int, int, bytes]] = {}
+        self._zoom: Any = None
+        self._tile: tuple = ()
+
+    def __getattr__(self, name: str) -> Any:
+        """All else is the flex image's."""
+        return getattr(self._flex_image, name)
+
+    def adjust(self, color_scheme: int = 0) -> None:
+        """Make grey levels or colours of the pixels, unless that is done."""
+        if color_scheme != self._colours:
+            self._flex_image.adjust(color_scheme=color_scheme)
+            self._ready.clear()
+            self._colours = color_scheme
+
+    def setZoom(self, zoom: int) -> None:
+        self._zoom = zoom
+        self._flex_image.setZoom(zoom)
+
+    def setWindowCart(self, *window: float) -> None:
+        self._tile = (self._zoom, *window)
+        if self._tile not in self._ready:
+            self._flex_image.setWindowCart(*window)
+
+    def prep_string(self) -> None:
+        if self._tile not in self._ready:
+            self._flex_image.prep_string()
+
+    def ex_size1(self) -> int:
+        ready = self._ready.get(self._tile)
+        return ready[0] if ready else self._flex_image.ex_size1()
+
+    def ex_size2(self) -> int:
+        ready = self._ready.get(self._tile)
+        return ready[1] if ready else self._flex_image.ex_size2()
+
+    def as_bytes(self) -> bytes:
+        ready = self._ready.get(self._tile)
+        return ready[2] if ready else self._flex_image.as_bytes()
+
+    def prepare_tile(self, zoom: int, x: int, y: int) -> None:
+        """Have a tile ready, by the viewer's own arithmetic (tile_generation)."""
+        image = self._flex_image
+        self.setZoom(zoom)
+        self.setWindowCart(y, x, 256.0 / image.size1() / 2**zoom)
+        self.prep_string()
+        self._ready[self._tile] = (
+            image.ex_size1(),
+            image.ex_size2(),
+            image.as_bytes(),
+        )
+
+
+class Drawer:
+    """Makes the pictures of a viewer's window (its SpotFrame).
+
+    levels: for each kind of detector the level by which all its images are scaled; that
+    of the first seen, where there is none.
+    """
+
+    def __init__(self, frame: Any) -> None:
+        self.levels: dict[str, float] = {}
+        self._frame = frame
+        self._draw = tile_generation.get_flex_image_multipanel
+        self._ahead: tuple[object, Drawing] | None = None
+
+    @contextmanager
+    def at_work(self) -> Iterator[None]:
+        """Meanwhile the viewer has its pictures from here."""
+        tile_generation.get_flex_image_multipanel = self._draw_image
+        try:
+            yield
+        finally:
+            tile_generation.get_flex_image_multipanel = self._draw
+
+    def draw_ahead(self, wrapper: Any) -> Iterator[None]:
+        """Make the picture of an image that is not shown yet, in short steps."""
+        frame, tiles = self._frame, self._frame.pyslip.tiles
+        if not self._is_plain() or frame.params.show_mask:
+            return
+        self._ahead = None
+        panels = frame.get_image_data(wrapper)
+        yield
+        colours = frame.settings.color_scheme
+        drawing = self._make(
+            panels,
+            frame.settings.brightness / 100,
+            detector=wrapper.get_detector(),
+            beam=wrapper.get_beam(),
+            color_scheme=colours,
+        )
+        yield
+        drawing.adjust(color_scheme=colours)
+        self._ahead = (self._occasion(wrapper), drawing)
+        yield
+        for x, y in self._visible_tiles():
+            drawing.prepare_tile(tiles.zoom_level, x, y)
+            yield
+
+    def _draw_image(
+        self, *, image_data: Sequence[Any], brightness: float = 1.0, **others: Any
+    ) -> Any:
+        """In place of the viewer's get_flex_image_multipanel."""
+        if not self._is_plain():
+            return self._draw(image_data=image_data, brightness=brightness, **others)
+        # What was made ahead serves once: later calls are for stacks, and the like.
+        ahead, self._ahead = self._ahead, None
+        if ahead and ahead[0] == self._occasion(self._frame.images.selected):
+            return ahead[1]
+        return self._make(image_data, brightness, **others)
+
+    def _make(self, panels: Sequence[Any], brightness: float, **others: Any) -> Drawing:
+        slow, fast = panels[0].focus()
+        kind = f"{len(panels)} panels of {slow} x {fast}"
+        if kind not in self.levels and (own := display_level(panels)) > 0:
+            self.levels[kind] = own
+        if level := self.levels.get(kind):
+            brightness = brightness_for(level, panels, brightness)
+        return Drawing(self._draw(image_data=panels, brightness=brightness, **others))
+
+    def _is_plain(self) -> bool:
+        """Whether the viewer shows the images themselves, not a filter's output."""
+        return self._frame.settings.display == "image"
+
+    def _occasion(self, wrapper: Any) -> tuple:
+        """All that the picture of an image depends on."""
+        settings = self._frame.settings
+        return (
+            id(wrapper),
+            settings.brightness,
+            settings.color_scheme,
+            settings.image_type,
+            self._frame.params.show_mask,
+            tuple(self.levels.items()),
+        )
+
+    def _visible_tiles(self) -> list[tuple[int, int]]:
+        """The tiles in the window, (x, y), counted as the viewer does."""
+        pyslip, edge = self._frame.pyslip, 256
+        left, top = pyslip.view_offset_x, pyslip.view_offset_y
+        columns = range(
+            math.floor(left / edge), math.ceil((left + pyslip.view_width) / edge)
+        )
+        rows = range(
+            math.floor(top / edge), math.ceil((top + pyslip.view_height) / edge)
+        )
+        return [(x, y) for x in columns for y in rows]

@@ -1,0 +1,137 @@
+"""The strip of buttons below the image, and what the expert has to see."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import wx
+
+from dials_cnn_screen.labels import HIT_SPOTS, MAYBE_SPOTS, Label
+from dials_cnn_screen.viewer.label_file import tell_name
+from dials_cnn_screen.viewer.session import Keys, Session
+
+# White on these is easy to read; the report has the same.
+COLOURS = {Label.HIT: "#1b7837", Label.MAYBE: "#b35806", Label.MISS: "#5f5f5f"}
+
+RULE = (
+    f"Hit: {HIT_SPOTS} or more Bragg spots.   "
+    f"Maybe: {MAYBE_SPOTS} to {HIT_SPOTS - 1}.   Miss: fewer."
+)
+_BUTTONS = {
+    "previous": "Previous",
+    "next": "Next",
+    "next_unlabelled": "Next unlabelled",
+    "undo": "Undo",
+    "clear": "Clear",
+}
+
+
+class AnnotationPanel(wx.Panel):
+    """Buttons for the three classes and for moving about; label, counts and pace."""
+
+    def __init__(
+        self, parent: wx.Window, keys: Keys, act: Callable[[str], None]
+    ) -> None:
+        """act: called with the name of the button, a field of Keys, or "file"."""
+        super().__init__(parent)
+        self._act = act
+        buttons = wx.BoxSizer(wx.HORIZONTAL)
+        for label in Label:
+            button = self._add(buttons, label.name.lower(), label.name, keys)
+            button.SetBackgroundColour(COLOURS[label])
+            button.SetForegroundColour(wx.WHITE)
+            button.SetFont(button.GetFont().Bold())
+            button.SetMinSize((110, 40))
+        buttons.AddSpacer(24)
+        for name, text in _BUTTONS.items():
+            self._add(buttons, name, text, keys).SetMinSize((-1, 40))
+        self._name = self._text(scale=1.1)
+        self._label = self._text(scale=1.6, bold=True)
+        self._progress = self._text()
+        self._message = self._text()
+        self._warning = self._text()
+        self._warning.SetForegroundColour("#b2182b")
+        self._warning.Hide()
+        self._file = wx.Button(self, label="File...")
+        self._file.SetToolTip("Choose the file that the labels go to")
+        self._file.Bind(wx.EVT_BUTTON, lambda event: act("file"))
+
+        state = wx.BoxSizer(wx.HORIZONTAL)
+        state.Add(self._label, flag=wx.ALIGN_CENTER_VERTICAL | wx.RIGHT, border=16)
+        state.Add(self._name, flag=wx.ALIGN_CENTER_VERTICAL | wx.RIGHT, border=24)
+        state.Add(self._progress, 1, flag=wx.ALIGN_CENTER_VERTICAL)
+        last = wx.BoxSizer(wx.HORIZONTAL)
+        last.Add(
+            wx.StaticText(self, label=RULE),
+            flag=wx.ALIGN_CENTER_VERTICAL | wx.RIGHT,
+            border=24,
+        )
+        last.Add(self._message, 1, flag=wx.ALIGN_CENTER_VERTICAL | wx.RIGHT, border=8)
+        last.Add(self._file, flag=wx.ALIGN_CENTER_VERTICAL)
+        rows = wx.BoxSizer(wx.VERTICAL)
+        for row in (buttons, state, last, self._warning):
+            rows.Add(row, flag=wx.EXPAND | wx.LEFT | wx.RIGHT | wx.TOP, border=6)
+        rows.AddSpacer(6)
+        self.SetSizer(rows)
+
+    def show(self, session: Session | None) -> None:
+        """Bring the text up to date; without a session there is no label file."""
+        self._progress.Show(session is not None)
+        if session is None:
+            texts = ("", "", "")
+        else:
+            label = session.label
+            texts = (
+                label.name if label is not None else "no label",
+                tell_name(session.name),
+                tell_progress(session),
+            )
+            self._label.SetForegroundColour(COLOURS.get(label, "#000000"))
+        for widget, text in zip(
+            (self._label, self._name, self._progress), texts, strict=True
+        ):
+            widget.SetLabel(text)
+        self.Layout()
+
+    def tell(self, message: str, warning: bool = False) -> None:
+        """Say something beside the rule; a warning in a line of its own."""
+        self._message.SetLabel("" if warning else message)
+        self._warning.SetLabel(message if warning else "")
+        if self._warning.IsShown() != warning:
+            self._warning.Show(warning)
+            self.GetParent().Layout()
+        self.Layout()
+
+    def _add(self, row: wx.Sizer, name: str, text: str, keys: Keys) -> wx.Button:
+        button = wx.Button(self, label=f"{text} ({getattr(keys, name)})", name=name)
+        button.Bind(wx.EVT_BUTTON, lambda event: self._act(name))
+        row.Add(button, flag=wx.RIGHT, border=6)
+        return button
+
+    def _text(self, scale: float = 1.0, bold: bool = False) -> wx.StaticText:
+        style = wx.ST_ELLIPSIZE_MIDDLE | wx.ST_NO_AUTORESIZE if scale == 1 else 0
+        text = wx.StaticText(self, style=style)
+        font = text.GetFont().Scaled(scale)
+        text.SetFont(font.Bold() if bold else font)
+        return text
+
+
+def tell_progress(session: Session) -> str:
+    """Counts by class, done and left, rate and time left, in a line."""
+    counts = session.labels.counts()
+    classes = ", ".join(f"{counts[label]} {label.title}" for label in Label)
+    line = (
+        f"{classes}   |   image {session.place} of {len(session.order)}   |   "
+        f"{session.done} done, {session.left} left"
+    )
+    if session.rate is not None:
+        line += f"   |   {session.rate:.0f} a minute"
+        if session.left:
+            line += f", {_tell_time(session.minutes_left)} left"
+    return line
+
+
+def _tell_time(minutes: float) -> str:
+    if minutes < 1:
+        return "under a minute"
+    return f"{minutes:.0f} min" if minutes < 90 else f"{minutes / 60:.1f} h"

@@ -1,0 +1,183 @@
+"""What the tool wants of a window of dials.image_viewer; only this knows how."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import replace
+from typing import Any
+
+import wx
+
+from dials_cnn_screen.frames import find_beam
+from dials_cnn_screen.stills import find_image
+from dials_cnn_screen.viewer.drawing import Drawer
+from dials_cnn_screen.viewer.overlay import Image, Spots
+from dials_cnn_screen.viewer.view import View
+
+# Around spots, in pixels of the screen.
+_CIRCLE_RADIUS = 12
+_CIRCLE_COLOUR = "#d7191c"
+
+
+class StockViewer:
+    """A SpotFrame of dials.image_viewer and the images in it."""
+
+    def __init__(self, frame: Any) -> None:
+        self.frame = frame
+        self._drawer = Drawer(frame)
+        self._circles: Any = None
+        self._read_ahead: Any = None
+        self._wrappers: dict[Image, Any] = {}
+        for wrapper in frame.images:
+            self._wrappers.setdefault(_identify(wrapper), wrapper)
+
+    @property
+    def images(self) -> list[Image]:
+        """The images that the viewer was opened on, each once, in its order."""
+        return list(self._wrappers)
+
+    @property
+    def selected(self) -> Image:
+        """The image that the viewer is at."""
+        return _identify(self.frame.images.selected)
+
+    @property
+    def is_drawn(self) -> bool:
+        """Whether that is the image on the screen; it is not if it can't be read."""
+        drawn = self.frame._img
+        return drawn is not None and drawn._raw is self.frame.images.selected
+
+    def show(self, image: Image) -> None:
+        """Read and draw an image. Raises whatever dxtbx does when it can't be read."""
+        before = self.frame.images.selected
+        wrapper = self._wrappers[image]
+        self.frame.load_image(wrapper)
+        # An imageset keeps its last image: of 2000 sets of one, all of them.
+        for other in (before, self._read_ahead):
+            if other is not None and other.image_set is not wrapper.image_set:
+                other.image_set.clear_cache()
+
+    def draw_ahead(self, image: Image) -> Iterator[None]:
+        """Read an image and draw it out of sight, in steps; show is quick then."""
+        self._read_ahead = self._wrappers[image]
+        return self._drawer.draw_ahead(self._read_ahead)
+
+    @contextmanager
+    def docked(self, panel: wx.Window) -> Iterator[None]:
+        """Meanwhile the panel stands below the image."""
+        self.frame.sizer.Add(panel, 0, wx.EXPAND)
+        self.frame.Layout()
+        yield
+        if self.frame and not self.frame.IsBeingDeleted():
+            wx.CallAfter(self.frame.Layout)
+
+    def drawing(self) -> AbstractContextManager[None]:
+        """Meanwhile equal pixel values are equally dark on all images."""
+        return self._drawer.at_work()
+
+    def circle(self, spots: Spots | None) -> None:
+        """Draw a circle around each spot, and no other."""
+        pyslip = self.frame.pyslip
+        if self._circles is not None:
+            pyslip.DeleteLayer(self._circles)
+            self._circles = None
+        if spots is not None and len(spots.places):
+            self._circles = pyslip.AddPointLayer(
+                [self._on_map(*spot) for spot in self._in_picture(spots)],
+                renderer=self._draw_circles,
+                show_levels=pyslip.tiles.levels,
+                name="<cnn_annotate_layer>",
+            )
+
+    def _in_picture(self, spots: Spots) -> list[tuple[float, float]]:
+        """Where spots are in the viewer's picture, (fast, slow) in its pixels."""
+        to_picture = self.frame.pyslip.tiles.flex_image.tile_readout_to_picture
+        if spots.panels is None and len(self.frame.get_detector()) > 1:
+            # The model's canvas has the same scale and axes, from another corner.
+            beam = self._beam_in_picture()
+            centre = find_beam(self.frame.get_detector(), self.frame.get_beam())
+            return (spots.places - centre)[:, ::-1] + beam
+        panels = spots.panels if spots.panels is not None else [0] * len(spots.places)
+        return [
+            to_picture(int(panel), slow - 0.5, fast - 0.5)[::-1]
+            for panel, (slow, fast) in zip(panels, spots.places, strict=True)
+        ]
+
+    def _draw_circles(self, dc: wx.DC, data: list, map_rel: bool) -> None:
+        """Called by the viewer with what AddPointLayer was given."""
+        dc.SetPen(wx.Pen(_CIRCLE_COLOUR, 2))
+        dc.SetBrush(wx.TRANSPARENT_BRUSH)
+        for longitude, latitude, *_ in data:
+            x, y = self.frame.pyslip.ConvertGeo2View((longitude, latitude))
+            dc.DrawCircle(int(x), int(y), _CIRCLE_RADIUS)
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Width and height of what is seen of the image, pixels of the screen."""
+        return self.frame.pyslip.view_width, self.frame.pyslip.view_height
+
+    @property
+    def view(self) -> View:
+        """How the image is looked at now."""
+        pyslip = self.frame.pyslip
+        view = View(
+            zoom=pyslip.level,
+            brightness=self.frame.settings.brightness,
+            levels=dict(self._drawer.levels),
+        )
+        beam = self._find_beam()
+        if beam is None:
+            return view
+        x, y = pyslip.ConvertGeo2View(beam)
+        place = (round(x / pyslip.view_width, 4), round(y / pyslip.view_height, 4))
+        return replace(view, beam=place)
+
+    @view.setter
+    def view(self, view: View) -> None:
+        """Look at the image so."""
+        self._set_brightness(view)
+        pyslip = self.frame.pyslip
+        now = self.view
+        if (now.zoom, now.beam) != (view.zoom, view.beam):
+            pyslip.ZoomToLevel(view.zoom)
+            if beam := self._find_beam():
+                x = (beam[0] - pyslip.map_llon) * pyslip.ppd_x
+                y = (pyslip.map_tlat - beam[1]) * pyslip.ppd_y
+                pyslip.view_offset_x = round(x - view.beam[0] * pyslip.view_width)
+                pyslip.view_offset_y = round(y - view.beam[1] * pyslip.view_height)
+                pyslip.RecalcViewLonLatLimits()
+            pyslip.Update()
+
+    def _set_brightness(self, view: View) -> None:
+        frame, tiles = self.frame, self.frame.pyslip.tiles
+        drawer = self._drawer
+        levels = {**drawer.levels, **view.levels}
+        if (levels, view.brightness) == (drawer.levels, frame.settings.brightness):
+            return
+        drawer.levels = levels
+        frame.settings.brightness = view.brightness
+        frame.settings_frame.panel.collect_values()  # its slider follows
+        tiles.update_brightness(view.brightness, frame.settings.color_scheme)
+        frame.pyslip.Update()
+
+    def _find_beam(self) -> tuple[float, float] | None:
+        """The beam on the viewer's map; None without a geometry."""
+        if abs(self.frame.get_detector()[0].get_distance()) == 0:
+            return None
+        return self._on_map(*self._beam_in_picture())
+
+    def _beam_in_picture(self) -> tuple[float, float]:
+        """Where the beam is in the viewer's picture, (fast, slow) in its pixels."""
+        panel, fast, slow = self.frame.get_beam_center_px()
+        flex_image = self.frame.pyslip.tiles.flex_image
+        return flex_image.tile_readout_to_picture(panel, slow - 0.5, fast - 0.5)[::-1]
+
+    def _on_map(self, fast: float, slow: float) -> tuple[float, float]:
+        tiles = self.frame.pyslip.tiles
+        return tiles.picture_fast_slow_to_map_relative(fast, slow)
+
+
+def _identify(wrapper: Any) -> Image:
+    """The image of a chooser_wrapper; its own name counts from 1 in each imageset."""
+    return find_image(wrapper.image_set, wrapper.index)

@@ -1,0 +1,157 @@
+"""A screen without a monitor, and hands on it: Xvfb and xdotool."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+# Without a window manager nobody asks a window to close.
+CLOSES_ON_SIGNAL = """
+import signal, sys, wx
+from dials_cnn_screen.command_line.cnn_annotate import run
+close = lambda: wx.GetApp().GetTopWindow().Close()
+signal.signal(signal.SIGUSR1, lambda *_: wx.CallAfter(close))
+run()
+"""
+
+# A window may take that long on a busy machine, in seconds.
+PATIENCE = 120
+
+
+class Desk:
+    """A display of its own, and what a person does there."""
+
+    def __init__(self, display: str) -> None:
+        self.env = {**os.environ, "DISPLAY": display, "DIALS_NOBANNER": "1"}
+
+    def wait_for(self, what: Callable[[], object], seconds: float = PATIENCE) -> object:
+        """Wait until what() is true and return it; what is false if it is not to be."""
+        end = time.monotonic() + seconds
+        while not (found := what()) and time.monotonic() < end:
+            time.sleep(0.05)
+        return found
+
+    def do(self, *words: object) -> str:
+        """Have xdotool do something."""
+        done = subprocess.run(
+            ["xdotool", *map(str, words)],
+            env=self.env,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        return done.stdout
+
+    def find(self, title: str) -> str:
+        """The visible window with this in its title, once it is there."""
+
+        def search() -> list[str]:
+            return self.do("search", "--onlyvisible", "--name", title).split()
+
+        windows = self.wait_for(search)
+        assert windows, f"no window '{title}'"
+        return windows[-1]
+
+    def close(self, program: subprocess.Popen) -> int:
+        """Close a program's window by its frame, as a window manager would."""
+        program.send_signal(signal.SIGUSR1)
+        # Python looks for signals when it has something to do.
+        self.do("mousemove", 700, 500, "mousemove", 710, 510)
+        return program.wait(PATIENCE)
+
+    def focus(self, title: str) -> str:
+        window = self.find(title)
+        self.do("windowfocus", "--sync", window)
+        return window
+
+    def press(self, key: str, comes_true: Callable[[], object]) -> None:
+        """Press a key until something is so; it may come before the image shows."""
+        self._insist(["key", key], comes_true)
+
+    def click(self, x: int, y: int, comes_true: Callable[[], object]) -> None:
+        """Click there until something is so."""
+        self._insist(["mousemove", x, y, "click", 1], comes_true)
+
+    def _insist(self, words: list, comes_true: Callable[[], object]) -> None:
+        for _ in range(10):
+            self.do(*words)
+            if self.wait_for(comes_true, 3):
+                return
+        pytest.fail(f"{words} did not do what it should")
+
+
+@pytest.fixture(scope="session")
+def desk() -> Iterator[Desk]:
+    pytest.importorskip("wx")
+    for program in ("Xvfb", "xdotool"):
+        if shutil.which(program) is None:
+            pytest.skip(f"no {program} here to test windows with")
+    read, write = os.pipe()
+    server = subprocess.Popen(
+        ["Xvfb", "-displayfd", str(write), "-noreset", "-screen", "0", "1920x1200x24"],
+        pass_fds=[write],
+        stderr=subprocess.DEVNULL,
+    )
+    os.close(write)
+    with os.fdopen(read) as answer:
+        number = answer.readline().strip()
+    if not number:
+        pytest.skip("Xvfb does not start here")
+    yield Desk(f":{number}")
+    server.terminate()
+    server.wait()
+
+
+@pytest.fixture
+def start(desk, tmp_path) -> Iterator[Callable[..., subprocess.Popen]]:
+    """The function start(module or program, *arguments): a program on the desk."""
+    started = []
+
+    def run(*command: object) -> subprocess.Popen:
+        log = open(tmp_path / f"program_{len(started)}.txt", "w")  # noqa: SIM115
+        process = subprocess.Popen(
+            [str(word) for word in command],
+            cwd=tmp_path,
+            env=desk.env,
+            stdout=log,
+            stderr=subprocess.STDOUT,
+        )
+        started.append((process, log))
+        return process
+
+    yield run
+    for process, log in started:
+        if process.poll() is None:
+            process.send_signal(signal.SIGKILL)
+        process.wait()
+        log.close()
+
+
+@pytest.fixture
+def annotate(start) -> Callable[..., subprocess.Popen]:
+    """The function annotate(*arguments): dials.cnn_annotate on the desk."""
+    return lambda *args: start(sys.executable, "-c", CLOSES_ON_SIGNAL, *args)
+
+
+@pytest.fixture
+def shots(tmp_path, write_cxidb76, installed_formats) -> Path:
+    """Six frames of 120 x 120 pixels, with 0, 2, ... 10 spots."""
+    images = np.random.default_rng(0).poisson(40, (6, 120, 120))
+    for n, image in enumerate(images):
+        image[20:100:20, 20:70:20].flat[: 2 * n] = 900
+    return write_cxidb76(
+        tmp_path / "shots.h5",
+        images.astype(np.int32),
+        kind="Rayonix",
+        BEAM_CENTER_X=60 * 0.0886,
+        BEAM_CENTER_Y=60 * 0.0886,
+    )

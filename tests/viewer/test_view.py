@@ -1,0 +1,44 @@
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from dials_cnn_screen.viewer.view import View
+
+
+def test_notes_and_back():
+    view = View(
+        zoom=0, beam=(0.25, 0.75), brightness=40, levels={"1 panels of 9 x 9": 12.5}
+    )
+    notes = json.loads(json.dumps({"view": view.as_notes()}))
+    assert View.from_notes(notes) == view
+    assert View.from_notes({"view": View().as_notes()}) == View()
+
+
+def test_usual_view_is_that_of_the_paper():
+    view = View()
+    assert 2**view.zoom == 2
+    assert view.beam[0] == 0.5
+    assert view.beam[1] > 0.5
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"zoom": "x"},
+        {"levels": 3},
+        {"beam": [0.5]},
+        {"beam": [0.5, float("nan")]},
+        {"brightness": 0},
+    ],
+)
+def test_broken_notes_give_the_usual_view(change):
+    stored = View(brightness=7).as_notes()
+    assert View.from_notes({"view": stored}).brightness == 7
+    assert View.from_notes({"view": {**stored, **change}}) == View()
+
+
+@pytest.mark.parametrize("notes", [{}, {"view": None}, {"view": []}])
+def test_no_notes_give_the_usual_view(notes):
+    assert View.from_notes(notes) == View()
