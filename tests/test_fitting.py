@@ -15,7 +15,7 @@ from dials_cnn_screen.spot_training import CandidateSet, SpotSchedule
 from dials_cnn_screen.starting import begin_from
 
 PARTS = Parts(np.arange(20), np.arange(20, 40), np.arange(40, 60))
-SCHEDULE = SpotSchedule(epochs=6, batch_size=12, batches=8, learning_rate=0.01)
+SCHEDULE = SpotSchedule(epochs=6, batch_size=12, batches=20, learning_rate=0.03)
 
 
 @pytest.fixture

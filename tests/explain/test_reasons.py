@@ -93,7 +93,7 @@ def test_candidates_in_words(show, spot_model):
     assert reason.words[-1].startswith("It would be no Miss without any of them")
     (large,) = [mark for mark in reason.marks if mark.large]
     assert (large.slow, large.fast) == (30, 40)
-    assert large.words.startswith("P(spot) 0.86, weight +0.00; without it")
+    assert large.words.startswith("P(spot) 0.76, weight +0.00; without it")
 
 
 def test_nothing_stands_out(show, spot_model):
