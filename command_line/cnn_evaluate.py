@@ -44,8 +44,8 @@ from tqdm import tqdm
 
 from dials_cnn_screen import __version__
 from dials_cnn_screen.decision import Decision, keep
-from dials_cnn_screen.evaluation import check_parts, evaluate, in_words
-from dials_cnn_screen.evaluation_input import (
+from dials_cnn_screen.evaluation.figures import check_parts, evaluate, in_words
+from dials_cnn_screen.evaluation.input import (
     Counted,
     Labelled,
     Scored,
@@ -56,8 +56,8 @@ from dials_cnn_screen.evaluation_input import (
     read_labelled,
     read_scored,
 )
-from dials_cnn_screen.evaluation_report import write_report
-from dials_cnn_screen.evaluation_tables import tables
+from dials_cnn_screen.evaluation.report import write_report
+from dials_cnn_screen.evaluation.tables import tables
 from dials_cnn_screen.files import check_outputs
 from dials_cnn_screen.model_file import load_model
 from dials_cnn_screen.phil import load_scope

@@ -47,42 +47,48 @@ from dials_cnn_screen.annotated import (
     match_labels,
     position_groups,
 )
-from dials_cnn_screen.checkpoint import Checkpoint
-from dials_cnn_screen.dataset import Augmentation, Dataset
 from dials_cnn_screen.files import check_outputs
-from dials_cnn_screen.fitting import Fit, Plan, checkpoint_of, fit, fitted_model
-from dials_cnn_screen.history import (
+from dials_cnn_screen.labels import Label
+from dials_cnn_screen.metrics import confusion_counts
+from dials_cnn_screen.model_file import Model, save_model
+from dials_cnn_screen.phil import load_scope
+from dials_cnn_screen.preprocessing import Preprocessing
+from dials_cnn_screen.program import CITATION, parse, peak_memory, user_errors
+from dials_cnn_screen.screening import choose_device
+from dials_cnn_screen.stills import Still, list_stills
+from dials_cnn_screen.threads import keep_freed_memory, use_threads
+from dials_cnn_screen.training.checkpoint import Checkpoint
+from dials_cnn_screen.training.dataset import Augmentation, Dataset
+from dials_cnn_screen.training.fitting import (
+    Fit,
+    Plan,
+    checkpoint_of,
+    fit,
+    fitted_model,
+)
+from dials_cnn_screen.training.history import (
     check_picture,
     draw_history,
     rates,
     summarise,
     write_history,
 )
-from dials_cnn_screen.labels import Label
-from dials_cnn_screen.metrics import confusion_counts
-from dials_cnn_screen.model_file import Model, save_model
-from dials_cnn_screen.parts import (
+from dials_cnn_screen.training.loop import Epoch, LabelledFrames, best_epoch
+from dials_cnn_screen.training.parts import (
     Parts,
     check_parts,
     count_classes,
     split_at_random,
     split_by_position,
 )
-from dials_cnn_screen.phil import load_scope
-from dials_cnn_screen.preparing import Labelled, bytes_each, prepare_stills
-from dials_cnn_screen.preprocessing import Preprocessing
-from dials_cnn_screen.program import CITATION, parse, peak_memory, user_errors
-from dials_cnn_screen.screening import choose_device
-from dials_cnn_screen.starting import (
+from dials_cnn_screen.training.preparing import Labelled, bytes_each, prepare_stills
+from dials_cnn_screen.training.starting import (
     DEFAULT,
     Start,
     begin_anew,
     begin_from,
     choose_schedule,
 )
-from dials_cnn_screen.stills import Still, list_stills
-from dials_cnn_screen.threads import keep_freed_memory, use_threads
-from dials_cnn_screen.training import Epoch, LabelledFrames, best_epoch
 
 logger = logging.getLogger("dials.cnn_train")
 

@@ -9,8 +9,8 @@ from pathlib import Path
 import numpy as np
 
 from dials_cnn_screen.labels import Annotation, Label, read_annotations
-from dials_cnn_screen.parts import Parts
 from dials_cnn_screen.stills import Still
+from dials_cnn_screen.training.parts import Parts
 
 
 def match_labels(

@@ -19,25 +19,21 @@ MAPPED_FOLDERS = ("command_line", "format_classes", "phil")
 
 # The numerical core, which trains on a machine without DIALS.
 CORE = {
-    "checkpoint",
-    "dataset",
     "decision",
     "evaluation",
-    "fitting",
     "kernels",
     "labels",
     "metrics",
     "model_file",
     "network",
-    "parts",
     "preprocessing",
     "scores_file",
     "simulation",
-    "spot_counts",
-    "starting",
     "studies",
     "training",
 }
+# What reads images, or shows them, in these.
+NOT_CORE = {"evaluation.input", "evaluation.report", "training.preparing"}
 
 
 def source_files(folder: str) -> list[Path]:
@@ -148,6 +144,7 @@ def core_modules() -> list[str]:
         ".".join(file.with_suffix("").parts).removesuffix(".__init__")
         for file in sorted(files)
         if file.parts[1].removesuffix(".py") in CORE
+        and ".".join(file.with_suffix("").parts[1:]) not in NOT_CORE
     ]
 
 

@@ -13,7 +13,7 @@ from dials_cnn_screen.spot_network import (
     batch_of_one,
     describe,
 )
-from dials_cnn_screen.spot_training import (
+from dials_cnn_screen.training.spot_training import (
     CandidateSet,
     SpotSchedule,
     match,

@@ -28,13 +28,13 @@ from dials_cnn_screen.models.make_default import (
     simulated_candidates,
 )
 from dials_cnn_screen.spot_network import SpotNetwork, SpotNetworkConfig
-from dials_cnn_screen.spot_training import (
+from dials_cnn_screen.threads import use_threads
+from dials_cnn_screen.training.spot_training import (
     CandidateSet,
     SpotSchedule,
     spot_scores,
     train_spots,
 )
-from dials_cnn_screen.threads import use_threads
 
 SHOTS = 4000
 SCHEDULE = SpotSchedule(epochs=20)

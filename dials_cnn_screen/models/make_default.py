@@ -28,15 +28,15 @@ from dials_cnn_screen.network import build_network
 from dials_cnn_screen.simulation.families import FAMILIES
 from dials_cnn_screen.simulation.run import simulate_candidates
 from dials_cnn_screen.simulation.wide import plan_wide
-from dials_cnn_screen.spot_training import (
+from dials_cnn_screen.threads import use_threads
+from dials_cnn_screen.training.loop import calibrate
+from dials_cnn_screen.training.spot_training import (
     CandidateSet,
     SpotSchedule,
     spot_features,
     spot_scores,
     train_spots,
 )
-from dials_cnn_screen.threads import use_threads
-from dials_cnn_screen.training import calibrate
 
 ARCHITECTURE = "spots"
 SEARCH = CandidateSearch()

@@ -18,14 +18,14 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
-from dials_cnn_screen.dataset import Dataset
 from dials_cnn_screen.model_file import Model, save_model
 from dials_cnn_screen.network import build_network
 from dials_cnn_screen.preprocessing import Preprocessing
 from dials_cnn_screen.simulation.experiments import EXPERIMENTS
 from dials_cnn_screen.simulation.run import plan_run, simulate_dataset
 from dials_cnn_screen.threads import keep_freed_memory
-from dials_cnn_screen.training import Schedule, calibrate, class_scores, train
+from dials_cnn_screen.training.dataset import Dataset
+from dials_cnn_screen.training.loop import Schedule, calibrate, class_scores, train
 
 ARCHITECTURE = "ke2018"
 PREPROCESSING = Preprocessing()

@@ -9,12 +9,12 @@ import numpy as np
 import torch
 
 from dials_cnn_screen.candidates import Candidates, CandidateSearch
-from dials_cnn_screen.dataset import Dataset, allocate_images, as_stored, wide
 from dials_cnn_screen.labels import Label
 from dials_cnn_screen.preprocessing import Preprocessing, prepare
 from dials_cnn_screen.simulation.shot import Shot, simulate_shot
 from dials_cnn_screen.simulation.wide import find_experiment
-from dials_cnn_screen.spot_training import CandidateSet, match
+from dials_cnn_screen.training.dataset import Dataset, allocate_images, as_stored, wide
+from dials_cnn_screen.training.spot_training import CandidateSet, match
 from dials_cnn_screen.workers import map_on_workers
 
 # Name of the experiment, class aimed at, seed.

@@ -28,11 +28,7 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
-from dials_cnn_screen.dataset import Dataset
-from dials_cnn_screen.fitting import Fit, Plan, fit
-from dials_cnn_screen.history import rates
 from dials_cnn_screen.labels import label_from_spots
-from dials_cnn_screen.parts import Parts
 from dials_cnn_screen.simulation.experiments import EXPERIMENTS
 from dials_cnn_screen.simulation.run import (
     Job,
@@ -40,16 +36,20 @@ from dials_cnn_screen.simulation.run import (
     simulate_candidates,
     simulate_dataset,
 )
-from dials_cnn_screen.spot_training import CandidateSet
-from dials_cnn_screen.starting import (
+from dials_cnn_screen.threads import keep_freed_memory, use_threads
+from dials_cnn_screen.training.dataset import Dataset
+from dials_cnn_screen.training.fitting import Fit, Plan, fit
+from dials_cnn_screen.training.history import rates
+from dials_cnn_screen.training.loop import Epoch, LabelledFrames
+from dials_cnn_screen.training.parts import Parts
+from dials_cnn_screen.training.spot_training import CandidateSet
+from dials_cnn_screen.training.starting import (
     DEFAULT,
     Start,
     begin_anew,
     begin_from,
     choose_schedule,
 )
-from dials_cnn_screen.threads import keep_freed_memory, use_threads
-from dials_cnn_screen.training import Epoch, LabelledFrames
 
 SIZES = (100, 400, 2000, 4000)
 TEST = 600

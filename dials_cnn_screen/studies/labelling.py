@@ -25,16 +25,21 @@ from torch import nn
 from tqdm import tqdm
 
 from dials_cnn_screen.decision import keep_score, probabilities
-from dials_cnn_screen.fitting import Plan, fit
 from dials_cnn_screen.labels import Label
 from dials_cnn_screen.metrics import sensitivity_at
-from dials_cnn_screen.parts import Parts, split_at_random
 from dials_cnn_screen.simulation.experiments import EXPERIMENTS
 from dials_cnn_screen.simulation.run import plan_run
-from dials_cnn_screen.starting import DEFAULT, Start, begin_from, choose_schedule
 from dials_cnn_screen.studies.label_curve import prepared_candidates
 from dials_cnn_screen.threads import use_threads
-from dials_cnn_screen.training import LabelledFrames, class_scores
+from dials_cnn_screen.training.fitting import Plan, fit
+from dials_cnn_screen.training.loop import LabelledFrames, class_scores
+from dials_cnn_screen.training.parts import Parts, split_at_random
+from dials_cnn_screen.training.starting import (
+    DEFAULT,
+    Start,
+    begin_from,
+    choose_schedule,
+)
 from dials_cnn_screen.viewer.orders import uncertain_order
 
 ORDERS = ("in order", "by uncertainty")

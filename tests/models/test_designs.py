@@ -4,7 +4,7 @@ import numpy as np
 
 from dials_cnn_screen.models import designs as module
 from dials_cnn_screen.spot_network import SpotNetworkConfig
-from dials_cnn_screen.spot_training import CandidateSet, SpotSchedule
+from dials_cnn_screen.training.spot_training import CandidateSet, SpotSchedule
 
 N = 120
 

@@ -9,7 +9,7 @@ from dials_cnn_screen.models import judge
 from dials_cnn_screen.models import make_default as module
 from dials_cnn_screen.simulation.experiments import EXPERIMENTS
 from dials_cnn_screen.simulation.wide import plan_wide
-from dials_cnn_screen.spot_training import CandidateSet, SpotSchedule
+from dials_cnn_screen.training.spot_training import CandidateSet, SpotSchedule
 
 
 @pytest.fixture

@@ -7,7 +7,6 @@ import numpy as np
 import pytest
 
 from dials_cnn_screen import network
-from dials_cnn_screen.dataset import MAX_SHIFT, Dataset
 from dials_cnn_screen.ke2018 import Ke2018Config
 from dials_cnn_screen.model_file import load_model
 from dials_cnn_screen.models import judge
@@ -15,7 +14,8 @@ from dials_cnn_screen.models import make_ke2018 as module
 from dials_cnn_screen.preprocessing import Preprocessing
 from dials_cnn_screen.simulation.experiments import EXPERIMENTS
 from dials_cnn_screen.simulation.run import plan_run
-from dials_cnn_screen.training import Schedule
+from dials_cnn_screen.training.dataset import MAX_SHIFT, Dataset
+from dials_cnn_screen.training.loop import Schedule
 
 SIZE = 16
 

@@ -5,7 +5,6 @@ from collections import Counter
 import numpy as np
 import pytest
 
-from dials_cnn_screen.dataset import MAX_SHIFT
 from dials_cnn_screen.labels import Label
 from dials_cnn_screen.preprocessing import Preprocessing, prepare
 from dials_cnn_screen.simulation import run as module
@@ -13,6 +12,7 @@ from dials_cnn_screen.simulation.detector import usable_pixels
 from dials_cnn_screen.simulation.experiments import EXPERIMENTS
 from dials_cnn_screen.simulation.run import plan_run, simulate_dataset, simulate_run
 from dials_cnn_screen.simulation.shot import simulate_shot
+from dials_cnn_screen.training.dataset import MAX_SHIFT
 
 
 @pytest.mark.parametrize(

@@ -5,10 +5,10 @@ import sys
 import numpy as np
 import pytest
 
-from dials_cnn_screen.dataset import MAX_SHIFT, Dataset
 from dials_cnn_screen.labels import Label
-from dials_cnn_screen.spot_training import CandidateSet
 from dials_cnn_screen.studies import label_curve as module
+from dials_cnn_screen.training.dataset import MAX_SHIFT, Dataset
+from dials_cnn_screen.training.spot_training import CandidateSet
 
 
 @pytest.fixture

@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 
 from dials_cnn_screen.labels import Label
-from dials_cnn_screen.spot_training import CandidateSet
 from dials_cnn_screen.studies import label_curve
 from dials_cnn_screen.studies import labelling as module
 from dials_cnn_screen.studies.labelling import Round, labels_needed
+from dials_cnn_screen.training.spot_training import CandidateSet
 
 
 @pytest.fixture

@@ -9,14 +9,14 @@ from pathlib import Path
 import numpy as np
 
 from dials_cnn_screen.candidates import PATCH, Candidates, CandidateSearch
-from dials_cnn_screen.dataset import Dataset, allocate_unnamed, as_stored, wide
 from dials_cnn_screen.frames import Frame, read_frame
 from dials_cnn_screen.kernels import cpu, cpu_candidates
 from dials_cnn_screen.labels import Label
 from dials_cnn_screen.preprocessing import Preprocessing
 from dials_cnn_screen.screening import check_judgeable
-from dials_cnn_screen.spot_training import CandidateSet
 from dials_cnn_screen.stills import Still
+from dials_cnn_screen.training.dataset import Dataset, allocate_unnamed, as_stored, wide
+from dials_cnn_screen.training.spot_training import CandidateSet
 from dials_cnn_screen.workers import map_on_workers
 
 Labelled = list[tuple[Still, Label]]

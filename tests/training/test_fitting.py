@@ -7,12 +7,12 @@ import pytest
 import torch
 
 from dials_cnn_screen.candidates import LEVELS
-from dials_cnn_screen.checkpoint import Checkpoint
-from dials_cnn_screen.dataset import Augmentation
-from dials_cnn_screen.fitting import Plan, checkpoint_of, fit, fitted_model
-from dials_cnn_screen.parts import Parts
-from dials_cnn_screen.spot_training import CandidateSet, SpotSchedule
-from dials_cnn_screen.starting import begin_from
+from dials_cnn_screen.training.checkpoint import Checkpoint
+from dials_cnn_screen.training.dataset import Augmentation
+from dials_cnn_screen.training.fitting import Plan, checkpoint_of, fit, fitted_model
+from dials_cnn_screen.training.parts import Parts
+from dials_cnn_screen.training.spot_training import CandidateSet, SpotSchedule
+from dials_cnn_screen.training.starting import begin_from
 
 PARTS = Parts(np.arange(20), np.arange(20, 40), np.arange(40, 60))
 SCHEDULE = SpotSchedule(epochs=6, batch_size=12, batches=20, learning_rate=0.03)

@@ -6,10 +6,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from dials_cnn_screen.evaluation import Judged, evaluate
+from dials_cnn_screen.evaluation.figures import Judged, evaluate
+from dials_cnn_screen.evaluation.spot_counts import read_spot_counts
 from dials_cnn_screen.labels import read_annotations
 from dials_cnn_screen.metrics import sensitivity_at
-from dials_cnn_screen.spot_counts import read_spot_counts
 
 DEPOSITED = Path(__file__).resolve().parents[2] / "shared" / "cxidb76" / "annotation"
 

@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 import torch
 
-from dials_cnn_screen.dataset import (
+from dials_cnn_screen.preprocessing import Preprocessing
+from dials_cnn_screen.training.dataset import (
     MAX_SHIFT,
     Augmentation,
     Dataset,
@@ -13,7 +14,6 @@ from dials_cnn_screen.dataset import (
     as_stored,
     wide,
 )
-from dials_cnn_screen.preprocessing import Preprocessing
 
 SIZE = 6
 EDGE = SIZE + 2 * MAX_SHIFT

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from dials_cnn_screen.checkpoint import Checkpoint, digest
+from dials_cnn_screen.training.checkpoint import Checkpoint, digest
 
 RUN = {"training.epochs": 30, "labels": "a" * 64, "start_from": None}
 

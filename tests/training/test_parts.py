@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from dials_cnn_screen.parts import (
+from dials_cnn_screen.training.parts import (
     Parts,
     check_parts,
     count_classes,

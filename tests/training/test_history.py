@@ -5,8 +5,13 @@ import json
 import numpy as np
 import pytest
 
-from dials_cnn_screen.history import check_picture, draw_history, rates, write_history
-from dials_cnn_screen.training import Epoch
+from dials_cnn_screen.training.history import (
+    check_picture,
+    draw_history,
+    rates,
+    write_history,
+)
+from dials_cnn_screen.training.loop import Epoch
 
 HISTORY = [Epoch(i, 1 / (i + 1), 60 + i, 1.2 / (i + 1), 50 + i) for i in range(4)]
 

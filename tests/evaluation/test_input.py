@@ -8,7 +8,7 @@ import pytest
 
 pytest.importorskip("dials")
 
-from dials_cnn_screen.evaluation_input import (
+from dials_cnn_screen.evaluation.input import (
     counted_now,
     describe_images,
     judged,

@@ -8,14 +8,11 @@ from pathlib import Path
 
 import numpy as np
 
-from dials_cnn_screen.checkpoint import Checkpoint, digest
-from dials_cnn_screen.dataset import Augmentation
 from dials_cnn_screen.decision import classify, probabilities
 from dials_cnn_screen.model_file import Calibration, Model
-from dials_cnn_screen.parts import Parts
-from dials_cnn_screen.spot_training import SpotSchedule
-from dials_cnn_screen.starting import Start
-from dials_cnn_screen.training import (
+from dials_cnn_screen.training.checkpoint import Checkpoint, digest
+from dials_cnn_screen.training.dataset import Augmentation
+from dials_cnn_screen.training.loop import (
     AUGMENTED,
     Epoch,
     LabelledFrames,
@@ -25,6 +22,9 @@ from dials_cnn_screen.training import (
     class_scores,
     train,
 )
+from dials_cnn_screen.training.parts import Parts
+from dials_cnn_screen.training.spot_training import SpotSchedule
+from dials_cnn_screen.training.starting import Start
 
 
 @dataclass(frozen=True, eq=False)

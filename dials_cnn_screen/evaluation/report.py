@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from dials_cnn_screen.evaluation_input import Labelled, Scored
-from dials_cnn_screen.evaluation_tables import rules, tables
+from dials_cnn_screen.evaluation.input import Labelled, Scored
+from dials_cnn_screen.evaluation.tables import rules, tables
 from dials_cnn_screen.labels import Label
 from dials_cnn_screen.metrics import wilson_interval
 from dials_cnn_screen.page import COLOURS, svg_figure, write_page

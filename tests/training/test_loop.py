@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 import torch
 
-from dials_cnn_screen.checkpoint import Checkpoint
-from dials_cnn_screen.dataset import MAX_SHIFT, Dataset
 from dials_cnn_screen.network import build_network
-from dials_cnn_screen.training import (
+from dials_cnn_screen.training.checkpoint import Checkpoint
+from dials_cnn_screen.training.dataset import MAX_SHIFT, Dataset
+from dials_cnn_screen.training.loop import (
     Schedule,
     balanced,
     balanced_loss,

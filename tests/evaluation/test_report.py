@@ -9,15 +9,15 @@ import pytest
 pytest.importorskip("dials")
 
 from dials_cnn_screen import pictures
-from dials_cnn_screen.evaluation import evaluate
-from dials_cnn_screen.evaluation_input import (
+from dials_cnn_screen.evaluation.figures import evaluate
+from dials_cnn_screen.evaluation.input import (
     Counted,
     Labelled,
     Scored,
     describe_images,
     judged,
 )
-from dials_cnn_screen.evaluation_report import write_report
+from dials_cnn_screen.evaluation.report import write_report
 from dials_cnn_screen.frames import Frame
 
 NASTY = "<script>alert('x')</script>&.h5"

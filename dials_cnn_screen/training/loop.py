@@ -12,12 +12,12 @@ import numpy as np
 import torch
 from torch import nn
 
-from dials_cnn_screen.checkpoint import Checkpoint
-from dials_cnn_screen.dataset import Augmentation
 from dials_cnn_screen.decision import keep_score, probabilities
 from dials_cnn_screen.labels import Label
 from dials_cnn_screen.model_file import Calibration
 from dials_cnn_screen.threads import use_threads
+from dials_cnn_screen.training.checkpoint import Checkpoint
+from dials_cnn_screen.training.dataset import Augmentation
 
 AUGMENTED = Augmentation()
 # Frames that are judged at once.

@@ -4,9 +4,9 @@ import pytest
 import torch
 
 from dials_cnn_screen.model_file import load_model
-from dials_cnn_screen.spot_training import SpotSchedule
-from dials_cnn_screen.starting import begin_anew, begin_from, choose_schedule
-from dials_cnn_screen.training import Schedule
+from dials_cnn_screen.training.loop import Schedule
+from dials_cnn_screen.training.spot_training import SpotSchedule
+from dials_cnn_screen.training.starting import begin_anew, begin_from, choose_schedule
 
 
 @pytest.mark.parametrize("contrast", ["linear", None])

@@ -3,8 +3,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from dials_cnn_screen.evaluation import Judged, evaluate
-from dials_cnn_screen.evaluation_tables import rules, tables
+from dials_cnn_screen.evaluation.figures import Judged, evaluate
+from dials_cnn_screen.evaluation.tables import rules, tables
 
 HIT, MAYBE, MISS = (0.9, 0.08, 0.02), (0.2, 0.4, 0.4), (0.1, 0.1, 0.8)
 

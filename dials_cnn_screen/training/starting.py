@@ -9,8 +9,8 @@ from dials_cnn_screen.model_file import Model, load_model
 from dials_cnn_screen.network import ARCHITECTURES, Network, build_network
 from dials_cnn_screen.preprocessing import Preprocessing
 from dials_cnn_screen.spot_network import SpotNetwork
-from dials_cnn_screen.spot_training import SpotSchedule
-from dials_cnn_screen.training import Schedule
+from dials_cnn_screen.training.loop import Schedule
+from dials_cnn_screen.training.spot_training import SpotSchedule
 
 DEFAULT = "default"
 # By whether the network is one of spots, and whether it starts from a model. A model

@@ -10,7 +10,6 @@ import torch
 from torch import nn
 
 from dials_cnn_screen.candidates import PATCH, Candidates
-from dials_cnn_screen.dataset import Augmentation
 from dials_cnn_screen.spot_network import (
     N_FRAME,
     N_SCALARS,
@@ -19,7 +18,8 @@ from dials_cnn_screen.spot_network import (
     Verdict,
     describe,
 )
-from dials_cnn_screen.training import Epoch, check_rate, class_scores, train
+from dials_cnn_screen.training.dataset import Augmentation
+from dials_cnn_screen.training.loop import Epoch, check_rate, class_scores, train
 
 # A candidate this near to a spot, in pixels along slow and fast, is that spot.
 NEAR = 2.5
@@ -169,7 +169,7 @@ def train_spots(
     seed: int,
     on_epoch: Callable[[Epoch], None],
 ) -> list[Epoch]:
-    """training.train for the spot network on the CPU, without a checkpoint."""
+    """loop.train for the spot network on the CPU, without a checkpoint."""
     return train(network, data, training, validation, schedule, seed, on_epoch)
 
 

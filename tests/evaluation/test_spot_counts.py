@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from dials_cnn_screen.spot_counts import read_spot_counts
+from dials_cnn_screen.evaluation.spot_counts import read_spot_counts
 
 
 @pytest.fixture

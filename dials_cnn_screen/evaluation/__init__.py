@@ -1,0 +1,1 @@
+"""How well networks and spot counts agree with labels."""

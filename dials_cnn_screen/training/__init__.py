@@ -1,0 +1,1 @@
+"""Networks learn from labels: frames, parts, the course of a training."""
