@@ -11,7 +11,7 @@ from dials_cnn_screen.evaluation.spot_counts import read_spot_counts
 from dials_cnn_screen.labels import read_annotations
 from dials_cnn_screen.metrics import sensitivity_at
 
-DEPOSITED = Path(__file__).resolve().parents[2] / "shared" / "cxidb76" / "annotation"
+DEPOSITED = Path(__file__).resolve().parents[3] / "shared" / "cxidb76" / "annotation"
 
 # Ke et al. (2018): cut in spots, class totals and images on both sides of the cut
 # (Fig. 7, with the deposited files), and Table 3, "Automatic spotfinding", rows Hit or

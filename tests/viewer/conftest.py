@@ -32,6 +32,7 @@ class Desk:
 
     def __init__(self, display: str) -> None:
         self.env = {**os.environ, "DISPLAY": display, "DIALS_NOBANNER": "1"}
+        self.window = ""
 
     def wait_for(self, what: Callable[[], object], seconds: float = PATIENCE) -> object:
         """Wait until what() is true and return it; what is false if it is not to be."""
@@ -69,9 +70,9 @@ class Desk:
         return program.wait(PATIENCE)
 
     def focus(self, title: str) -> str:
-        window = self.find(title)
-        self.do("windowfocus", "--sync", window)
-        return window
+        self.window = self.find(title)
+        self.do("windowfocus", "--sync", self.window)
+        return self.window
 
     def press(self, key: str, comes_true: Callable[[], object]) -> None:
         """Press a key until something is so; it may come before the image shows."""
@@ -82,9 +83,10 @@ class Desk:
         self._insist(["mousemove", x, y, "click", 1], comes_true)
 
     def _insist(self, words: list, comes_true: Callable[[], object]) -> None:
-        for _ in range(10):
-            self.do(*words)
-            if self.wait_for(comes_true, 3):
+        for seconds in (3, 6, 12, 24, 48):
+            # A window that opens late takes the focus.
+            self.do("windowfocus", "--sync", self.window, *words)
+            if self.wait_for(comes_true, seconds):
                 return
         pytest.fail(f"{words} did not do what it should")
 
