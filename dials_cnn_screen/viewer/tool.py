@@ -71,7 +71,7 @@ class AnnotationTool(AnnotationPanel):
         self._task: Task | None = None
         self._before_expert: Image | None = None
         self._ready = False  # the image has been seen; no key from before waits
-        self._seen = wx.CallLater(_TO_PAINT, self._on_seen)
+        self._seen = wx.Timer(self)
         self._ahead: Iterator[None] | None = None  # the next image, in the making
         self._last_key = ("", 0)
         self._seconds: list[float] = []  # that each image took to be shown
@@ -87,6 +87,7 @@ class AnnotationTool(AnnotationPanel):
         ):
             frame.Bind(event, handler)
             self._hooks.callback(self._unbind, event, handler)
+        self.Bind(wx.EVT_TIMER, self._on_seen, self._seen)
         self.Bind(wx.EVT_WINDOW_DESTROY, self._on_destroy)
         if task is not None:
             self._start(task)
@@ -219,7 +220,7 @@ class AnnotationTool(AnnotationPanel):
             self._seen.Stop()
             self.tell("This image is not among those to be labelled", warning=True)
             return
-        self._seen.Start()
+        self._seen.StartOnce(_TO_PAINT)
         self._session.go_to(self._task.images.index(self._before_expert))
         if self._viewer.is_drawn:
             self._viewer.view = self._view
@@ -238,7 +239,7 @@ class AnnotationTool(AnnotationPanel):
             else f"{len(spots.places)} spots circled"
         )
 
-    def _on_seen(self) -> None:
+    def _on_seen(self, event: wx.TimerEvent) -> None:
         """The image has been on the screen for a moment."""
         if self._session is None or not self._viewer.is_drawn:
             return
