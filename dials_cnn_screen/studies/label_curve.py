@@ -92,7 +92,7 @@ def label_curve(
     """
     jobs, parts = plan_shots(experiment, max(sizes), n_test)
     folder = folder / f"{experiment}-{max(sizes)}-{n_test}"
-    folder.mkdir(exist_ok=True)
+    folder.mkdir(parents=True, exist_ok=True)
     labels = None
     for way, prepare, begin in (
         (FITTED, prepared_candidates, partial(begin_from, DEFAULT, None, None)),
