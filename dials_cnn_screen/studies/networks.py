@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
@@ -89,6 +90,7 @@ def _train(
         study.device,
         checkpoint,
     )
+    print(f"{title}: {seconds:.0f} s", file=sys.stderr, flush=True)
     save_model(
         model, fitted_model(plan, result, model.stem, experiments_of(group), parts)
     )

@@ -49,13 +49,6 @@ def make_paper(
     parts = folder / "parts"
     parts.mkdir(parents=True, exist_ok=True)
     _check_run(parts / "run.json", run)
-    shots = load_shots(source, parts, nproc)
-    use_threads(nproc)
-    device = "cuda" if torch.cuda.is_available() else "cpu"
-    if device == "cpu":
-        keep_freed_memory()
-    changes = {"epochs": epochs, "batches": batches}
-    study = Study(shots, parts, changes, run, device)
     made_of = (
         f"Of {source}; half of them to train on, 20% to choose the epoch by, 30% to "
         f"test; {epochs} epochs of {batches} batches of 64. In round brackets the 95% "
@@ -63,6 +56,13 @@ def make_paper(
         "of each experiment, 120 epochs of 100 batches."
     )
     print(f"{made_of}\n", flush=True)
+    shots = load_shots(source, parts, nproc)
+    use_threads(nproc)
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    if device == "cpu":
+        keep_freed_memory()
+    changes = {"epochs": epochs, "batches": batches}
+    study = Study(shots, parts, changes, run, device)
     page = ["# The tables and figures of Ke et al. (2018)", made_of]
     for make_table in TABLES:
         table = make_table(study)
@@ -85,7 +85,7 @@ def _check_run(path: Path, run: dict) -> None:
         if changed := [x for x in run if earlier.get(x) != run[x]]:
             raise ValueError(
                 f"'{path.parent.parent}' has another run: "
-                + ", ".join(f"{x} {earlier.get(x)}, now {run[x]}" for x in changed)
+                + ", ".join(f"{x}: {earlier.get(x)}, now {run[x]}" for x in changed)
                 + "; choose another --folder, or remove that one"
             )
     with replacing(path) as unfinished:
@@ -108,15 +108,21 @@ def main(args: list[str] | None = None) -> None:
     )
     parser.add_argument(
         "--shots",
-        type=int,
+        type=_positive,
         default=SHOTS,
         help="simulated, of each experiment (default: %(default)s)",
     )
     parser.add_argument(
-        "--epochs", type=int, default=EPOCHS, help="of training (default: %(default)s)"
+        "--epochs",
+        type=_positive,
+        default=EPOCHS,
+        help="of training (default: %(default)s)",
     )
     parser.add_argument(
-        "--batches", type=int, default=BATCHES, help="an epoch (default: %(default)s)"
+        "--batches",
+        type=_positive,
+        default=BATCHES,
+        help="in an epoch (default: %(default)s)",
     )
     parser.add_argument(
         "--folder",
@@ -124,13 +130,19 @@ def main(args: list[str] | None = None) -> None:
         default=Path("paper_tables"),
         help="for all that is made (default: %(default)s)",
     )
-    parser.add_argument("--nproc", type=int, default=os.cpu_count())
+    parser.add_argument("--nproc", type=_positive, default=os.cpu_count())
     asked = parser.parse_args(args)
     source = Deposited(asked.cxidb76) if asked.cxidb76 else Simulated(asked.shots)
     try:
         make_paper(source, asked.folder, asked.epochs, asked.batches, asked.nproc)
-    except ValueError as error:
+    except (ValueError, OSError) as error:
         sys.exit(f"{parser.prog}: {error}")
+
+
+def _positive(text: str) -> int:
+    if not text.isdigit() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"'{text}' is not 1 or more")
+    return int(text)
 
 
 if __name__ == "__main__":

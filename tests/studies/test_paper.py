@@ -42,8 +42,24 @@ def test_another_run_does_not_mix_with_what_is_there(noise, tmp_path, monkeypatc
     monkeypatch.setattr(module, "TABLES", ())
     monkeypatch.setattr(module, "FIGURES", ())
     module.make_paper(noise(20), tmp_path, 1, 1, 1)
-    with pytest.raises(ValueError, match=r"another run: epochs 1, now 2; choose anoth"):
+    with pytest.raises(
+        ValueError, match=r"another run: epochs: 1, now 2; choose anoth"
+    ):
         module.make_paper(noise(20), tmp_path, 2, 1, 1)
+
+
+@pytest.mark.parametrize("words", ["--shots 0", "--epochs -1", "--batches x"])
+def test_sizes_that_are_none(words, tmp_path, capsys):
+    with pytest.raises(SystemExit):
+        module.main([*words.split(), "--folder", str(tmp_path)])
+    assert "is not 1 or more" in capsys.readouterr().err
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_folder_that_cannot_be_is_one_line(tmp_path):
+    (tmp_path / "file").touch()
+    with pytest.raises(SystemExit, match="Not a directory"):
+        module.main(["--folder", str(tmp_path / "file" / "paper")])
 
 
 def test_a_missing_deposit_is_one_line(tmp_path):
