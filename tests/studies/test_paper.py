@@ -32,20 +32,21 @@ def test_all_is_made_and_found_again(noise, tmp_path, monkeypatch, capsys):
     assert pictures == ["figure_11.png", "figure_8.png", "figure_9.png"]
     assert all(f"]({picture})" in page for picture in pictures)
     # 5 experiments, 3 groups, 6 without LCN; of Table 7's sizes none is below 44.
-    assert len(list((folder / "parts").glob("*.safetensors"))) == 14
+    assert len(list((folder / "networks-1x1").glob("*.safetensors"))) == 14
     monkeypatch.setattr(networks, "train_one", None)
     module.main(arguments)
     assert (folder / "paper.md").read_text() == page
 
 
-def test_another_run_does_not_mix_with_what_is_there(noise, tmp_path, monkeypatch):
+def test_other_shots_do_not_mix_with_what_is_there(noise, tmp_path, monkeypatch):
     monkeypatch.setattr(module, "TABLES", ())
     monkeypatch.setattr(module, "FIGURES", ())
     module.make_paper(noise(20), tmp_path, 1, 1, 1)
-    with pytest.raises(
-        ValueError, match=r"another run: epochs: 1, now 2; choose anoth"
-    ):
-        module.make_paper(noise(20), tmp_path, 2, 1, 1)
+    again = noise(20)
+    module.make_paper(again, tmp_path, 2, 1, 1)
+    assert again.prepared == []
+    with pytest.raises(ValueError, match=r"other shots: shots: 20 frames of noise, no"):
+        module.make_paper(noise(30), tmp_path, 1, 1, 1)
 
 
 @pytest.mark.parametrize("words", ["--shots 0", "--epochs -1", "--batches x"])
