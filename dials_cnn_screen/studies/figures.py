@@ -40,23 +40,22 @@ def figure_9(study: Study, folder: Path) -> Path:
     """
     figure = _figure(7.0, 9.5)
     axes = figure.subplots(len(EXPERIMENTS), 2, sharex=True, squeeze=False)
-    titles = ("Miss, called Miss", "Hit or Maybe, called Hit or Maybe")
     for row, name in zip(axes, EXPERIMENTS, strict=True):
         kept = keep_score(train_network(study, name).p[name])
         positive = study.shots.labels(name) != Label.MISS
-        for panel, p, colour in zip(
+        for panel, title, p, colour in zip(
             row,
+            ("Miss", "Hit or Maybe"),
             ((1 - kept)[~positive & (kept < 0.5)], kept[positive & (kept >= 0.5)]),
             (COLOURS[Label.MISS], COLOURS[Label.HIT]),
             strict=True,
         ):
-            panel.hist(p, BINS, color=colour)
+            heights, *_ = panel.hist(p, BINS, color=colour)
             mean = f", mean {p.mean():.2f}" if len(p) else ""
-            panel.text(0.04, 0.84, f"{len(p)} shots{mean}", transform=panel.transAxes)
+            panel.set_title(f"{name}, {title}: {len(p)} right{mean}", fontsize="small")
+            panel.set_ylim(0, 1.05 * max(1, heights.max()))
             panel.yaxis.get_major_locator().set_params(integer=True)
-        row[0].set_ylabel(f"{name}, shots")
-    for panel, title in zip(axes[0], titles, strict=True):
-        panel.set_title(title, fontsize="medium")
+        row[0].set_ylabel("shots")
     for panel, p in zip(axes[-1], ("P(Miss)", "P(Hit) + P(Maybe)"), strict=True):
         panel.set_xlabel(p)
     return _save(figure, folder / "figure_9.png")

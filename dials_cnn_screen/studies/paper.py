@@ -31,7 +31,8 @@ from dials_cnn_screen.threads import keep_freed_memory, use_threads
 from dials_cnn_screen.training.starting import SHORT
 
 SHOTS = 200
-# As dials.cnn_train has it; with much less the networks call all a Miss.
+# As dials.cnn_train has it. In less than a hundred batches nothing is learned, nor have
+# the averages settled by which the network normalises what it is asked about.
 SCHEDULE = SHORT[False, False]
 
 
