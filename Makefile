@@ -41,8 +41,7 @@ $(RUFF):
 benchmark: setup
 	@.ci/benchmark
 
-paper-tables:
-	@.ci/setup
+paper-tables: setup
 	$$(cat .make/python) -m dials_cnn_screen.studies.paper \
 		$(if $(CXIDB76),--cxidb76 "$(CXIDB76)") $(PAPER_ARGS)
 
