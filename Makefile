@@ -1,9 +1,11 @@
 # `make` lists the targets. All can be run again; what is done is not done twice.
 
 PYTEST_ARGS ?=
+PAPER_ARGS ?=
+CXIDB76 ?=
 RUFF = .make/ruff/bin/ruff
 
-.PHONY: help setup install demo test lint benchmark clean
+.PHONY: help setup install demo test lint benchmark paper-tables clean
 
 help:
 	@echo "make setup   install DIALS (Debian, as root) where missing, and this package"
@@ -11,6 +13,9 @@ help:
 	@echo "make test    setup, then run the tests (PYTEST_ARGS=... for pytest)"
 	@echo "make lint    check the style with ruff"
 	@echo "make benchmark  speed on one core, beside dials.find_spots"
+	@echo "make paper-tables  the paper's tables and figures in paper_tables/, on simulated"
+	@echo "                   shots (hours) or with CXIDB76=folder on the deposited ones"
+	@echo "                   (PAPER_ARGS=... for sizes, see docs/paper.md)"
 	@echo "make clean   remove what these made in this folder"
 	@echo "PYTHON=...   names the interpreter that runs DIALS, where it is not found"
 
@@ -35,6 +40,10 @@ $(RUFF):
 
 benchmark: setup
 	@.ci/benchmark
+
+paper-tables: setup
+	$$(cat .make/python) -m dials_cnn_screen.studies.paper \
+		$(if $(CXIDB76),--cxidb76 "$(CXIDB76)") $(PAPER_ARGS)
 
 clean:
 	rm -rf .make build demo *.egg-info .pytest_cache .ruff_cache

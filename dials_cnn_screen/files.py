@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shutil
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -52,6 +53,20 @@ def check_outputs(*paths: str | None) -> None:
         check_writable(path)
         if wanted.count(path) > 1:
             raise ValueError(f"'{path}' is the name of two outputs; rename one of them")
+
+
+def check_room(folder: str | Path, n_bytes: int, remedy: str) -> None:
+    """Raise ValueError where a folder has no room for n_bytes of prepared frames.
+
+    remedy: what to do then. A memory-mapped file on a full disk ends the process
+    without a word.
+    """
+    free = shutil.disk_usage(folder).free
+    if n_bytes > free:
+        raise ValueError(
+            f"prepared frames need {n_bytes / 1e9:.1f} GB in "
+            f"'{Path(folder).resolve()}', and {free / 1e9:.1f} GB are free; {remedy}"
+        )
 
 
 def _umask() -> int:

@@ -38,6 +38,7 @@ from dials_cnn_screen.metrics import (
     wilson_interval,
 )
 from dials_cnn_screen.model_file import Model, load_model
+from dials_cnn_screen.published import TABLE_3
 from dials_cnn_screen.simulation.experiments import EXPERIMENTS
 from dials_cnn_screen.simulation.families import FAMILIES
 from dials_cnn_screen.simulation.run import Job, plan_run, simulate_job
@@ -54,14 +55,8 @@ BOUNDS = (0.01, 0.05)
 # Hits with as many spots as this or fewer are weak.
 WEAK_HIT = 20
 # Sensitivity and specificity in percent of the paper's networks, each trained and
-# tested on one experiment by expert labels (Table 3).
-PUBLISHED = {
-    "L498": (69.0, 93.1),
-    "LG36": (91.1, 98.2),
-    "LN84": (98.5, 89.9),
-    "LN83": (98.5, 96.9),
-    "LO19": (94.8, 96.0),
-}
+# tested on one experiment by expert labels.
+PUBLISHED = {name: network for name, (network, _) in TABLE_3.items()}
 
 
 @dataclass(frozen=True)

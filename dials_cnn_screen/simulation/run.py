@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -63,11 +63,17 @@ def simulate_dataset(
     """
     images = allocate_images(path, len(jobs), preprocessing)
     dataset = Dataset(images, np.zeros(len(jobs), dtype=np.int64))
-    work = [(job, preprocessing) for job in jobs]
-    shots = track(_map(_simulate_and_prepare, work, nproc))
-    for i, (frame, label) in enumerate(shots):
+    shots = track(simulate_frames(jobs, [preprocessing], nproc))
+    for i, ((frame,), label) in enumerate(shots):
         images[i], dataset.labels[i] = frame, label
     return dataset
+
+
+def simulate_frames(
+    jobs: list[Job], ways: Sequence[Preprocessing], nproc: int
+) -> Iterator[tuple[list[np.ndarray], Label]]:
+    """Simulate shots in order; each prepared in all ways as datasets store it."""
+    return _map(_simulate_and_prepare, [(job, ways) for job in jobs], nproc)
 
 
 def simulate_candidates(
@@ -106,12 +112,13 @@ def simulate_job(job: Job) -> Shot:
     return simulate_shot(find_experiment(experiment), aim, seed)
 
 
-def _simulate_and_prepare(work: tuple[Job, Preprocessing]) -> tuple[np.ndarray, Label]:
-    job, preprocessing = work
+def _simulate_and_prepare(
+    work: tuple[Job, Sequence[Preprocessing]],
+) -> tuple[list[np.ndarray], Label]:
+    job, ways = work
     shot = simulate_job(job)
-    centre = find_experiment(job[0]).detector.beam_centre
-    frame = prepare(shot.image, shot.mask, centre, wide(preprocessing))
-    return as_stored(frame), shot.label
+    seen = shot.image, shot.mask, find_experiment(job[0]).detector.beam_centre
+    return [as_stored(prepare(*seen, wide(way))) for way in ways], shot.label
 
 
 def _simulate_and_search(

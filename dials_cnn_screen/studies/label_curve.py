@@ -29,6 +29,7 @@ import torch
 from tqdm import tqdm
 
 from dials_cnn_screen.labels import label_from_spots
+from dials_cnn_screen.published import TABLE_7
 from dials_cnn_screen.simulation.experiments import EXPERIMENTS
 from dials_cnn_screen.simulation.run import (
     Job,
@@ -37,6 +38,7 @@ from dials_cnn_screen.simulation.run import (
     simulate_dataset,
 )
 from dials_cnn_screen.threads import keep_freed_memory, use_threads
+from dials_cnn_screen.training.checkpoint import Checkpoint
 from dials_cnn_screen.training.dataset import Dataset
 from dials_cnn_screen.training.fitting import Fit, Plan, fit
 from dials_cnn_screen.training.history import rates
@@ -51,15 +53,13 @@ from dials_cnn_screen.training.starting import (
     choose_schedule,
 )
 
-SIZES = (100, 400, 2000, 4000)
+SIZES = tuple(sorted(TABLE_7))
 TEST = 600
 # Of the shots for training, validation and test.
 SEEDS = (41_000, 42_000, 43_000)
 SEED = 1  # of weights and batches
 SCRATCH = "ke2018 with LCN, from fresh weights"
 FITTED, UNTOUCHED = "default model, fitted", "default model as it is"
-# Success rates in percent on Rayonix and LG36, by number of training images (Table 7).
-PUBLISHED = {4000: (94, 91), 2000: (92, 93), 400: (93, 92), 100: (91, 95)}
 
 
 @dataclass(frozen=True, eq=False)
@@ -107,7 +107,8 @@ def label_curve(
         use_threads(nproc)
         for n in sizes:
             some = Parts(parts.training[:n], parts.validation[: 2 * n // 5], parts.test)
-            found, seconds = train_one(way, data, some, begin, epochs)
+            title = f"{n} images, {way}"
+            _, found, seconds = train_one(title, data, some, begin, {"epochs": epochs})
             if n == sizes[0] and found.before is not None:
                 yield Result(UNTOUCHED, 0, labels[parts.test], found.before, 0.0)
             yield Result(way, n, labels[parts.test], found.predicted, seconds)
@@ -167,23 +168,28 @@ def expert_labels(data: CandidateSet, seen: float) -> np.ndarray:
 
 
 def train_one(
-    way: str,
+    title: str,
     data: LabelledFrames,
     parts: Parts,
     begin: Callable[[], Start],
-    epochs: int | None,
-) -> tuple[Fit, float]:
-    """Train a network; what came of it, and seconds."""
+    changes: dict[str, int | None],
+    device: str = "cpu",
+    checkpoint: Checkpoint | None = None,
+) -> tuple[Plan, Fit, float]:
+    """Train a network; how, what came of it, and seconds.
+
+    changes: to the short schedule, as in choose_schedule. checkpoint: as in train.
+    """
     torch.manual_seed(SEED)
     start, clock = begin(), time.monotonic()
-    schedule = choose_schedule(start, "short", {"epochs": epochs})
-    title = f"{len(parts.training)} images, {way}"
-    with tqdm(
-        desc=title, total=schedule.epochs * schedule.batches, disable=None
-    ) as bar:
-        plan = Plan(start, schedule, seed=SEED)
-        found = fit(plan, data, parts, _ignore, lambda *_result: bar.update())
-    return found, time.monotonic() - clock
+    schedule = choose_schedule(start, "short", changes)
+    plan = Plan(start, schedule, seed=SEED, device=device)
+    batches = schedule.epochs * schedule.batches
+    with tqdm(desc=title, total=batches, unit="batch", disable=None) as bar:
+        found = fit(
+            plan, data, parts, _ignore, lambda *_result: bar.update(), checkpoint
+        )
+    return plan, found, time.monotonic() - clock
 
 
 def _ignore(_epoch: Epoch) -> None:
@@ -200,7 +206,7 @@ def print_table(experiment: str, results: Iterable[Result]) -> None:
     print("|---" * 7 + "|", flush=True)
     for r in results:
         kept, rejected, right = rates(r.labels, r.predicted)
-        published = ", ".join(str(x) for x in PUBLISHED.get(r.n, ()))
+        published = ", ".join(str(x) for x in TABLE_7.get(r.n, {}).values())
         print(
             f"| {r.n} | {r.way} | {right} | {kept} | {rejected} "
             f"| {r.seconds / 60:.1f} | {published} |",

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 import numpy as np
 
 from dials_cnn_screen.candidates import PATCH, Candidates, CandidateSearch
+from dials_cnn_screen.files import check_room
 from dials_cnn_screen.frames import Frame, read_frame
 from dials_cnn_screen.kernels import cpu, cpu_candidates
 from dials_cnn_screen.labels import Label
@@ -45,7 +45,8 @@ def prepare_stills(
         for i, found in enumerate(prepared):
             candidates.put(i, found, np.full(len(found.z), np.nan), labels[i])
         return candidates
-    _check_room(folder, len(labels) * bytes_each(preprocessing))
+    n_bytes = len(labels) * bytes_each(preprocessing)
+    check_room(folder, n_bytes, "set output.model to a folder with room")
     images = allocate_unnamed(folder, len(labels), preprocessing)
     for i, image in enumerate(prepared):
         images[i] = image
@@ -57,16 +58,6 @@ def bytes_each(preprocessing: Preprocessing | CandidateSearch) -> int:
     if isinstance(preprocessing, CandidateSearch):
         return preprocessing.most * 2 * PATCH * PATCH * 2
     return 2 * wide(preprocessing).size ** 2
-
-
-def _check_room(folder: Path, needed: int) -> None:
-    # A memory-mapped file on a full disk ends the process without a word.
-    free = shutil.disk_usage(folder).free
-    if needed > free:
-        raise ValueError(
-            f"prepared frames need {needed / 1e9:.1f} GB in '{folder.resolve()}', and "
-            f"{free / 1e9:.1f} GB are free; set output.model to a folder with room"
-        )
 
 
 def _prepare_all(

@@ -100,8 +100,3 @@ def test_an_expert_who_sees_strong_spots_only():
     data.scalars[1, 5:, 0] = np.arcsinh(11)
     assert module.expert_labels(data, 0.0).tolist() == [0, 0, 2]
     assert module.expert_labels(data, 12.0).tolist() == [0, 1, 2]
-
-
-def test_published_table_7():
-    assert module.PUBLISHED[100] == (91, 95)
-    assert set(module.PUBLISHED) == set(module.SIZES)

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import shutil
+
 import numpy as np
 import pytest
 
@@ -77,7 +79,7 @@ def test_unreadable_image_is_named(labelled, empty_folder, monkeypatch, nproc):
 
 
 def test_full_disk_is_said_before(labelled, empty_folder, monkeypatch):
-    usage = preparing.shutil.disk_usage(empty_folder)._replace(free=4 * 65_000)
-    monkeypatch.setattr(preparing.shutil, "disk_usage", lambda _folder: usage)
+    usage = shutil.disk_usage(empty_folder)._replace(free=4 * 65_000)
+    monkeypatch.setattr(shutil, "disk_usage", lambda _folder: usage)
     with pytest.raises(ValueError, match=r"need 0\.\d GB in .*folder', and 0.0 GB are"):
         prepare_stills(labelled, IMAGES, 1, empty_folder)

@@ -1,0 +1,149 @@
+"""The tables and figures of Ke et al. (2018), each beside what was printed.
+
+Run as ``make paper-tables``, or ``python -m dials_cnn_screen.studies.paper`` with the
+Python that runs DIALS: Tables 3 to 8 and Figs. 8, 9 and 11, on simulated shots, or on
+the deposited ones with --cxidb76. docs/paper.md tells what each of them is. What is
+done already is found in the folder, so that an interrupted run goes on.
+
+By default it is a tenth of the paper's shots and an eighth of its training, hours on
+two cores: the paper has 2000 shots of each experiment, and 120 epochs of 100 batches.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+from pathlib import Path
+
+import torch
+
+from dials_cnn_screen import __version__
+from dials_cnn_screen.explain.embedding import check_scikit_learn
+from dials_cnn_screen.files import replacing
+from dials_cnn_screen.studies.figures import FIGURES
+from dials_cnn_screen.studies.networks import Study
+from dials_cnn_screen.studies.shots import load_shots
+from dials_cnn_screen.studies.sources import Deposited, Simulated, Source
+from dials_cnn_screen.studies.tables import TABLES
+from dials_cnn_screen.threads import keep_freed_memory, use_threads
+from dials_cnn_screen.training.starting import SHORT
+
+SHOTS = 200
+# As dials.cnn_train has it. In less than a hundred batches nothing is learned, nor have
+# the averages settled by which the network normalises what it is asked about.
+SCHEDULE = SHORT[False, False]
+
+
+def make_paper(
+    source: Source, folder: Path, epochs: int, batches: int, nproc: int
+) -> None:
+    """Make all tables and figures in folder, and paper.md with all of them.
+
+    Raises ValueError where the folder has other shots.
+    """
+    check_scikit_learn()
+    prepared, networks = folder / "shots", folder / f"networks-{epochs}x{batches}"
+    for part in (prepared, networks):
+        part.mkdir(parents=True, exist_ok=True)
+    run = {"shots": str(source), "version": __version__}
+    _check_shots(prepared / "shots.json", run)
+    made_of = (
+        f"Of {source}; half of them to train on, 20% to choose the epoch by, 30% to "
+        f"test; {epochs} epochs of {batches} batches of 64. In round brackets the 95% "
+        "interval, in square brackets the figure of Ke et al. (2018): 2000 real shots "
+        "of each experiment, 120 epochs of 100 batches."
+    )
+    print(f"{made_of}\n", flush=True)
+    shots = load_shots(source, prepared, nproc)
+    use_threads(nproc)
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    if device == "cpu":
+        keep_freed_memory()
+    changes = {"epochs": epochs, "batches": batches}
+    study = Study(shots, networks, changes, {**run, **changes}, device)
+    page = ["# The tables and figures of Ke et al. (2018)", made_of]
+    for make_table in TABLES:
+        table = make_table(study)
+        table.write(folder, made_of)
+        page.append(table.as_markdown())
+        print(f"{page[-1]}\n", flush=True)
+    for make_figure in FIGURES:
+        picture = make_figure(study, folder)
+        title = picture.stem.replace("_", " ").capitalize()
+        page.append(f"## {title}\n\n![{title}]({picture.name})")
+    with replacing(folder / "paper.md") as unfinished:
+        Path(unfinished).write_text("\n\n".join(page) + "\n", "utf-8")
+    print(f"All of it is in {folder / 'paper.md'}", flush=True)
+
+
+def _check_shots(path: Path, run: dict) -> None:
+    """Note what shots a folder has; ValueError where it has others."""
+    if path.is_file():
+        earlier = json.loads(path.read_text("utf-8"))
+        if changed := [x for x in run if earlier.get(x) != run[x]]:
+            raise ValueError(
+                f"'{path.parent.parent}' has other shots: "
+                + ", ".join(f"{x}: {earlier.get(x)}, now {run[x]}" for x in changed)
+                + "; choose another --folder, or remove that one"
+            )
+    with replacing(path) as unfinished:
+        Path(unfinished).write_text(json.dumps(run, indent=1) + "\n", "utf-8")
+
+
+def main(args: list[str] | None = None) -> None:
+    """Make what the command line asks for."""
+    parser = argparse.ArgumentParser(
+        prog="python -m dials_cnn_screen.studies.paper",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument(
+        "--cxidb76",
+        type=Path,
+        metavar="FOLDER",
+        help="the deposited data: in FOLDER/L498 r0027_2000.h5, expert_annotation.txt "
+        "and dials_annotation.txt, and so on; without, shots are simulated",
+    )
+    parser.add_argument(
+        "--shots",
+        type=_positive,
+        default=SHOTS,
+        help="simulated, of each experiment (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--epochs",
+        type=_positive,
+        default=SCHEDULE.epochs,
+        help="of training (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--batches",
+        type=_positive,
+        default=SCHEDULE.batches,
+        help="in an epoch (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--folder",
+        type=Path,
+        default=Path("paper_tables"),
+        help="for all that is made (default: %(default)s)",
+    )
+    parser.add_argument("--nproc", type=_positive, default=os.cpu_count())
+    asked = parser.parse_args(args)
+    source = Deposited(asked.cxidb76) if asked.cxidb76 else Simulated(asked.shots)
+    try:
+        make_paper(source, asked.folder, asked.epochs, asked.batches, asked.nproc)
+    except (ValueError, OSError) as error:
+        sys.exit(f"{parser.prog}: {error}")
+
+
+def _positive(text: str) -> int:
+    if not text.isdigit() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"'{text}' is not 1 or more")
+    return int(text)
+
+
+if __name__ == "__main__":
+    main()
