@@ -13,12 +13,11 @@ from dials_cnn_screen.spot_network import (
     batch_of_one,
     describe,
 )
+from dials_cnn_screen.training.loop import class_scores, train
 from dials_cnn_screen.training.spot_training import (
     CandidateSet,
     SpotSchedule,
     match,
-    spot_scores,
-    train_spots,
 )
 
 SEARCH = CandidateSearch(most=24)
@@ -143,7 +142,7 @@ def test_training_learns_and_can_be_repeated():
     def run() -> tuple[torch.Tensor, list]:
         torch.manual_seed(1)
         network, course = SpotNetwork(SMALL), []
-        train_spots(
+        train(
             network,
             data,
             training,
@@ -152,7 +151,7 @@ def test_training_learns_and_can_be_repeated():
             1,
             course.append,
         )
-        return spot_scores(network, data, validation), course
+        return class_scores(network, data, validation)[0], course
 
     scores, course = run()
     assert course[-1].loss < 0.5 * course[0].loss

@@ -29,11 +29,10 @@ from dials_cnn_screen.models.make_default import (
 )
 from dials_cnn_screen.spot_network import SpotNetwork, SpotNetworkConfig
 from dials_cnn_screen.threads import use_threads
+from dials_cnn_screen.training.loop import class_scores, train
 from dials_cnn_screen.training.spot_training import (
     CandidateSet,
     SpotSchedule,
-    spot_scores,
-    train_spots,
 )
 
 SHOTS = 4000
@@ -90,8 +89,8 @@ def main(folder: Path) -> None:
     for name, (config, change) in DESIGNS.items():
         torch.manual_seed(SEED)
         network, changed = SpotNetwork(config), change(data)
-        train_spots(network, changed, training, validation, SCHEDULE, SEED, _silent)
-        scores = spot_scores(network, changed, judged).numpy()
+        train(network, changed, training, validation, SCHEDULE, SEED, _silent)
+        scores = class_scores(network, changed, judged)[0].numpy()
         row(name, keep_score(probabilities(scores)))
 
 

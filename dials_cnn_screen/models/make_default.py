@@ -29,13 +29,11 @@ from dials_cnn_screen.simulation.families import FAMILIES
 from dials_cnn_screen.simulation.run import simulate_candidates
 from dials_cnn_screen.simulation.wide import plan_wide
 from dials_cnn_screen.threads import use_threads
-from dials_cnn_screen.training.loop import calibrate
+from dials_cnn_screen.training.loop import calibrate, class_scores, train
 from dials_cnn_screen.training.spot_training import (
     CandidateSet,
     SpotSchedule,
     spot_features,
-    spot_scores,
-    train_spots,
 )
 
 ARCHITECTURE = "spots"
@@ -59,15 +57,14 @@ def make_default(folder: Path, left_out: list[str]) -> None:
     network = build_network(ARCHITECTURE)
     training, validation, held = (kept[part == p] for p in Part)
     show = partial(print, flush=True)
-    train_spots(network, data, training, validation, SCHEDULE, SEED, show)
+    train(network, data, training, validation, SCHEDULE, SEED, show)
     model = Model(
         name="default" if not left_out else f"without {', '.join(left_out)}",
         network=network,
         architecture=ARCHITECTURE,
         preprocessing=SEARCH,
         calibration=calibrate(
-            spot_scores(network, data, held),
-            torch.from_numpy(data.labels[held]),
+            *class_scores(network, data, held),
             source=f"{len(held)} simulated shots",
         ),
         trained_on=f"{len(training)} simulated shots of random experiments",

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -19,7 +18,7 @@ from dials_cnn_screen.spot_network import (
     describe,
 )
 from dials_cnn_screen.training.dataset import Augmentation
-from dials_cnn_screen.training.loop import Epoch, check_rate, class_scores, train
+from dials_cnn_screen.training.loop import check_rate
 
 # A candidate this near to a spot, in pixels along slow and fast, is that spot.
 NEAR = 2.5
@@ -158,26 +157,6 @@ class SpotSchedule:
         return torch.optim.lr_scheduler.CosineAnnealingLR(
             optimiser, self.epochs * batches
         )
-
-
-def train_spots(
-    network: SpotNetwork,
-    data: CandidateSet,
-    training: np.ndarray,
-    validation: np.ndarray,
-    schedule: SpotSchedule,
-    seed: int,
-    on_epoch: Callable[[Epoch], None],
-) -> list[Epoch]:
-    """loop.train for the spot network on the CPU, without a checkpoint."""
-    return train(network, data, training, validation, schedule, seed, on_epoch)
-
-
-def spot_scores(
-    network: SpotNetwork, data: CandidateSet, indices: np.ndarray
-) -> torch.Tensor:
-    """Class scores z (n, 3) of the frames."""
-    return class_scores(network, data, indices)[0]
 
 
 def spot_features(

@@ -58,7 +58,7 @@ def test_families_left_out_are_not_trained_on(runs, tmp_path, monkeypatch):
     def train(_network, _data, training, validation, *_others):
         seen["training"], seen["validation"] = training, validation
 
-    monkeypatch.setattr(module, "train_spots", train)
+    monkeypatch.setattr(module, "train", train)
     module.make_default(tmp_path, ["cspad", "rayonix"])
     names = [name for jobs in runs for name, _, _ in jobs]
     used = {module.family_of(names[i]) for part in seen.values() for i in part}
