@@ -175,17 +175,20 @@ def train_one(
     changes: dict[str, int | None],
     device: str = "cpu",
     checkpoint: Checkpoint | None = None,
+    watched: bool = True,
 ) -> tuple[Plan, Fit, float]:
     """Train a network; how, what came of it, and seconds.
 
     changes: to the short schedule, as in choose_schedule. checkpoint: as in train.
+    watched: whether it shows how far it is.
     """
     torch.manual_seed(SEED)
     start, clock = begin(), time.monotonic()
     schedule = choose_schedule(start, "short", changes)
     plan = Plan(start, schedule, seed=SEED, device=device)
     batches = schedule.epochs * schedule.batches
-    with tqdm(desc=title, total=batches, unit="batch", disable=None) as bar:
+    disable = None if watched else True
+    with tqdm(desc=title, total=batches, unit="batch", disable=disable) as bar:
         found = fit(
             plan, data, parts, _ignore, lambda *_result: bar.update(), checkpoint
         )

@@ -3,25 +3,30 @@
 from __future__ import annotations
 
 import json
-import sys
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
 
 import numpy as np
 import torch
+from tqdm import tqdm
 
 from dials_cnn_screen.decision import probabilities
 from dials_cnn_screen.files import replacing
 from dials_cnn_screen.model_file import load_model, save_model
 from dials_cnn_screen.studies.label_curve import train_one
 from dials_cnn_screen.studies.shots import Shots, experiments_of
+from dials_cnn_screen.threads import keep_freed_memory, use_threads
 from dials_cnn_screen.training.checkpoint import Checkpoint
 from dials_cnn_screen.training.fitting import fitted_model
 from dials_cnn_screen.training.loop import Epoch, class_scores
 from dials_cnn_screen.training.starting import begin_anew
+from dials_cnn_screen.workers import map_on_workers
 
 ARCHITECTURE = "ke2018"
+# A group of experiments, a contrast, and how many training images (None: all).
+Wanted = tuple[str, str, int | None]
 
 
 @dataclass(frozen=True, eq=False)
@@ -29,7 +34,8 @@ class Study:
     """What the networks are trained on, and how.
 
     folder: takes their files. changes: to the short schedule, as in choose_schedule.
-    run: all that they depend on, JSON values by name.
+    run: all that they depend on, JSON values by name. watched: whether each training
+    shows how far it is.
     """
 
     shots: Shots
@@ -37,6 +43,7 @@ class Study:
     changes: dict[str, int]
     run: dict[str, object]
     device: str
+    watched: bool = True
 
 
 @dataclass(frozen=True, eq=False)
@@ -52,6 +59,49 @@ class Trained:
     seconds: float
 
 
+def train_networks(
+    study: Study, load: Callable[[], Shots], wanted: Sequence[Wanted], nproc: int
+) -> None:
+    """Train those that are not there yet, nproc at once and each on one processor.
+
+    A network by itself leaves a second processor idle half of the time. load: finds the
+    shots again, in a process of its own. On a GPU they are trained one by one.
+
+    Raises ChildProcessError if a process dies.
+    """
+    missing = [one for one in wanted if not _files(study, *one)[1].is_file()]
+    if study.device != "cpu" or nproc == 1:
+        for one in missing:
+            train_network(study, *one)
+        return
+    done = map_on_workers(
+        _train_on_worker,
+        missing,
+        nproc,
+        _start_worker,
+        (replace(study, shots=None, watched=False), load),
+        chunk=1,
+        fork=True,
+    )
+    for _ in tqdm(done, "Networks", len(missing), disable=None):
+        pass
+
+
+# A process's own, so that a task is no more than a name.
+_study: Study
+
+
+def _start_worker(study: Study, load: Callable[[], Shots]) -> None:
+    global _study
+    use_threads(1)
+    keep_freed_memory()
+    _study = replace(study, shots=load())
+
+
+def _train_on_worker(wanted: Wanted) -> None:
+    train_network(_study, *wanted)
+
+
 def train_network(
     study: Study, group: str, contrast: str = "lcn", n: int | None = None
 ) -> Trained:
@@ -59,10 +109,9 @@ def train_network(
 
     n: of training images; None: all. A training that was interrupted goes on.
     """
-    name = "-".join([*group.split(" + "), contrast, *([str(n)] if n else [])])
-    model, results = (study.folder / f"{name}.{x}" for x in ("safetensors", "json"))
+    model, results = _files(study, group, contrast, n)
     if not results.is_file():
-        _train(study, group, contrast, n, model, results)
+        _train(study, group, contrast, n)
     found = json.loads(results.read_text("utf-8"))
     return Trained(
         model,
@@ -72,25 +121,30 @@ def train_network(
     )
 
 
-def _train(
-    study: Study, group: str, contrast: str, n: int | None, model: Path, results: Path
-) -> None:
+def _files(study: Study, group: str, contrast: str, n: int | None) -> tuple[Path, Path]:
+    """Of a network: itself, and what it came to."""
+    name = "-".join([*group.split(" + "), contrast, *([str(n)] if n else [])])
+    model = study.folder / f"{name}.safetensors"
+    return model, model.with_suffix(".json")
+
+
+def _train(study: Study, group: str, contrast: str, n: int | None) -> None:
+    model, results = _files(study, group, contrast, n)
     data = study.shots.data[contrast]
     parts = study.shots.parts_of(group, n)
     checkpoint = Checkpoint(
         model.with_suffix(".checkpoint"), {**study.run, "device": study.device}
     )
-    title = f"{group}, {contrast}, {len(parts.training)} images"
     plan, result, seconds = train_one(
-        title,
+        f"{group}, {contrast}, {len(parts.training)} images",
         data,
         parts,
         partial(begin_anew, ARCHITECTURE, contrast),
         study.changes,
         study.device,
         checkpoint,
+        study.watched,
     )
-    print(f"{title}: {seconds:.0f} s", file=sys.stderr, flush=True)
     save_model(
         model, fitted_model(plan, result, model.stem, experiments_of(group), parts)
     )

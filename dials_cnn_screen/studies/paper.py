@@ -15,6 +15,7 @@ import argparse
 import json
 import os
 import sys
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -23,10 +24,10 @@ from dials_cnn_screen import __version__
 from dials_cnn_screen.explain.embedding import check_scikit_learn
 from dials_cnn_screen.files import replacing
 from dials_cnn_screen.studies.figures import FIGURES
-from dials_cnn_screen.studies.networks import Study
+from dials_cnn_screen.studies.networks import Study, train_networks
 from dials_cnn_screen.studies.shots import load_shots
 from dials_cnn_screen.studies.sources import Deposited, Simulated, Source
-from dials_cnn_screen.studies.tables import TABLES
+from dials_cnn_screen.studies.tables import TABLES, all_networks
 from dials_cnn_screen.threads import keep_freed_memory, use_threads
 from dials_cnn_screen.training.starting import SHORT
 
@@ -63,6 +64,9 @@ def make_paper(
         keep_freed_memory()
     changes = {"epochs": epochs, "batches": batches}
     study = Study(shots, networks, changes, {**run, **changes}, device)
+    train_networks(
+        study, partial(load_shots, source, prepared, 1), all_networks(shots), nproc
+    )
     page = ["# The tables and figures of Ke et al. (2018)", made_of]
     for make_table in TABLES:
         table = make_table(study)

@@ -17,10 +17,11 @@ from dials_cnn_screen.metrics import sensitivity_at, wilson_interval
 from dials_cnn_screen.preprocessing import CONTRASTS
 from dials_cnn_screen.simulation.experiments import EXPERIMENTS
 from dials_cnn_screen.studies.label_curve import SIZES
-from dials_cnn_screen.studies.networks import Study, Trained, train_network
+from dials_cnn_screen.studies.networks import Study, Trained, Wanted, train_network
 from dials_cnn_screen.studies.shots import Shots, experiments_of
 from dials_cnn_screen.studies.sources import cut
 
+REDUCED = "Rayonix + LG36"  # of Table 7
 KEPT, REJECTED = "Hit or Maybe kept", "Miss rejected"
 
 
@@ -163,16 +164,14 @@ def table_6(study: Study) -> Table:
 
 def table_7(study: Study) -> Table:
     """By number of training images, those of the paper that there are, and all."""
-    group = "Rayonix + LG36"
-    # Each class is halved by itself, so that half of 8000 is not quite 4000.
-    most = round(len(study.shots.parts_of(group).training), -2)
+    most, fewer = _numbers(study.shots)
     table = Table(
         "table_7",
-        f"Table 7: trained on fewer images of {group}, %",
+        f"Table 7: trained on fewer images of {REDUCED}, %",
         "training images \\ tested on",
     )
-    for n in [None, *(x for x in reversed(SIZES) if x < most)]:
-        trained = train_network(study, group, n=n)
+    for n in [None, *fewer]:
+        trained = train_network(study, REDUCED, n=n)
         title = f"{n or most}"
         table.rows[title] = _success(
             study.shots,
@@ -181,6 +180,13 @@ def table_7(study: Study) -> Table:
             published.TABLE_7.get(n or most, {}),
         )
     return table
+
+
+def _numbers(shots: Shots) -> tuple[int, list[int]]:
+    """How many training images REDUCED has, in hundreds, and those of SIZES below."""
+    # Each class is halved by itself, so that half of 8000 is not quite 4000.
+    most = round(len(shots.parts_of(REDUCED).training), -2)
+    return most, [n for n in reversed(SIZES) if n < most]
 
 
 def table_8(study: Study) -> Table:
@@ -210,6 +216,17 @@ TABLES: tuple[Callable[[Study], Table], ...] = (
     table_7,
     table_8,
 )
+
+
+def all_networks(shots: Shots) -> list[Wanted]:
+    """What the tables are made of, each once."""
+    groups = [*EXPERIMENTS, *published.TABLE_5, *published.TABLE_6]
+    wanted = [
+        *((group, "lcn", None) for group in groups),
+        *((REDUCED, "lcn", n) for n in _numbers(shots)[1]),
+        *((g, contrast, None) for g in published.TABLE_8 for contrast in CONTRASTS),
+    ]
+    return list(dict.fromkeys(wanted))
 
 
 def _cross_training(

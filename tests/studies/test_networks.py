@@ -1,14 +1,22 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 import pytest
+import torch
 
 from dials_cnn_screen.model_file import load_model
 from dials_cnn_screen.simulation.experiments import EXPERIMENTS
 from dials_cnn_screen.studies import networks as module
-from dials_cnn_screen.studies.networks import feature_vectors, train_network
+from dials_cnn_screen.studies.networks import (
+    feature_vectors,
+    train_network,
+    train_networks,
+)
+from dials_cnn_screen.studies.shots import load_shots
+from dials_cnn_screen.threads import use_threads
 
 
 def test_a_network_is_trained_once(study, monkeypatch):
@@ -34,7 +42,8 @@ def test_an_interrupted_training_goes_on(study, tmp_path, monkeypatch):
     unbroken = train_network(replace(study, folder=tmp_path / "unbroken"), "L498")
     usual = module.train_one
 
-    def interrupted(title, data, parts, begin, changes, device, checkpoint):
+    def interrupted(*arguments):
+        checkpoint = arguments[6]
         save = type(checkpoint).save
 
         def save_and_stop(self, state):
@@ -43,7 +52,7 @@ def test_an_interrupted_training_goes_on(study, tmp_path, monkeypatch):
 
         with monkeypatch.context() as patch:
             patch.setattr(type(checkpoint), "save", save_and_stop)
-            return usual(title, data, parts, begin, changes, device, checkpoint)
+            return usual(*arguments)
 
     monkeypatch.setattr(module, "train_one", interrupted)
     with pytest.raises(KeyboardInterrupt):
@@ -53,6 +62,27 @@ def test_an_interrupted_training_goes_on(study, tmp_path, monkeypatch):
     trained = train_network(study, "L498")
     assert trained.history == unbroken.history
     np.testing.assert_array_equal(trained.p["LO19"], unbroken.p["LO19"])
+
+
+def test_several_at_once_are_as_one_by_one(study, noise, tmp_path, monkeypatch):
+    wanted = [("LO19", "lcn", None), ("Rayonix", "none", None), ("LG36", "lcn", 20)]
+    side_by_side = replace(study, folder=tmp_path / "side_by_side")
+    side_by_side.folder.mkdir()
+    train_network(side_by_side, *wanted[0])
+    load = partial(load_shots, noise(20), tmp_path, 1)
+    train_networks(side_by_side, load, wanted, 2)
+    threads = torch.get_num_threads()
+    monkeypatch.setattr(module, "map_on_workers", None)
+    try:
+        use_threads(1)
+        train_networks(study, load, wanted, 1)
+    finally:
+        use_threads(threads)
+    monkeypatch.setattr(module, "train_one", None)
+    for one in wanted:
+        found, expected = (train_network(x, *one) for x in (side_by_side, study))
+        assert found.history == expected.history
+        np.testing.assert_array_equal(found.p["LN83"], expected.p["LN83"])
 
 
 def test_features_are_those_of_the_test_shots(study):

@@ -100,6 +100,15 @@ def test_table_8(study, asked):
     assert [rate.published for rate in table.rows["L498"].values()] == [None, 68, 81]
 
 
+def test_all_networks_are_those_that_the_tables_ask_for(study, asked, monkeypatch):
+    monkeypatch.setattr(module, "SIZES", (10, 20, 4000))
+    wanted = module.all_networks(study.shots)
+    for make_table in module.TABLES:
+        make_table(study)
+    assert set(wanted) == set(asked)
+    assert len(wanted) == len(set(wanted))
+
+
 def test_tables_are_written(tmp_path):
     table = module.Table("table_0", "A title", "rows", "A note.")
     table.rows["one"] = {"a": Rate(8, 10, 91), "b": Rate(0, 0)}
