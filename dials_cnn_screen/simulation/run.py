@@ -19,6 +19,8 @@ from dials_cnn_screen.workers import map_on_workers
 
 # Name of the experiment, class aimed at, seed.
 Job = tuple[str, Label, int]
+# An image as datasets store it; or candidates, and the truth about each.
+Prepared = np.ndarray | tuple[Candidates, np.ndarray]
 
 
 def plan_run(
@@ -63,17 +65,10 @@ def simulate_dataset(
     """
     images = allocate_images(path, len(jobs), preprocessing)
     dataset = Dataset(images, np.zeros(len(jobs), dtype=np.int64))
-    shots = track(simulate_frames(jobs, [preprocessing], nproc))
-    for i, ((frame,), label) in enumerate(shots):
-        images[i], dataset.labels[i] = frame, label
+    shots = track(simulate_prepared(jobs, [preprocessing], nproc))
+    for i, ((image,), label) in enumerate(shots):
+        images[i], dataset.labels[i] = image, label
     return dataset
-
-
-def simulate_frames(
-    jobs: list[Job], ways: Sequence[Preprocessing], nproc: int
-) -> Iterator[tuple[list[np.ndarray], Label]]:
-    """Simulate shots in order; each prepared in all ways as datasets store it."""
-    return _map(_simulate_and_prepare, [(job, ways) for job in jobs], nproc)
 
 
 def simulate_candidates(
@@ -87,11 +82,17 @@ def simulate_candidates(
     track: goes through the shots as they are made, for instance tqdm.
     """
     data = CandidateSet.empty(len(jobs), search.most)
-    work = [(job, search) for job in jobs]
-    shots = track(_map(_simulate_and_search, work, nproc))
-    for i, (candidates, truth, label) in enumerate(shots):
-        data.put(i, candidates, truth, label)
+    shots = track(simulate_prepared(jobs, [search], nproc))
+    for i, ((found,), label) in enumerate(shots):
+        data.put(i, *found, label)
     return data
+
+
+def simulate_prepared(
+    jobs: list[Job], ways: Sequence[Preprocessing | CandidateSearch], nproc: int
+) -> Iterator[tuple[list[Prepared], Label]]:
+    """Simulate shots in order; what each gives in all of the ways, and its label."""
+    return _map(_simulate_and_prepare, [(job, ways) for job in jobs], nproc)
 
 
 def _map(function: Callable, work: list, nproc: int) -> Iterator:
@@ -113,26 +114,33 @@ def simulate_job(job: Job) -> Shot:
 
 
 def _simulate_and_prepare(
-    work: tuple[Job, Sequence[Preprocessing]],
-) -> tuple[list[np.ndarray], Label]:
+    work: tuple[Job, Sequence[Preprocessing | CandidateSearch]],
+) -> tuple[list[Prepared], Label]:
     job, ways = work
     shot = simulate_job(job)
-    seen = shot.image, shot.mask, find_experiment(job[0]).detector.beam_centre
-    return [as_stored(prepare(*seen, wide(way))) for way in ways], shot.label
+    centre = find_experiment(job[0]).detector.beam_centre
+    return [_prepare(shot, centre, way) for way in ways], shot.label
 
 
-def _simulate_and_search(
-    work: tuple[Job, CandidateSearch],
-) -> tuple[Candidates, np.ndarray, Label]:
+def _prepare(
+    shot: Shot,
+    beam_centre: tuple[float, float],
+    way: Preprocessing | CandidateSearch,
+) -> Prepared:
+    if isinstance(way, CandidateSearch):
+        return _search(shot, beam_centre, way)
+    return as_stored(prepare(shot.image, shot.mask, beam_centre, wide(way)))
+
+
+def _search(
+    shot: Shot, beam_centre: tuple[float, float], search: CandidateSearch
+) -> tuple[Candidates, np.ndarray]:
     from dials_cnn_screen.kernels.cpu_candidates import find_candidates
 
-    job, search = work
-    shot = simulate_job(job)
-    centre = find_experiment(job[0]).detector.beam_centre
     frame = shot.image.astype(np.float32)
-    found = find_candidates(frame, shot.mask, centre, search)
+    found = find_candidates(frame, shot.mask, beam_centre, search)
     truth = match(found, shot.spots, shot.significance)
     # A grain of ice looks like a spot: only its radius, beside others, tells it apart.
     grains = match(found, shot.powder, np.full(len(shot.powder), np.inf)) == 1
     truth[grains & (truth == 0)] = np.nan
-    return found, truth, shot.label
+    return found, truth

@@ -28,18 +28,14 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
+from dials_cnn_screen.files import check_room, replacing
 from dials_cnn_screen.labels import label_from_spots
 from dials_cnn_screen.published import TABLE_7
 from dials_cnn_screen.simulation.experiments import EXPERIMENTS
-from dials_cnn_screen.simulation.run import (
-    Job,
-    plan_run,
-    simulate_candidates,
-    simulate_dataset,
-)
+from dials_cnn_screen.simulation.run import Job, plan_run, simulate_prepared
 from dials_cnn_screen.threads import keep_freed_memory, use_threads
 from dials_cnn_screen.training.checkpoint import Checkpoint
-from dials_cnn_screen.training.dataset import Dataset
+from dials_cnn_screen.training.dataset import Dataset, allocate_images, wide
 from dials_cnn_screen.training.fitting import Fit, Plan, fit
 from dials_cnn_screen.training.history import rates
 from dials_cnn_screen.training.loop import Epoch, LabelledFrames
@@ -52,6 +48,7 @@ from dials_cnn_screen.training.starting import (
     begin_from,
     choose_schedule,
 )
+from dials_cnn_screen.workers import map_on_workers
 
 SIZES = tuple(sorted(TABLE_7))
 TEST = 600
@@ -59,7 +56,12 @@ TEST = 600
 SEEDS = (41_000, 42_000, 43_000)
 SEED = 1  # of weights and batches
 SCRATCH = "ke2018 with LCN, from fresh weights"
+# Of the prepared shots.
+IMAGES, CANDIDATES = "images.npy", "candidates.npz"
 FITTED, UNTOUCHED = "default model, fitted", "default model as it is"
+
+begin_fitted = partial(begin_from, DEFAULT, None, None)
+begin_ke2018 = partial(begin_anew, "ke2018", None)
 
 
 @dataclass(frozen=True, eq=False)
@@ -74,6 +76,27 @@ class Result:
     labels: np.ndarray
     predicted: np.ndarray
     seconds: float
+
+
+@dataclass(frozen=True, eq=False)
+class Curve:
+    """Shots as one kind of network sees them; epochs: None, the schedule's."""
+
+    data: LabelledFrames
+    parts: Parts
+    epochs: int | None
+
+    def train(
+        self, way: str, begin: Callable[[], Start], n: int
+    ) -> tuple[Result, np.ndarray | None]:
+        """Train on n images; and what the network said of the test shots before."""
+        whole = self.parts
+        parts = Parts(whole.training[:n], whole.validation[: 2 * n // 5], whole.test)
+        changes = {"epochs": self.epochs}
+        title = f"{n} images, {way}"
+        _, found, seconds = train_one(title, self.data, parts, begin, changes)
+        labels = self.data.labels[parts.test]
+        return Result(way, n, labels, found.predicted, seconds), found.before
 
 
 def label_curve(
@@ -93,25 +116,47 @@ def label_curve(
     jobs, parts = plan_shots(experiment, max(sizes), n_test)
     folder = folder / f"{experiment}-{max(sizes)}-{n_test}"
     folder.mkdir(parents=True, exist_ok=True)
-    labels = None
-    for way, prepare, begin in (
-        (FITTED, prepared_candidates, partial(begin_from, DEFAULT, None, None)),
-        (SCRATCH, prepared_images, partial(begin_anew, "ke2018", None)),
-    ):
-        data = prepare(jobs, begin(), folder, nproc)
-        if labels is None:
-            labels = expert_labels(data, seen)
-        if isinstance(data, CandidateSet):
-            data = replace(data, truth=np.full_like(data.truth, np.nan))
-        data = replace(data, labels=labels)
-        use_threads(nproc)
-        for n in sizes:
-            some = Parts(parts.training[:n], parts.validation[: 2 * n // 5], parts.test)
-            title = f"{n} images, {way}"
-            _, found, seconds = train_one(title, data, some, begin, {"epochs": epochs})
-            if n == sizes[0] and found.before is not None:
-                yield Result(UNTOUCHED, 0, labels[parts.test], found.before, 0.0)
-            yield Result(way, n, labels[parts.test], found.predicted, seconds)
+    if not (folder / CANDIDATES).is_file():
+        prepare_shots(jobs, folder, nproc)
+    with np.load(folder / CANDIDATES) as arrays:
+        candidates = CandidateSet(**arrays)
+    labels = expert_labels(candidates, seen)
+    # Nobody tells an expert's network which candidates are spots.
+    truth = np.full_like(candidates.truth, np.nan)
+    use_threads(nproc)
+    fitted = Curve(replace(candidates, labels=labels, truth=truth), parts, epochs)
+    for n in sizes:
+        result, before = fitted.train(FITTED, begin_fitted, n)
+        if n == sizes[0]:
+            yield replace(result, way=UNTOUCHED, n=0, predicted=before, seconds=0.0)
+        yield result
+    arguments = folder, labels, parts, epochs
+    if nproc == 1:
+        _start_worker(*arguments)
+        yield from map(_train_anew, sizes)
+        return
+    yield from map_on_workers(
+        _train_anew, sizes, nproc, _start_worker, arguments, chunk=1, fork=True
+    )
+
+
+# A process's own, so that a task is no more than a number.
+_anew: Curve
+
+
+def _start_worker(
+    folder: Path, labels: np.ndarray, parts: Parts, epochs: int | None
+) -> None:
+    global _anew
+    # A network by itself leaves a second processor idle half of the time.
+    use_threads(1)
+    keep_freed_memory()
+    images = np.load(folder / IMAGES, mmap_mode="r")
+    _anew = Curve(Dataset(images, labels), parts, epochs)
+
+
+def _train_anew(n: int) -> Result:
+    return _anew.train(SCRATCH, begin_ke2018, n)[0]
 
 
 def plan_shots(experiment: str, n: int, n_test: int) -> tuple[list[Job], Parts]:
@@ -132,27 +177,23 @@ def plan_shots(experiment: str, n: int, n_test: int) -> tuple[list[Job], Parts]:
     )
 
 
-def prepared_images(jobs: list[Job], start: Start, folder: Path, nproc: int) -> Dataset:
-    """The shots as the paper's network is trained on them, in a file of folder."""
-    images, labels = folder / "images.npy", folder / "labels.npy"
-    if not labels.is_file():
-        track = partial(tqdm, desc="Images", total=len(jobs), disable=None)
-        data = simulate_dataset(jobs, start.preprocessing, images, nproc, track)
-        np.save(labels, data.labels)
-    return Dataset(np.load(images, mmap_mode="r"), np.load(labels))
+def prepare_shots(jobs: list[Job], folder: Path, nproc: int) -> None:
+    """Simulate the shots into files of folder, as both networks are trained on them.
 
-
-def prepared_candidates(
-    jobs: list[Job], start: Start, folder: Path, nproc: int
-) -> CandidateSet:
-    """The candidates of the shots, with the truth about each."""
-    path = folder / "candidates.npz"
-    if not path.is_file():
-        track = partial(tqdm, desc="Candidates", total=len(jobs), disable=None)
-        found = simulate_candidates(jobs, start.preprocessing, nproc, track)
-        np.savez(path, **vars(found))
-    with np.load(path) as arrays:
-        return CandidateSet(**arrays)
+    Raises ValueError where there is no room.
+    """
+    image, search = (begin().preprocessing for begin in (begin_ke2018, begin_fitted))
+    n_bytes = len(jobs) * 2 * wide(image).size ** 2
+    check_room(folder, n_bytes, "choose another folder, or fewer labels")
+    images = allocate_images(folder / IMAGES, len(jobs), image)
+    candidates = CandidateSet.empty(len(jobs), search.most)
+    shots = simulate_prepared(jobs, [image, search], nproc)
+    bar = tqdm(shots, "Simulating", len(jobs), disable=None)
+    for i, ((prepared, found), label) in enumerate(bar):
+        images[i] = prepared
+        candidates.put(i, *found, label)
+    with replacing(folder / CANDIDATES) as unfinished:
+        np.savez(unfinished, **vars(candidates))
 
 
 def expert_labels(data: CandidateSet, seen: float) -> np.ndarray:

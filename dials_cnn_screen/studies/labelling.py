@@ -17,6 +17,7 @@ import argparse
 import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -25,15 +26,16 @@ from torch import nn
 from tqdm import tqdm
 
 from dials_cnn_screen.decision import keep_score, probabilities
+from dials_cnn_screen.files import replacing
 from dials_cnn_screen.labels import Label
 from dials_cnn_screen.metrics import sensitivity_at
 from dials_cnn_screen.simulation.experiments import EXPERIMENTS
-from dials_cnn_screen.simulation.run import plan_run
-from dials_cnn_screen.studies.label_curve import prepared_candidates
+from dials_cnn_screen.simulation.run import Job, plan_run, simulate_candidates
 from dials_cnn_screen.threads import use_threads
 from dials_cnn_screen.training.fitting import Plan, fit
 from dials_cnn_screen.training.loop import LabelledFrames, class_scores
 from dials_cnn_screen.training.parts import Parts, split_at_random
+from dials_cnn_screen.training.spot_training import CandidateSet
 from dials_cnn_screen.training.starting import (
     DEFAULT,
     Start,
@@ -91,6 +93,19 @@ def label_and_train(
         temperature = found.calibration.temperature
         rounds.append(Round(n, judge(start, temperature, data, test)))
     return rounds
+
+
+def prepared_candidates(jobs: list[Job], folder: Path, nproc: int) -> CandidateSet:
+    """The candidates of the shots, simulated or found in folder."""
+    path = folder / "candidates.npz"
+    if not path.is_file():
+        search = begin_from(DEFAULT, None, None).preprocessing
+        track = partial(tqdm, desc="Shots", total=len(jobs), disable=None)
+        found = simulate_candidates(jobs, search, nproc, track)
+        with replacing(path) as unfinished:
+            np.savez(unfinished, **vars(found))
+    with np.load(path) as arrays:
+        return CandidateSet(**arrays)
 
 
 def begin(seed: int, fresh: bool) -> Start:
@@ -182,9 +197,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as temporary:
         folder = options.folder or Path(temporary)
         folder.mkdir(parents=True, exist_ok=True)
-        data = prepared_candidates(
-            jobs, begin_from(DEFAULT, None, None), folder, options.nproc
-        )
+        data = prepared_candidates(jobs, folder, options.nproc)
     use_threads(options.nproc)
     pool, test = np.split(np.arange(len(jobs)), [options.pool])
     results: dict[str, list[list[Round]]] = {order: [] for order in ORDERS}

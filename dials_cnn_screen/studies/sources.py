@@ -21,7 +21,7 @@ from dials_cnn_screen.simulation.experiments import EXPERIMENTS
 from dials_cnn_screen.simulation.run import (
     Job,
     plan_run,
-    simulate_frames,
+    simulate_prepared,
     simulate_run,
 )
 
@@ -74,7 +74,7 @@ class Simulated:
     ) -> np.ndarray:
         labels = np.zeros(self.n, dtype=np.int64)
         ways = [Preprocessing(contrast=contrast) for contrast in images]
-        shots = simulate_frames(self._jobs(experiment), ways, nproc)
+        shots = simulate_prepared(self._jobs(experiment), ways, nproc)
         bar = tqdm(shots, f"{experiment}: simulating", total=self.n, disable=None)
         for i, (frames, label) in enumerate(bar):
             labels[i] = label

@@ -5,12 +5,20 @@ from collections import Counter
 import numpy as np
 import pytest
 
+from dials_cnn_screen.candidates import CandidateSearch
+from dials_cnn_screen.kernels.cpu_candidates import find_candidates
 from dials_cnn_screen.labels import Label
 from dials_cnn_screen.preprocessing import Preprocessing, prepare
 from dials_cnn_screen.simulation import run as module
 from dials_cnn_screen.simulation.detector import usable_pixels
 from dials_cnn_screen.simulation.experiments import EXPERIMENTS
-from dials_cnn_screen.simulation.run import plan_run, simulate_dataset, simulate_run
+from dials_cnn_screen.simulation.run import (
+    plan_run,
+    simulate_candidates,
+    simulate_dataset,
+    simulate_prepared,
+    simulate_run,
+)
 from dials_cnn_screen.simulation.shot import simulate_shot
 from dials_cnn_screen.training.dataset import MAX_SHIFT
 
@@ -104,6 +112,36 @@ def test_dataset_of_prepared_shots(small, tmp_path, contrast):
         np.testing.assert_allclose(dataset.images[i], expected, rtol=1e-3, atol=1e-3)
     stored = np.load(path, mmap_mode="r")
     np.testing.assert_array_equal(stored, dataset.images)
+
+
+def test_candidates_know_which_are_spots(small):
+    jobs = plan_run("LO19", 4, (1, 1, 0), 7)
+    search = CandidateSearch()
+    data = simulate_candidates(jobs, search, 1)
+    for i, (_, aim, seed) in enumerate(jobs):
+        shot = simulate_shot(small, aim, seed)
+        frame = shot.image.astype(np.float32)
+        found = find_candidates(frame, shot.mask, small.detector.beam_centre, search)
+        assert data.labels[i] == shot.label
+        assert np.count_nonzero(data.present[i]) == len(found.z)
+        places = np.stack([found.slow, found.fast], axis=1) + 0.5
+        away = np.abs(places[:, None] - shot.visible[None]).max(axis=2).min(axis=1)
+        truth = data.truth[i, : len(found.z)]
+        assert (truth[away < 0.5] == 1).all()
+        assert (truth[away > 5] != 1).all()
+    assert np.count_nonzero(data.truth == 1) > 10
+
+
+def test_one_simulation_for_several_ways(small, tmp_path):
+    jobs = plan_run("LO19", 2, (1, 1, 1), 8)
+    way, search = Preprocessing(binning=2, size=24), CandidateSearch()
+    alone = simulate_dataset(jobs, way, tmp_path / "images.npy", 1)
+    searched = simulate_candidates(jobs, search, 1)
+    together = list(simulate_prepared(jobs, [way, search], 1))
+    for i, ((image, (found, truth)), label) in enumerate(together):
+        assert label == alone.labels[i] == searched.labels[i]
+        np.testing.assert_array_equal(image, alone.images[i])
+        np.testing.assert_array_equal(truth, searched.truth[i, : len(found.z)])
 
 
 def test_bright_shots_stay_finite_in_a_dataset(monkeypatch, tmp_path):

@@ -1,14 +1,18 @@
 from __future__ import annotations
 
 import sys
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
+from dials_cnn_screen.kernels.cpu_candidates import find_candidates
 from dials_cnn_screen.labels import Label
+from dials_cnn_screen.network import build_network
 from dials_cnn_screen.studies import label_curve as module
-from dials_cnn_screen.training.dataset import MAX_SHIFT, Dataset
+from dials_cnn_screen.training.dataset import MAX_SHIFT
 from dials_cnn_screen.training.spot_training import CandidateSet
+from dials_cnn_screen.training.starting import begin_anew
 
 
 @pytest.fixture
@@ -16,22 +20,18 @@ def shots(monkeypatch):
     """Noise in place of simulated shots; returns the jobs of each simulation."""
     runs = []
 
-    def images(jobs, preprocessing, path, _nproc, _track):
+    def simulate(jobs, ways, _nproc):
         runs.append(jobs)
-        edge = preprocessing.size + 2 * MAX_SHIFT
-        images = np.random.default_rng(0).normal(size=(len(jobs), edge, edge))
-        np.save(path, images.astype(np.float16))
-        return Dataset(np.load(path), np.array([int(aim) for _, aim, _ in jobs]))
+        image, search = ways
+        edge = image.size + 2 * MAX_SHIFT
+        rng = np.random.default_rng(0)
+        for _, aim, _ in jobs:
+            frame = rng.normal(100, 5, (64, 64)).astype(np.float32)
+            found = find_candidates(frame, np.ones((64, 64), bool), (32, 32), search)
+            wide = rng.normal(size=(edge, edge)).astype(np.float16)
+            yield [wide, (found, np.zeros(len(found.z)))], aim
 
-    def candidates(jobs, search, _nproc, _track):
-        runs.append(jobs)
-        data = CandidateSet.empty(len(jobs), search.most)
-        data.truth[:] = 0
-        data.labels[:] = [int(aim) for _, aim, _ in jobs]
-        return data
-
-    monkeypatch.setattr(module, "simulate_dataset", images)
-    monkeypatch.setattr(module, "simulate_candidates", candidates)
+    monkeypatch.setattr(module, "simulate_prepared", simulate)
     return runs
 
 
@@ -47,29 +47,25 @@ def test_shots_are_in_the_deposited_shares_and_their_own():
         module.plan_shots("L0", 10, 10)
 
 
-def test_table(shots, tmp_path, monkeypatch, capsys):
-    small = {"channels": (4,), "size": 32}
-    usual = module.begin_anew
-
-    def begin_small(architecture, contrast):
-        start = usual(architecture, contrast)
-        from dials_cnn_screen.network import build_network
-
-        return module.replace(
+@pytest.mark.parametrize("nproc", [["--nproc", "1"], ["--nproc", "2"]])
+def test_table(nproc, shots, tmp_path, monkeypatch, capsys):
+    def begin_small():
+        start = begin_anew("ke2018", None)
+        return replace(
             start,
-            network=build_network(architecture, **small),
-            preprocessing=module.replace(start.preprocessing, size=32),
+            network=build_network("ke2018", channels=(4,), size=32),
+            preprocessing=replace(start.preprocessing, size=32),
         )
 
-    monkeypatch.setattr(module, "begin_anew", begin_small)
+    monkeypatch.setattr(module, "begin_ke2018", begin_small)
     monkeypatch.setattr(module, "keep_freed_memory", lambda: None)
     monkeypatch.setattr(module, "choose_schedule", quick(module.choose_schedule))
-    arguments = ["--labels", "10", "20", "--test", "8", "--epochs", "1", "--nproc", "1"]
+    arguments = ["--labels", "10", "20", "--test", "8", "--epochs", "1"]
     monkeypatch.setattr(
-        sys, "argv", ["label_curve", *arguments, "--folder", str(tmp_path)]
+        sys, "argv", ["label_curve", *arguments, "--folder", str(tmp_path), *nproc]
     )
     module.main()
-    assert [len(jobs) for jobs in shots] == [20 + 8 + 8] * 2
+    assert [len(jobs) for jobs in shots] == [20 + 8 + 8]
     out = capsys.readouterr().out
     rows = [line.split(" | ") for line in out.splitlines()[2:]]
     assert [(row[0], row[1]) for row in rows] == [
@@ -81,7 +77,7 @@ def test_table(shots, tmp_path, monkeypatch, capsys):
     ]
     # A second run finds the shots.
     module.main()
-    assert len(shots) == 2
+    assert len(shots) == 1
 
 
 def quick(choose):

@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 
 from dials_cnn_screen.labels import Label
-from dials_cnn_screen.studies import label_curve
 from dials_cnn_screen.studies import labelling as module
 from dials_cnn_screen.studies.labelling import Round, labels_needed
 from dials_cnn_screen.training.spot_training import CandidateSet
@@ -26,7 +25,7 @@ def shots(monkeypatch):
         data.scalars[data.labels == Label.HIT, :8] += 2
         return data
 
-    monkeypatch.setattr(label_curve, "simulate_candidates", candidates)
+    monkeypatch.setattr(module, "simulate_candidates", candidates)
 
 
 def test_fewest_labels_that_reach_the_goal():
