@@ -1,0 +1,150 @@
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+pytest.importorskip("dials")
+
+from dials.util import Sorry
+
+from dials_cnn_screen.command_line.cnn_screen import run
+
+pytestmark = pytest.mark.usefixtures("installed_formats", "in_tmp_path")
+
+# One process, unless a test says otherwise.
+ONE = "mp.nproc=1"
+CLASSES = ["Hit", "Miss", "Maybe", "Miss", "Maybe", "Hit", None]
+OUTPUTS = {"hits.expt", "cnn_screen.json", "cnn_screen.html", "dials.cnn_screen.log"}
+
+
+def test_two_processes_give_the_same(write_levels, model, levels):
+    write_levels("run1.h5", [*levels, *range(60, 140, 3)])
+    run(["run1.h5", model, ONE])
+    one = Path("cnn_screen.json").read_bytes(), Path("hits.expt").read_bytes()
+    run(["run1.h5", model, "mp.nproc=2"])
+    two = Path("cnn_screen.json").read_bytes(), Path("hits.expt").read_bytes()
+    assert one == two
+
+
+def test_mpi_gives_the_same(images, model):
+    pytest.importorskip("mpi4py")
+    if not shutil.which("mpirun"):
+        pytest.skip("no mpirun")
+    run([images, model, ONE])
+    one = Path("cnn_screen.json").read_bytes(), Path("hits.expt").read_bytes()
+    code = "from dials_cnn_screen.command_line.cnn_screen import run; run()"
+    program = ["mpirun", "--oversubscribe", "-n", "2", sys.executable, "-c", code]
+    environment = {
+        **os.environ,
+        "OMPI_ALLOW_RUN_AS_ROOT": "1",
+        "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM": "1",
+    }
+    ranks = subprocess.run(
+        [*program, images, model, "mp.method=mpi"],
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=True,
+    )
+    assert ranks.stdout.count("Saved the scores") == 1
+    assert ranks.stdout.count("2 MPI ranks") == 1
+    two = Path("cnn_screen.json").read_bytes(), Path("hits.expt").read_bytes()
+    assert one == two
+
+
+def test_without_mpi4py(images, model, monkeypatch):
+    monkeypatch.setitem(sys.modules, "mpi4py", None)
+    with pytest.raises(Sorry, match="needs mpi4py"):
+        run([images, model, "mp.method=mpi"])
+
+
+SLOW = """
+from dials_cnn_screen import screening
+from time import sleep
+examine = screening.examine
+def slowly(*args):
+    print("judging", flush=True)
+    sleep(0.1)
+    return examine(*args)
+screening.examine = slowly
+"""
+
+
+def workers(pid: int) -> list[int]:
+    listed = Path(f"/proc/{pid}/task/{pid}/children").read_text()
+    return [int(child) for child in listed.split()]
+
+
+def wait_for_the_first_image(program: subprocess.Popen) -> None:
+    for line in program.stdout:
+        if "judging" in line:
+            return
+    pytest.fail(program.stderr.read())
+
+
+def assert_gone(pids: list[int]) -> None:
+    deadline = time.monotonic() + 10
+    while left := [pid for pid in pids if Path(f"/proc/{pid}").exists()]:
+        assert time.monotonic() < deadline, f"processes left: {left}"
+        time.sleep(0.05)
+
+
+@pytest.fixture
+def slow_run(write_levels, model, start):
+    """Start the program on 200 images at 0.1 s each; kill what is left of it."""
+    if not sys.platform.startswith("linux"):
+        pytest.skip("needs /proc")
+    write_levels("run1.h5", [50] * 200)
+    programs = []
+
+    def start_slow_run(nproc: int) -> subprocess.Popen:
+        programs.append(start("run1.h5", model, f"mp.nproc={nproc}", before=SLOW))
+        wait_for_the_first_image(programs[-1])
+        return programs[-1]
+
+    yield start_slow_run
+    for program in programs:
+        program.kill()
+        program.communicate()
+
+
+@pytest.mark.parametrize("nproc", [1, 2])
+def test_interrupt(slow_run, nproc):
+    program = slow_run(nproc)
+    children = workers(program.pid)
+    assert len(children) == (2 if nproc == 2 else 0)
+    for pid in (program.pid, *children):  # as a terminal does
+        os.kill(pid, signal.SIGINT)
+    _, errors = program.communicate(timeout=30)
+    assert errors == "Sorry: interrupted; no result was written\n"
+    assert program.returncode == 1
+    assert_gone(children)
+    assert set(os.listdir()) == {"run1.h5", "dials.cnn_screen.log"}
+
+
+def test_worker_that_is_killed(slow_run):
+    program = slow_run(2)
+    children = workers(program.pid)
+    os.kill(children[0], signal.SIGKILL)
+    _, errors = program.communicate(timeout=30)
+    assert errors.startswith("Sorry: a process died")
+    assert errors.count("\n") == 1
+    assert program.returncode == 1
+    assert_gone(children)
+    assert set(os.listdir()) == {"run1.h5", "dials.cnn_screen.log"}
+
+
+def test_workers_end_with_a_parent_that_is_killed(slow_run):
+    program = slow_run(2)
+    children = workers(program.pid)
+    program.kill()
+    program.wait()
+    assert_gone(children)
