@@ -24,7 +24,6 @@ pytestmark = pytest.mark.usefixtures("installed_formats", "in_tmp_path")
 # One process, unless a test says otherwise.
 ONE = "mp.nproc=1"
 CLASSES = ["Hit", "Miss", "Maybe", "Miss", "Maybe", "Hit", None]
-OUTPUTS = {"hits.expt", "cnn_screen.json", "cnn_screen.html", "dials.cnn_screen.log"}
 
 
 def test_every_image_has_its_entry(
