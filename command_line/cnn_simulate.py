@@ -56,7 +56,8 @@ def _simulate(params: libtbx.phil.scope_extract) -> None:
     experiment = EXPERIMENTS[params.experiment]
     n_shots = params.n_images
     images = Path(params.output.images or f"{experiment.run}_{n_shots}.h5")
-    for path in (images, params.output.annotation):
+    annotation = params.output.annotation
+    for path in filter(None, (images, annotation)):
         check_writable(path)
     fractions = tuple(params.fractions or experiment.images)
     jobs = plan_run(params.experiment, n_shots, fractions, params.random_seed)
@@ -73,17 +74,14 @@ def _simulate(params: libtbx.phil.scope_extract) -> None:
 
     with replacing(images) as unfinished:
         write_shots(unfinished, experiment, labelled(), n_shots)
-    with replacing(params.output.annotation) as unfinished:
-        lines = (Annotation(images.name, i + 1, x) for i, x in enumerate(labels))
-        write_annotations(unfinished, lines)
     counts = Counter(labels)
-    logger.info(
-        "Saved %d shots to %s, %s to %s",
-        n_shots,
-        images,
-        ", ".join(f"{counts[label]} {label.title}" for label in Label),
-        params.output.annotation,
-    )
+    told = ", ".join(f"{counts[label]} {label.title}" for label in Label)
+    logger.info("Saved %d shots to %s: %s", n_shots, images, told)
+    if annotation is not None:
+        lines = (Annotation(images.name, i + 1, x) for i, x in enumerate(labels))
+        with replacing(annotation) as unfinished:
+            write_annotations(unfinished, lines)
+        logger.info("Saved their labels to %s", annotation)
 
 
 if __name__ == "__main__":

@@ -57,6 +57,7 @@ def parse(
     Raises Sorry for arguments that are not understood, in one line.
     """
     params, options = _parse_arguments(parser, args)
+    _check_auto(parser.diff_phil)
     if _is_first_rank(params):
         if params.output.log is not None:
             check_writable(params.output.log)
@@ -67,6 +68,18 @@ def parse(
         if changes:
             logger.info("The following parameters have been modified:\n\n%s", changes)
     return params
+
+
+def _check_auto(changes: libtbx.phil.scope) -> None:
+    """Sorry where Auto is given to a parameter of which no help tells what it means.
+
+    PHIL takes it for a number of any kind.
+    """
+    for place in changes.all_definitions():
+        words = [word.value for word in place.object.words]
+        is_ours = not place.path.startswith("spotfinder.")
+        if is_ours and words == ["Auto"] and "Auto" not in (place.object.help or ""):
+            raise Sorry(f"{place.path} cannot be Auto; give a value, or leave it out")
 
 
 def _is_first_rank(params: libtbx.phil.scope_extract) -> bool:

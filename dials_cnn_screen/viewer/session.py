@@ -31,7 +31,7 @@ class Keys:
     def __post_init__(self) -> None:
         used: dict[str, str] = {}
         for field in fields(self):
-            key = getattr(self, field.name)
+            key = str(getattr(self, field.name))  # None is no key
             if len(key) != 1 or not key.isprintable() or key.isspace():
                 raise ValueError(
                     f"keys.{field.name}='{key}' is not one letter, digit or sign"

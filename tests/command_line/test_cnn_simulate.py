@@ -38,9 +38,8 @@ def test_shots_with_labels(installed_formats, capsys):
     assert experiments[0].detector[0].get_pixel_size()[0] == 0.11
     log = Path("dials.cnn_simulate.log").read_text()
     totals = [sum(a.label is label for a in labels) for label in Label]
-    assert (
-        "Saved 3 shots to r0027_3.h5, {} Hit, {} Maybe, {} Miss".format(*totals) in log
-    )
+    told = "Saved 3 shots to r0027_3.h5: {} Hit, {} Maybe, {} Miss"
+    assert told.format(*totals) in log
     assert "experiment = *L498 LG36 LN84 LN83 LO19" in log
     assert capsys.readouterr().err == ""
 
@@ -48,7 +47,9 @@ def test_shots_with_labels(installed_formats, capsys):
 def test_same_seed_same_shots():
     quick = ["n_images=1", "fractions=0,0,1", ONE]
     for name, seed in (("a", 5), ("b", 5), ("c", 6)):
-        run([*quick, f"output.images={name}.h5", f"random_seed={seed}"])
+        images = [f"output.images={name}.h5", "output.annotation=None"]
+        run([*quick, *images, f"random_seed={seed}"])
+    assert not Path("labels.txt").exists()
     images = []
     for name in "abc":
         with h5py.File(f"{name}.h5") as file:
@@ -63,6 +64,7 @@ def test_same_seed_same_shots():
         ("n_images=0", "less than the minimum allowed value: 0 < 1"),
         ("n_images=many", "many"),
         ("n_images=None", "n_images cannot be None"),
+        ("n_images=Auto", "n_images cannot be Auto; give a value"),
         ("experiment=LX99", "LX99"),
         ("fractions=1,1", "not enough|Not enough"),
         ("fractions=1,1,1,1", "too many|Too many"),

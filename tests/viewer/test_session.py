@@ -142,6 +142,7 @@ def test_keys():
         ({"hit": "P"}, "keys.hit and keys.previous are both 'p'"),
         ({"hit": "F1"}, "keys.hit='F1' is not one letter"),
         ({"hit": ""}, "keys.hit='' is not one letter"),
+        ({"hit": None}, "keys.hit='None' is not one letter"),
         ({"hit": " "}, "is not one letter"),
     ],
 )
