@@ -37,13 +37,8 @@ from dxtbx.model import ExperimentList
 from libtbx.easy_mp import get_processes
 from tqdm import tqdm
 
-from dials_cnn_screen.calibration import read_labelled_hits
-from dials_cnn_screen.decision import (
-    Decision,
-    explain,
-    keep,
-    threshold_for_hit_loss,
-)
+from dials_cnn_screen.calibration import choose_decision
+from dials_cnn_screen.decision import explain, keep
 from dials_cnn_screen.files import check_outputs, replacing
 from dials_cnn_screen.metrics import wilson_interval
 from dials_cnn_screen.model_file import Model, load_model
@@ -108,7 +103,7 @@ def _screen(experiments: ExperimentList, params: libtbx.phil.scope_extract) -> N
     if params.model is None:
         raise ValueError("no model: give model=default or a file of dials.cnn_train")
     model = load_model(params.model)
-    decision = _decision(params, model)
+    decision = choose_decision(params, model)
     logger.info("%s", textwrap.fill(explain(decision), _WIDTH))
     device = choose_device(params.device)
     stills = list_stills(experiments)
@@ -152,50 +147,6 @@ def _judge(
             judgements, desc="Screening", total=len(stills), unit="image", disable=None
         )
         return list(progress)
-
-
-def _decision(params: libtbx.phil.scope_extract, model: Model) -> Decision:
-    """How stills are kept; the threshold may rest on the model's or the user's hits."""
-    rule = params.decision
-    hits, rests_on = model.calibration.hit_scores, model.calibration.source
-    if _has_labels(params):
-        labelled = read_labelled_hits(
-            params.calibration.annotation,
-            params.calibration.scores,
-            model.name,
-            model.sha256,
-        )
-        for line in labelled.left_out:
-            logger.warning("%s", line)
-        hits, rests_on = labelled.scores, labelled.source
-    if rule.max_hit_loss is None:
-        return Decision(rule.threshold, rule.keep_misses, rule.random_seed)
-    return Decision(
-        threshold_for_hit_loss(hits, rule.max_hit_loss),
-        rule.keep_misses,
-        rule.random_seed,
-        max_hit_loss=rule.max_hit_loss,
-        rests_on=rests_on,
-        calibration_hits=len(hits),
-    )
-
-
-def _has_labels(params: libtbx.phil.scope_extract) -> bool:
-    """Whether the threshold is to rest on labels; ValueError for a part of that."""
-    given = [params.calibration.annotation, params.calibration.scores]
-    if given == [None, None]:
-        return False
-    if None in given:
-        raise ValueError(
-            "calibration.annotation and calibration.scores go together: give both, the "
-            "labels and the cnn_screen.json that has these images"
-        )
-    if params.decision.max_hit_loss is None:
-        raise ValueError(
-            "calibration.annotation is for decision.max_hit_loss, which is not set; "
-            "set it, such as decision.max_hit_loss=0.01, or leave calibration out"
-        )
-    return True
 
 
 def _log_results(results: dict, judgements: list[Judgement], elapsed: float) -> None:

@@ -1,14 +1,23 @@
-"""Scores of the hits that an expert labelled, for a bound on the hits that are lost."""
+"""What a decision rests on: the model's calibration, or hits labelled by an expert."""
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
+from dials_cnn_screen.decision import Decision, threshold_for_hit_loss
 from dials_cnn_screen.labels import Annotation, Label, read_annotations
+from dials_cnn_screen.model_file import Model
 from dials_cnn_screen.scores_file import read_scores
+
+if TYPE_CHECKING:
+    import libtbx.phil
+
+logger = logging.getLogger("dials.cnn_screen.calibration")
 
 # cnn_screen.json has P(Hit) and P(Maybe) to four digits each. A threshold is to hold
 # for scores that are not rounded, so all are taken as low as they may have been.
@@ -26,6 +35,54 @@ class LabelledHits:
     scores: np.ndarray
     source: str
     left_out: list[str]
+
+
+def choose_decision(params: libtbx.phil.scope_extract, model: Model) -> Decision:
+    """How stills are kept; the threshold may rest on the model's or the user's hits.
+
+    params: has the scopes of decision.phil. Labels that are not used are logged. Raises
+    ValueError for a bound on lost hits that can't be had, or labels that can't be used.
+    """
+    rule = params.decision
+    hits, rests_on = model.calibration.hit_scores, model.calibration.source
+    if _has_labels(params):
+        labelled = read_labelled_hits(
+            params.calibration.annotation,
+            params.calibration.scores,
+            model.name,
+            model.sha256,
+        )
+        for line in labelled.left_out:
+            logger.warning("%s", line)
+        hits, rests_on = labelled.scores, labelled.source
+    if rule.max_hit_loss is None:
+        return Decision(rule.threshold, rule.keep_misses, rule.random_seed)
+    return Decision(
+        threshold_for_hit_loss(hits, rule.max_hit_loss),
+        rule.keep_misses,
+        rule.random_seed,
+        max_hit_loss=rule.max_hit_loss,
+        rests_on=rests_on,
+        calibration_hits=len(hits),
+    )
+
+
+def _has_labels(params: libtbx.phil.scope_extract) -> bool:
+    """Whether the threshold is to rest on labels; ValueError for a part of that."""
+    given = [params.calibration.annotation, params.calibration.scores]
+    if given == [None, None]:
+        return False
+    if None in given:
+        raise ValueError(
+            "calibration.annotation and calibration.scores go together: give both, the "
+            "labels and the cnn_screen.json that has these images"
+        )
+    if params.decision.max_hit_loss is None:
+        raise ValueError(
+            "calibration.annotation is for decision.max_hit_loss, which is not set; "
+            "set it, such as decision.max_hit_loss=0.01, or leave calibration out"
+        )
+    return True
 
 
 def read_labelled_hits(

@@ -27,10 +27,12 @@ def summarise(
     decision: Decision,
 ) -> dict:
     """All results of a run, in the form of cnn_screen.json: one entry an image."""
-    images = [
-        image_entry(index, *row)
-        for index, row in enumerate(zip(stills, judgements, kept, strict=True))
-    ]
+    rows = enumerate(zip(stills, judgements, kept, strict=True))
+    return collect([image_entry(index, *row) for index, row in rows], model, decision)
+
+
+def collect(images: list[dict], model: Model, decision: Decision) -> dict:
+    """Entries of images, with what there is to say of all, as in cnn_screen.json."""
     classes = [image["class"] for image in images]
     return {
         "program": "dials.cnn_screen",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import json
 import os
+import runpy
 import shutil
 import site
 import subprocess
@@ -110,8 +111,12 @@ def test_annotation_tool_is_in_the_viewer(configured, plugin):
 
 
 def test_dispatchers_run(build):
-    for program in (CHECKOUT / "command_line").glob("[!_]*.py"):
-        assert (build / "bin" / f"dials.{program.stem}").is_file()
+    setup = runpy.run_path(str(CHECKOUT / "setup.py"), run_name="test")
+    assert {"dials.cnn_screen", "cctbx.xfel.cnn_process"} <= set(
+        setup["list_programs"]()
+    )
+    for program in setup["list_programs"]():
+        assert (build / "bin" / program).is_file()
     result = run(build / "bin" / "dials.cnn_screen", "-h", cwd=build)
     assert result.returncode == 0, result.stdout + result.stderr
     assert "dials.cnn_screen" in result.stdout

@@ -1,0 +1,43 @@
+# LIBTBX_SET_DISPATCHER_NAME cctbx.xfel.cnn_process
+"""
+cctbx.xfel.process with a veto: on stills that show no crystal no spots are sought.
+
+As dials.cnn_stills_process, with the parameters and the database of cctbx.xfel.process,
+where stills that are not kept are logged as images without spots. To be named in place
+of cctbx.xfel.process as the command of a job.
+
+Examples::
+
+  cctbx.xfel.cnn_process run_42/*.h5 input.trial=3 cnn_screen.decision.max_hit_loss=0.01
+"""
+
+from __future__ import annotations
+
+from dials.util import Sorry, show_mail_handle_errors
+
+from dials_cnn_screen.pipeline import add_veto, process
+
+
+@show_mail_handle_errors()
+def run(args: list[str] | None = None) -> None:
+    """Run cctbx.xfel.cnn_process with these arguments, or the command line's."""
+    try:
+        from xfel.command_line import xfel_process
+        from xfel.ui.db.frame_logging import DialsProcessorWithLogging
+    except ImportError as error:
+        raise Sorry(
+            f"this DIALS has no whole cctbx.xfel ({error}); dials.cnn_stills_process "
+            "does the same without its database"
+        ) from None
+    process(
+        xfel_process.Script(),
+        DialsProcessorWithLogging,
+        add_veto(xfel_process.phil_scope),
+        args,
+        "cctbx.xfel.cnn_process [options] [param.phil] filenames",
+        __doc__,
+    )
+
+
+if __name__ == "__main__":
+    run()

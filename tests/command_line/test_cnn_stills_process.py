@@ -1,0 +1,252 @@
+from __future__ import annotations
+
+import json
+import os
+import pickle
+import shutil
+import subprocess
+import sys
+import types
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+pytest.importorskip("dials")
+
+from dials.array_family import flex
+from dials.command_line import stills_process
+from dials.util import Sorry
+from dxtbx.format.image import ImageBool
+from dxtbx.model.experiment_list import ExperimentListFactory
+
+from dials_cnn_screen import pipeline
+from dials_cnn_screen.command_line import cnn_screen
+from dials_cnn_screen.command_line import cnn_xfel_process as xfel
+from dials_cnn_screen.command_line.cnn_stills_process import run
+
+pytestmark = pytest.mark.usefixtures("installed_formats", "in_tmp_path")
+
+# A file of spots for each image of which they were sought, and no more than these.
+ONE_BY_ONE = [
+    "output.composite_output=False",
+    "output.strong_filename=%s_strong.refl",
+    "dispatch.index=False",
+]
+LEVELS = [250, 50, 150, 99, 101, 300, 0, 20]
+KEPT = [0, 2, 4, 5, 6]
+
+
+@pytest.fixture
+def model(level_model) -> str:
+    return f"cnn_screen.model={level_model}"
+
+
+@pytest.fixture
+def images(write_levels) -> str:
+    """Eight frames; that of level 0 is flat where not masked."""
+    return str(write_levels("run1.h5", LEVELS))
+
+
+def results() -> dict:
+    return json.loads(Path("cnn_screen.json").read_text())
+
+
+def sought() -> list[int]:
+    """The images of which spots were sought."""
+    return [int(path.name.split("_")[1]) for path in sorted(Path().glob("*strong*"))]
+
+
+@pytest.mark.parametrize("nproc", [1, 2])
+def test_spots_are_sought_on_what_is_kept(images, model, level_model, nproc):
+    run([images, model, f"mp.nproc={nproc}", *ONE_BY_ONE])
+    assert sought() == KEPT
+    assert not list(Path().glob(".cnn_screen*"))
+    found = results()
+    cnn_screen.run([images, f"model={level_model}", "mp.nproc=1"])
+    assert found == results()
+    assert found["summary"]["failed"] == 1
+    log = Path("dials.process.log").read_text()
+    assert "run1.h5 [2]: P(Hit) + P(Maybe) = 0.007, no spots are sought" in log
+    if nproc == 1:  # DIALS's log has what is said in the first process
+        assert "run1.h5 [7] could not be judged and is kept: every usable" in log
+    assert "Spots were sought on 5 of 8 images, 62.5% (95% interval 30.6-86.3%)" in log
+    assert stills_process.Processor is not pipeline.Vetoed
+
+
+def test_spots_are_those_of_stills_process(write_cxidb76, spot_model):
+    image = np.random.default_rng(0).poisson(20, (1, 80, 80)).astype(np.int32)
+    image[0, 20:60:10, 20:60:10] = 900
+    image[0, 20:60:10, 21:60:10] = 600
+    write_cxidb76("spots.h5", image, kind="Rayonix")
+    options = ["spots.h5", *ONE_BY_ONE, "spotfinder.filter.min_spot_size=2"]
+    stills_process.Script().run(options)
+    (path,) = Path().glob("*strong.refl")
+    expected = flex.reflection_table.from_file(path)
+    path.unlink()
+    run([*options, f"cnn_screen.model={spot_model}"])
+    found = flex.reflection_table.from_file(path)
+    assert len(found) == len(expected) == 16
+    assert list(found["bbox"]) == list(expected["bbox"])
+
+
+def test_mask_of_spot_finding(images, model):
+    with open("mask.pickle", "wb") as file:
+        pickle.dump((flex.bool(flex.grid(80, 80), False),), file)
+    run([images, model, *ONE_BY_ONE, "spotfinder.lookup.mask=mask.pickle"])
+    errors = {image["error"] for image in results()["images"]}
+    assert errors == {"every pixel is masked or outside the trusted range"}
+    assert sought() == list(range(8))
+
+
+def test_masks_are_combined_for_a_while(images):
+    imageset = ExperimentListFactory.from_filenames([images])[0].imageset
+    there, own = (flex.bool(flex.grid(80, 80), True) for _ in range(2))
+    there[40, 41], own[42, 43] = False, False
+    imageset.external_lookup.mask.data = ImageBool((there,))
+    with pipeline._masked(imageset, (own,)):
+        mask = imageset.get_mask(0)[0]
+        assert not mask[40, 41]
+        assert not mask[42, 43]
+        assert mask[44, 45]
+    assert imageset.get_mask(0)[0][42, 43]
+    assert not imageset.get_mask(0)[0][40, 41]
+    assert own[40, 41]
+
+
+def test_misses_that_are_kept_do_not_depend_on_processes(write_levels, model):
+    write_levels("run1.h5", [50] * 30)
+    audit = [*ONE_BY_ONE, "cnn_screen.decision.keep_misses=0.5"]
+    kept = []
+    for options in (["mp.nproc=1"], ["mp.nproc=2"], ["decision.random_seed=5"]):
+        run(["run1.h5", model, *audit, *options])
+        kept.append([image["kept"] for image in results()["images"]])
+    assert kept[0] == kept[1] != kept[2]
+    assert 5 < sum(kept[0]) < 25
+
+
+def test_several_files_and_a_folder(images, write_levels, model):
+    write_levels("run0.h5", [300, 20])
+    Path(".cnn_screen_0007.jsonl").write_text("of another run")
+    Path("out").mkdir()
+    Path("out/.cnn_screen_0007.jsonl").write_text("of a run that was killed")
+    options = ["output.output_dir=out", "cnn_screen.scores=veto.json"]
+    run([images, "run0.h5", model, "dispatch.index=False", "pre_import=True", *options])
+    found = json.loads(Path("out/veto.json").read_text())["images"]
+    names = [("run0.h5", i) for i in (1, 2)] + [("run1.h5", i) for i in range(1, 9)]
+    assert [(image["file"], image["frame"]) for image in found] == names
+    assert [image["index"] for image in found] == list(range(10))
+    assert not list(Path("out").glob(".cnn_screen*"))
+    assert Path(".cnn_screen_0007.jsonl").exists()
+
+
+def test_no_scores(images, model):
+    run([images, model, *ONE_BY_ONE, "cnn_screen.scores=None"])
+    assert sought() == KEPT
+    assert not Path("cnn_screen.json").exists()
+    assert not list(Path().glob(".cnn_screen*"))
+
+
+@pytest.mark.parametrize(
+    ("option", "message"),
+    [
+        ("cnn_screen.model=gone", "'gone' is not a file"),
+        ("cnn_screen.model=None", "no cnn_screen.model"),
+        ("cnn_screen.decision.max_hit_loss=0.001", "needs 999 calibration hits"),
+        ("cnn_screen.calibration.scores=a.json", "go together"),
+        ("dispatch.hit_finder.enable=False", "set dispatch.hit_finder.enable=True"),
+        ("minimum_number_of_reflections=0", "number_of_reflections=1 or more"),
+        ("cnn_screen.scores=no/scores.json", "there is no folder"),
+    ],
+)
+def test_unusable_parameter(images, model, option, message):
+    with pytest.raises(Sorry, match=message) as problem:
+        run([images, model, option])
+    assert "\n" not in str(problem.value)
+    assert not Path("cnn_screen.json").exists()
+    assert not Path("dials.process.log").exists()
+
+
+def test_mpi(images, model):
+    pytest.importorskip("mpi4py")
+    if not shutil.which("mpirun"):
+        pytest.skip("no mpirun")
+    code = "from dials_cnn_screen.command_line.cnn_stills_process import run; run()"
+    program = ["mpirun", "--oversubscribe", "-n", "3", sys.executable, "-c", code]
+    environment = {
+        **os.environ,
+        "OMPI_ALLOW_RUN_AS_ROOT": "1",
+        "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM": "1",
+    }
+    done = subprocess.run(
+        [*program, images, model, "mp.method=mpi", *ONE_BY_ONE],
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=True,
+    )
+    assert sought() == KEPT
+    assert [image["frame"] for image in results()["images"]] == list(range(1, 9))
+    assert done.stdout.count("Spots were sought on 5 of 8 images") == 1
+
+
+def test_help(capsys):
+    with pytest.raises(SystemExit) as finished:
+        run(["-h"])
+    assert finished.value.code == 0
+    out = capsys.readouterr().out
+    assert "usage: dials.cnn_stills_process" in out
+    assert "mpirun -n 64" in out
+    assert os.listdir() == []
+
+
+def test_no_images_is_help(monkeypatch, capsys):
+    monkeypatch.setattr(sys, "argv", ["dials.cnn_stills_process"])
+    run()
+    assert "usage: dials.cnn_stills_process" in capsys.readouterr().out
+    assert not Path("cnn_screen.json").exists()
+
+
+@pytest.fixture
+def cctbx_xfel(monkeypatch):
+    """Stand-ins for cctbx.xfel, which is not whole everywhere; what is logged."""
+    logged = []
+
+    class Logging(stills_process.Processor):
+        def find_spots(self, experiments):
+            observed = super().find_spots(experiments)
+            logged.append((self.tag, len(observed)))
+            return observed
+
+    class Script(stills_process.Script):
+        def run(self):
+            super().run()
+
+    process = types.ModuleType("xfel.command_line.xfel_process")
+    process.Script, process.phil_scope = Script, stills_process.phil_scope
+    frame_logging = types.ModuleType("xfel.ui.db.frame_logging")
+    frame_logging.DialsProcessorWithLogging = Logging
+    command_line = types.ModuleType("xfel.command_line")
+    command_line.xfel_process = process
+    for module in (process, frame_logging, command_line):
+        monkeypatch.setitem(sys.modules, module.__name__, module)
+    for name in ("xfel", "xfel.ui", "xfel.ui.db"):
+        monkeypatch.setitem(sys.modules, name, types.ModuleType(name))
+    return logged
+
+
+def test_cctbx_xfel_logs_what_is_not_kept(
+    images, model, cctbx_xfel, monkeypatch, write_levels
+):
+    monkeypatch.setattr(sys, "argv", ["process", images, model, *ONE_BY_ONE])
+    xfel.run()
+    assert [tag for tag, _ in cctbx_xfel] == [f"run1_{i:05d}" for i in range(8)]
+    assert sought() == KEPT
+    assert results()["summary"]["kept"] == 5
+
+
+def test_without_cctbx_xfel(monkeypatch):
+    monkeypatch.setitem(sys.modules, "xfel.command_line", None)
+    with pytest.raises(Sorry, match=r"no whole cctbx.xfel .*; dials.cnn_stills_proce"):
+        xfel.run([])
