@@ -87,6 +87,14 @@ def test_find_spots_on_the_hits(folder, scores):
     assert set(found["id"]) <= set(range(kept))
 
 
+def test_stills_process_with_a_veto(folder, scores):
+    options = ["dispatch.index=False", "output.output_dir=processed"]
+    out = program("dials.cnn_stills_process", "shots.h5", *options, cwd=folder)
+    found = json.loads((folder / "processed" / "cnn_screen.json").read_text())
+    assert found["images"] == scores["images"]
+    assert out.count("Finding Strong Spots") == scores["summary"]["kept"]
+
+
 def test_show_the_hits(folder, scores):
     out = program("dials.show", "hits.expt", cwd=folder)
     assert out.count("Experiment identifier") == scores["summary"]["kept"]
