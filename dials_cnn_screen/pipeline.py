@@ -121,12 +121,14 @@ def process(
     )
     with user_errors():
         world = mpi_world() if params.mp.method == "mpi" else None
-        if world is None or world.rank == 0:
-            folder = Path(params.output.output_dir)
-            folder.mkdir(parents=True, exist_ok=True)
-            check_veto(params)
-            for part in folder.glob(PART.format("*")):
-                part.unlink()  # of a run that was killed
+        folder = Path(params.output.output_dir)
+        folder.mkdir(parents=True, exist_ok=True)
+        # On all ranks: one alone would leave the others waiting.
+        check_veto(params)
+    is_first = world is None or world.rank == 0
+    if is_first:
+        for part in folder.glob(PART.format("*")):
+            part.unlink()  # of a run that was killed
     usual = stills_process.Processor
     stills_process.Processor = with_veto(processor)
     try:
@@ -138,7 +140,7 @@ def process(
             world.Barrier()
     finally:
         stills_process.Processor = usual
-    if world is None or world.rank == 0:
+    if is_first:
         _gather(params)
 
 

@@ -167,28 +167,39 @@ def test_unusable_parameter(images, model, option, message):
     assert not Path("dials.process.log").exists()
 
 
-def test_mpi(images, model):
+def mpirun(*args: str) -> subprocess.CompletedProcess:
+    """The program on three ranks."""
     pytest.importorskip("mpi4py")
     if not shutil.which("mpirun"):
         pytest.skip("no mpirun")
     code = "from dials_cnn_screen.command_line.cnn_stills_process import run; run()"
-    program = ["mpirun", "--oversubscribe", "-n", "3", sys.executable, "-c", code]
     environment = {
         **os.environ,
         "OMPI_ALLOW_RUN_AS_ROOT": "1",
         "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM": "1",
     }
-    done = subprocess.run(
-        [*program, images, model, "mp.method=mpi", *ONE_BY_ONE],
+    return subprocess.run(
+        ["mpirun", "--oversubscribe", "-n", "3", sys.executable, "-c", code, *args],
         env=environment,
         capture_output=True,
         text=True,
         timeout=120,
-        check=True,
+        check=False,
     )
+
+
+def test_mpi(images, model):
+    done = mpirun(images, model, "mp.method=mpi", *ONE_BY_ONE)
+    assert done.returncode == 0, done.stderr
     assert sought() == KEPT
     assert [image["frame"] for image in results()["images"]] == list(range(1, 9))
     assert done.stdout.count("Spots were sought on 5 of 8 images") == 1
+
+
+def test_mpi_ends_on_an_error(images):
+    done = mpirun(images, "mp.method=mpi", "cnn_screen.model=gone")
+    assert done.returncode != 0
+    assert "'gone' is not a file" in done.stderr
 
 
 def test_help(capsys):
