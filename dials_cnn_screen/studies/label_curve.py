@@ -9,8 +9,8 @@ split of 50, 20 and 30%. Labels are by the spots that are visible in the simulat
 those that the default model was trained with; ``--seen 12`` has an expert label who
 sees the stronger ones only.
 
-On two cores the whole study takes over an hour, and 11 GB in the folder of the prepared
-shots, where a second run finds them again.
+On two cores the whole study takes about an hour, and 11 GB in the folder of the
+prepared shots, where a second run finds them again.
 """
 
 from __future__ import annotations
