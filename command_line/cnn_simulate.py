@@ -26,7 +26,7 @@ from dials.util.options import ArgumentParser
 from libtbx.easy_mp import get_processes
 from tqdm import tqdm
 
-from dials_cnn_screen.files import check_writable, replacing
+from dials_cnn_screen.files import check_outputs, replacing
 from dials_cnn_screen.labels import Annotation, Label, write_annotations
 from dials_cnn_screen.phil import load_scope
 from dials_cnn_screen.program import parse, user_errors
@@ -57,8 +57,7 @@ def _simulate(params: libtbx.phil.scope_extract) -> None:
     n_shots = params.n_images
     images = Path(params.output.images or f"{experiment.run}_{n_shots}.h5")
     annotation = params.output.annotation
-    for path in filter(None, (images, annotation)):
-        check_writable(path)
+    check_outputs(images, annotation)
     fractions = tuple(params.fractions or experiment.images)
     jobs = plan_run(params.experiment, n_shots, fractions, params.random_seed)
     nproc = min(get_processes(params.mp.nproc), n_shots)

@@ -26,10 +26,10 @@ from dxtbx.model import ExperimentList
 
 from dials_cnn_screen.calibration import choose_decision
 from dials_cnn_screen.classifier import make_classifier
-from dials_cnn_screen.decision import explain, keep
+from dials_cnn_screen.decision import Decision, explain, keep
 from dials_cnn_screen.files import check_writable
 from dials_cnn_screen.metrics import wilson_interval
-from dials_cnn_screen.model_file import load_model
+from dials_cnn_screen.model_file import Model, load_model
 from dials_cnn_screen.phil import load_scope
 from dials_cnn_screen.program import CITATION, user_errors
 from dials_cnn_screen.screening import Judgement, choose_device, judge, mpi_world
@@ -52,8 +52,12 @@ class Vetoed(stills_process.Processor):
     """A processor of stills_process that finds no spots on stills that are not kept.
 
     Each process has one. What it says of an image goes to a file of its own at once, a
-    line of JSON, so that little is lost when it is killed.
+    line of JSON, so that little is lost when it is killed. model, decision: set by
+    with_veto, as DIALS makes the processors.
     """
+
+    model: Model
+    decision: Decision
 
     def __init__(
         self,
@@ -62,10 +66,8 @@ class Vetoed(stills_process.Processor):
         rank: int = 0,
     ) -> None:
         super().__init__(params, composite_tag, rank)
-        model = load_model(params.cnn_screen.model)
-        self._decision = choose_decision(params.cnn_screen, model)
         device = choose_device(params.cnn_screen.device)
-        self._classifier = make_classifier(model, device)
+        self._classifier = make_classifier(self.model, device)
         self._mask = SpotFinderFactory.load_image(params.spotfinder.lookup.mask)
         self._part = Path(params.output.output_dir, PART.format(rank))
 
@@ -83,16 +85,19 @@ class Vetoed(stills_process.Processor):
     def _keeps(self, still: Still, judgement: Judgement) -> bool:
         # Misses to keep are drawn by the image, whichever process it comes to.
         name = f"{still.file} [{still.frame}]".encode()
-        drawn = replace(self._decision, seed=[self._decision.seed, zlib.crc32(name)])
+        drawn = replace(self.decision, seed=[self.decision.seed, zlib.crc32(name)])
         scores, unlike = keep_scores([judgement]), unlike_training([judgement])
         return bool(keep(scores, drawn, unlike)[0])
 
 
-def with_veto(processor: type[stills_process.Processor]) -> type:
+def with_veto(
+    processor: type[stills_process.Processor], model: Model, decision: Decision
+) -> type[Vetoed]:
     """The class that does what this processor does, and vetoes."""
-    if processor is stills_process.Processor:
-        return Vetoed
-    return type(f"Vetoed{processor.__name__}", (processor, Vetoed), {})
+    is_plain = processor is stills_process.Processor
+    parents = (Vetoed,) if is_plain else (processor, Vetoed)
+    own = {"model": model, "decision": decision}
+    return type(f"Vetoed{processor.__name__}", parents, own)
 
 
 def add_veto(phil: libtbx.phil.scope) -> libtbx.phil.scope:
@@ -124,13 +129,13 @@ def process(
         folder = Path(params.output.output_dir)
         folder.mkdir(parents=True, exist_ok=True)
         # On all ranks: one alone would leave the others waiting.
-        check_veto(params)
+        model, decision = read_veto(params)
     is_first = world is None or world.rank == 0
     if is_first:
         for part in folder.glob(PART.format("*")):
             part.unlink()  # of a run that was killed
     usual = stills_process.Processor
-    stills_process.Processor = with_veto(processor)
+    stills_process.Processor = with_veto(processor, model, decision)
     try:
         if world:
             world.Barrier()
@@ -141,16 +146,17 @@ def process(
     finally:
         stills_process.Processor = usual
     if is_first:
-        _gather(params)
+        _gather(params, model, decision)
 
 
-def check_veto(params: libtbx.phil.scope_extract) -> None:
-    """Raise ValueError for parameters of the veto that can't be."""
+def read_veto(params: libtbx.phil.scope_extract) -> tuple[Model, Decision]:
+    """The model and what is kept by it; ValueError for parameters that can't be."""
     if params.cnn_screen.model is None:
         raise ValueError(
             "no cnn_screen.model: give default, or a file of dials.cnn_train"
         )
-    choose_decision(params.cnn_screen, load_model(params.cnn_screen.model))
+    model = load_model(params.cnn_screen.model)
+    decision = choose_decision(params.cnn_screen, model)
     finder = params.dispatch.hit_finder
     if not finder.enable or finder.minimum_number_of_reflections < 1:
         raise ValueError(
@@ -160,6 +166,7 @@ def check_veto(params: libtbx.phil.scope_extract) -> None:
         )
     if params.cnn_screen.scores is not None:
         check_writable(Path(params.output.output_dir, params.cnn_screen.scores))
+    return model, decision
 
 
 @contextlib.contextmanager
@@ -187,7 +194,9 @@ def _tell(still: Still, judgement: Judgement, kept: bool) -> None:
         logger.info("%s: P(Hit) + P(Maybe) = %.3f, no spots are sought", name, score)
 
 
-def _gather(params: libtbx.phil.scope_extract) -> None:
+def _gather(
+    params: libtbx.phil.scope_extract, model: Model, decision: Decision
+) -> None:
     """Put the parts of all processes together, in order of file and frame, and tell."""
     parts = list(Path(params.output.output_dir).glob(PART.format("*")))
     lines = [line for part in parts for line in part.read_text("utf-8").splitlines()]
@@ -196,8 +205,6 @@ def _gather(params: libtbx.phil.scope_extract) -> None:
     images = sorted(map(json.loads, lines), key=lambda x: (x["file"], x["frame"]))
     for index, image in enumerate(images):
         image["index"] = index
-    model = load_model(params.cnn_screen.model)
-    decision = choose_decision(params.cnn_screen, model)
     results = collect(images, model, decision)
     summary = results["summary"]
     n, kept = summary["images"], summary["kept"]

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import logging
 import math
+import os
 import re
 import shutil
 import subprocess
-from collections.abc import Iterator
+import sys
+from collections.abc import Callable, Iterator
 from importlib import metadata
 from pathlib import Path
 
@@ -230,3 +232,28 @@ def in_tmp_path(tmp_path, monkeypatch, own_logging) -> Path:
     """An empty folder to run a program in: the current one."""
     monkeypatch.chdir(tmp_path)
     return tmp_path
+
+
+@pytest.fixture
+def mpirun() -> Callable[..., subprocess.CompletedProcess]:
+    """The function mpirun(n, code, *args): Python code on n ranks, to its end."""
+    pytest.importorskip("mpi4py")
+    if not shutil.which("mpirun"):
+        pytest.skip("no mpirun")
+
+    def mpirun(n: int, code: str, *args: str) -> subprocess.CompletedProcess:
+        program = ["mpirun", "--oversubscribe", "-n", str(n), sys.executable, "-c"]
+        return subprocess.run(
+            [*program, code, *args],
+            env={
+                **os.environ,
+                "OMPI_ALLOW_RUN_AS_ROOT": "1",
+                "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM": "1",
+            },
+            capture_output=True,
+            text=True,
+            timeout=120,  # ranks may wait for each other for ever
+            check=False,
+        )
+
+    return mpirun

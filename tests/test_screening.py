@@ -1,11 +1,7 @@
 from __future__ import annotations
 
 import dataclasses
-import os
 import pickle
-import shutil
-import subprocess
-import sys
 from types import SimpleNamespace
 
 import numpy as np
@@ -236,10 +232,7 @@ def test_gpu_gives_the_same(model, stills):
     np.testing.assert_allclose(on_gpu, on_cpu, atol=1e-4)
 
 
-def test_error_on_one_mpi_rank_ends_all():
-    pytest.importorskip("mpi4py")
-    if not shutil.which("mpirun"):
-        pytest.skip("no mpirun")
+def test_error_on_one_mpi_rank_ends_all(mpirun):
     code = (
         "from dials_cnn_screen.screening import mpi_world\n"
         "world = mpi_world()\n"
@@ -247,18 +240,7 @@ def test_error_on_one_mpi_rank_ends_all():
         "world.gather(1, root=0)\n"
         "print('all there')"
     )
-    done = subprocess.run(
-        ["mpirun", "--oversubscribe", "-n", "2", sys.executable, "-c", code],
-        env={
-            **os.environ,
-            "OMPI_ALLOW_RUN_AS_ROOT": "1",
-            "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM": "1",
-        },
-        capture_output=True,
-        text=True,
-        timeout=60,  # it would wait for ever
-        check=False,
-    )
+    done = mpirun(2, code)
     assert done.returncode
     assert "no model on this machine" in done.stderr
     assert "all there" not in done.stdout

@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 import signal
 import subprocess
 import sys
@@ -31,27 +30,12 @@ def test_two_processes_give_the_same(write_levels, model, levels):
     assert one == two
 
 
-def test_mpi_gives_the_same(images, model):
-    pytest.importorskip("mpi4py")
-    if not shutil.which("mpirun"):
-        pytest.skip("no mpirun")
+def test_mpi_gives_the_same(images, model, mpirun):
     run([images, model, ONE])
     one = Path("cnn_screen.json").read_bytes(), Path("hits.expt").read_bytes()
     code = "from dials_cnn_screen.command_line.cnn_screen import run; run()"
-    program = ["mpirun", "--oversubscribe", "-n", "2", sys.executable, "-c", code]
-    environment = {
-        **os.environ,
-        "OMPI_ALLOW_RUN_AS_ROOT": "1",
-        "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM": "1",
-    }
-    ranks = subprocess.run(
-        [*program, images, model, "mp.method=mpi"],
-        env=environment,
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=True,
-    )
+    ranks = mpirun(2, code, images, model, "mp.method=mpi")
+    assert ranks.returncode == 0, ranks.stderr
     assert ranks.stdout.count("Saved the scores") == 1
     assert ranks.stdout.count("2 MPI ranks") == 1
     two = Path("cnn_screen.json").read_bytes(), Path("hits.expt").read_bytes()
