@@ -71,6 +71,11 @@ class Vetoed(stills_process.Processor):
         self._mask = SpotFinderFactory.load_image(params.spotfinder.lookup.mask)
         self._part = Path(params.output.output_dir, PART.format(rank))
 
+    def __reduce__(self) -> tuple:
+        # DIALS has each process send its processor back, and does not look at it; a
+        # class that was made at run time can't be sent.
+        return object, ()
+
     def find_spots(self, experiments: ExperimentList) -> flex.reflection_table:
         """Spots of a still that is kept; of another none."""
         (still,) = list_stills(experiments)

@@ -31,6 +31,7 @@ ONE_BY_ONE = [
     "output.strong_filename=%s_strong.refl",
     "dispatch.index=False",
 ]
+PROGRAM = "from dials_cnn_screen.command_line.cnn_stills_process import run; run()"
 LEVELS = [250, 50, 150, 99, 101, 300, 0, 20]
 KEPT = [0, 2, 4, 5, 6]
 
@@ -70,6 +71,21 @@ def test_spots_are_sought_on_what_is_kept(images, model, level_model, nproc):
         assert "run1.h5 [7] could not be judged and is kept: every usable" in log
     assert "Spots were sought on 5 of 8 images, 62.5% (95% interval 30.6-86.3%)" in log
     assert not issubclass(stills_process.Processor, pipeline.Vetoed)
+
+
+def test_processes_end_well(images, model):
+    # In a process of its own: within pytest DIALS's processes fail without us too.
+    done = subprocess.run(
+        [sys.executable, "-c", PROGRAM, images, model, "mp.nproc=2", *ONE_BY_ONE],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert "failed execution" not in done.stdout
+    assert "rror" not in done.stderr
+    assert results()["summary"]["kept"] == 5
 
 
 def test_spots_are_those_of_stills_process(write_cxidb76, spot_model):
@@ -165,9 +181,6 @@ def test_unusable_parameter(images, model, option, message):
     assert not Path("dials.process.log").exists()
 
 
-PROGRAM = "from dials_cnn_screen.command_line.cnn_stills_process import run; run()"
-
-
 def test_mpi(images, model, mpirun):
     done = mpirun(3, PROGRAM, images, model, "mp.method=mpi", *ONE_BY_ONE)
     assert done.returncode == 0, done.stderr
@@ -227,9 +240,7 @@ def cctbx_xfel(monkeypatch):
     return logged
 
 
-def test_cctbx_xfel_logs_what_is_not_kept(
-    images, model, cctbx_xfel, monkeypatch, write_levels
-):
+def test_cctbx_xfel_logs_what_is_not_kept(images, model, cctbx_xfel, monkeypatch):
     monkeypatch.setattr(sys, "argv", ["process", images, model, *ONE_BY_ONE])
     xfel.run()
     assert [tag for tag, _ in cctbx_xfel] == [f"run1_{i:05d}" for i in range(8)]
