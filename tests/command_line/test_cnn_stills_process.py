@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 import os
 import pickle
+import subprocess
 import sys
 import types
 from pathlib import Path
