@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import importlib.util
 import json
 import os
 import pickle
@@ -236,7 +237,10 @@ def cctbx_xfel(monkeypatch):
     command_line.xfel_process = process
     for module in (process, frame_logging, command_line):
         monkeypatch.setitem(sys.modules, module.__name__, module)
-    for name in ("xfel", "xfel.ui", "xfel.ui.db"):
+    names = ["xfel.ui", "xfel.ui.db"]
+    if importlib.util.find_spec("xfel") is None:
+        names.append("xfel")  # else dxtbx needs other parts of it
+    for name in names:
         monkeypatch.setitem(sys.modules, name, types.ModuleType(name))
     return logged
 
