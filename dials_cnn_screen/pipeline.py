@@ -19,6 +19,7 @@ import libtbx.phil
 from dials.algorithms.spot_finding.factory import SpotFinderFactory
 from dials.array_family import flex
 from dials.command_line import stills_process
+from dials.util import Sorry
 from dials.util.options import ArgumentParser
 from dxtbx.format.image import ImageBool
 from dxtbx.imageset import ImageSet
@@ -31,7 +32,7 @@ from dials_cnn_screen.files import check_writable
 from dials_cnn_screen.metrics import wilson_interval
 from dials_cnn_screen.model_file import Model, load_model
 from dials_cnn_screen.phil import load_scope
-from dials_cnn_screen.program import CITATION, user_errors
+from dials_cnn_screen.program import CITATION, find_unreadable, user_errors
 from dials_cnn_screen.screening import Judgement, choose_device, judge, mpi_world
 from dials_cnn_screen.stills import Still, list_stills
 from dials_cnn_screen.summary import (
@@ -126,7 +127,7 @@ def process(
     veto can't be, before anything is done.
     """
     script.parser = ArgumentParser(usage=usage, phil=phil, epilog=epilog)
-    params, *_ = script.parser.parse_args(
+    params, _, files = script.parser.parse_args(
         args, show_diff_phil=False, return_unhandled=True, quick_parse=True
     )
     with user_errors():
@@ -148,6 +149,8 @@ def process(
         script.run(*([] if args is None else [args]))
         if world:
             world.Barrier()
+    except OSError as problem:
+        raise Sorry(f"{find_unreadable(files)} can't be read: {problem}") from None
     finally:
         stills_process.Processor = usual
     if is_first:

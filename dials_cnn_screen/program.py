@@ -110,7 +110,7 @@ def _parse_arguments(
     except RuntimeError as problem:  # PHIL's, for a value that can't be
         raise Sorry(" ".join(str(problem).split())) from None
     except OSError as problem:
-        raise Sorry(f"{_find_unreadable(files)} can't be read: {problem}") from None
+        raise Sorry(f"{find_unreadable(files)} can't be read: {problem}") from None
 
 
 def _without_tracebacks(message: str) -> str:
@@ -128,7 +128,7 @@ def _without_tracebacks(message: str) -> str:
     )
 
 
-def _find_unreadable(files: list[str]) -> str:
+def find_unreadable(files: list[str]) -> str:
     """The first of the files at which dxtbx gives up; all if it is none by itself."""
     for file in files:
         try:

@@ -163,6 +163,14 @@ def test_no_scores(images, model):
     assert not list(Path().glob(".cnn_screen*"))
 
 
+def test_truncated_file(images, model):
+    Path("short.h5").write_bytes(Path(images).read_bytes()[:9000])
+    with pytest.raises(Sorry, match=r"^short.h5 can't be read: .*truncated") as problem:
+        run(["short.h5", model])
+    assert "\n" not in str(problem.value)
+    assert not Path("cnn_screen.json").exists()
+
+
 @pytest.mark.parametrize(
     ("option", "message"),
     [
