@@ -31,18 +31,18 @@ from dials.util.options import (
 )
 from dxtbx.model import ExperimentList
 
-from dials_cnn_screen.labels import Label, read_annotations
-from dials_cnn_screen.phil import load_scope
-from dials_cnn_screen.program import CITATION, parse, user_errors
-from dials_cnn_screen.scores_file import read_scores
-from dials_cnn_screen.stills import find_image, list_stills
-from dials_cnn_screen.viewer.agreement import compare_labels, tell_agreement
-from dials_cnn_screen.viewer.label_file import LabelFile, Name, name_images
-from dials_cnn_screen.viewer.orders import (
+from dials_cnn_screen.images.stills import find_image, list_stills
+from dials_cnn_screen.labels.agreement import compare_labels, tell_agreement
+from dials_cnn_screen.labels.label import Label, read_annotations
+from dials_cnn_screen.labels.label_file import LabelFile, Name, name_images
+from dials_cnn_screen.labels.orders import (
     diverse_order,
     random_order,
     uncertain_order,
 )
+from dials_cnn_screen.phil import load_scope
+from dials_cnn_screen.screening.scores_file import read_scores
+from dials_cnn_screen.util.program import CITATION, parse, user_errors
 from dials_cnn_screen.viewer.overlay import spots_in_reflections, spots_in_scores
 from dials_cnn_screen.viewer.session import Keys
 

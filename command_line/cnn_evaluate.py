@@ -43,7 +43,6 @@ from libtbx.easy_mp import get_processes
 from tqdm import tqdm
 
 from dials_cnn_screen import __version__
-from dials_cnn_screen.decision import Decision, keep
 from dials_cnn_screen.evaluation.figures import check_parts, evaluate, in_words
 from dials_cnn_screen.evaluation.input import (
     Counted,
@@ -57,13 +56,7 @@ from dials_cnn_screen.evaluation.input import (
     read_scored,
 )
 from dials_cnn_screen.evaluation.report import write_report
-from dials_cnn_screen.evaluation.tables import tables
-from dials_cnn_screen.files import check_outputs
-from dials_cnn_screen.model_file import load_model
-from dials_cnn_screen.phil import load_scope
-from dials_cnn_screen.program import CITATION, parse, user_errors
-from dials_cnn_screen.screening import choose_device, screen
-from dials_cnn_screen.spotfinding import (
+from dials_cnn_screen.evaluation.spotfinding import (
     SpotFinding,
     as_phil,
     count_in_table,
@@ -71,14 +64,21 @@ from dials_cnn_screen.spotfinding import (
     find_on_stills,
     preset,
 )
-from dials_cnn_screen.stills import Still, list_stills
-from dials_cnn_screen.summary import (
+from dials_cnn_screen.evaluation.tables import tables
+from dials_cnn_screen.images.stills import Still, list_stills
+from dials_cnn_screen.models.model_file import load_model
+from dials_cnn_screen.phil import load_scope
+from dials_cnn_screen.screening.decision import Decision, keep
+from dials_cnn_screen.screening.run import choose_device, screen
+from dials_cnn_screen.screening.summary import (
     keep_scores,
     mean_seconds,
     summarise,
     unlike_training,
     write_json,
 )
+from dials_cnn_screen.util.files import check_outputs
+from dials_cnn_screen.util.program import CITATION, parse, user_errors
 
 logger = logging.getLogger("dials.cnn_evaluate")
 

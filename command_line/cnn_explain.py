@@ -32,7 +32,6 @@ from dials.util.options import ArgumentParser, flatten_experiments
 from libtbx.easy_mp import get_processes
 from tqdm import tqdm
 
-from dials_cnn_screen.annotated import match_labels
 from dials_cnn_screen.explain.embedding import check_scikit_learn
 from dials_cnn_screen.explain.reasons import Reason, find_reason
 from dials_cnn_screen.explain.report import write_explanation
@@ -44,14 +43,15 @@ from dials_cnn_screen.explain.results import (
     look,
     wrong,
 )
-from dials_cnn_screen.files import check_outputs
-from dials_cnn_screen.labels import Label
-from dials_cnn_screen.model_file import Model, load_model
+from dials_cnn_screen.images.stills import Still, list_stills
+from dials_cnn_screen.labels.label import Label
+from dials_cnn_screen.labels.matching import match_labels
+from dials_cnn_screen.models.model_file import Model, load_model
 from dials_cnn_screen.phil import load_scope
-from dials_cnn_screen.program import CITATION, parse, user_errors
-from dials_cnn_screen.screening import choose_device, screen
-from dials_cnn_screen.stills import Still, list_stills
-from dials_cnn_screen.summary import write_json
+from dials_cnn_screen.screening.run import choose_device, screen
+from dials_cnn_screen.screening.summary import write_json
+from dials_cnn_screen.util.files import check_outputs
+from dials_cnn_screen.util.program import CITATION, parse, user_errors
 
 logger = logging.getLogger("dials.cnn_explain")
 

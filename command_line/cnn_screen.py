@@ -37,23 +37,21 @@ from dxtbx.model import ExperimentList
 from libtbx.easy_mp import get_processes
 from tqdm import tqdm
 
-from dials_cnn_screen.calibration import choose_decision
-from dials_cnn_screen.decision import explain, keep
-from dials_cnn_screen.files import check_outputs, replacing
-from dials_cnn_screen.metrics import wilson_interval
-from dials_cnn_screen.model_file import Model, load_model
+from dials_cnn_screen.evaluation.metrics import wilson_interval
+from dials_cnn_screen.images.stills import Still, list_stills, select_experiments
+from dials_cnn_screen.models.model_file import Model, load_model
+from dials_cnn_screen.outputs.report import write_report
 from dials_cnn_screen.phil import load_scope
-from dials_cnn_screen.program import CITATION, parse, user_errors
-from dials_cnn_screen.report import write_report
-from dials_cnn_screen.screening import (
+from dials_cnn_screen.screening.calibration import choose_decision
+from dials_cnn_screen.screening.decision import explain, keep
+from dials_cnn_screen.screening.run import (
     Judgement,
     choose_device,
     mpi_world,
     screen,
     screen_mpi,
 )
-from dials_cnn_screen.stills import Still, list_stills, select_experiments
-from dials_cnn_screen.summary import (
+from dials_cnn_screen.screening.summary import (
     keep_scores,
     mean_seconds,
     strangest,
@@ -62,6 +60,8 @@ from dials_cnn_screen.summary import (
     unlike_training,
     write_json,
 )
+from dials_cnn_screen.util.files import check_outputs, replacing
+from dials_cnn_screen.util.program import CITATION, parse, user_errors
 
 logger = logging.getLogger("dials.cnn_screen")
 

@@ -26,14 +26,14 @@ from dials.util.options import ArgumentParser
 from libtbx.easy_mp import get_processes
 from tqdm import tqdm
 
-from dials_cnn_screen.files import check_outputs, replacing
-from dials_cnn_screen.labels import Annotation, Label, write_annotations
+from dials_cnn_screen.labels.label import Annotation, Label, write_annotations
 from dials_cnn_screen.phil import load_scope
-from dials_cnn_screen.program import parse, user_errors
 from dials_cnn_screen.simulation.cxidb76 import write_shots
 from dials_cnn_screen.simulation.experiments import EXPERIMENTS
 from dials_cnn_screen.simulation.run import plan_run, simulate_run
 from dials_cnn_screen.simulation.shot import Shot
+from dials_cnn_screen.util.files import check_outputs, replacing
+from dials_cnn_screen.util.program import parse, user_errors
 
 logger = logging.getLogger("dials.cnn_simulate")
 

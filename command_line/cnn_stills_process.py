@@ -23,7 +23,7 @@ from __future__ import annotations
 from dials.command_line import stills_process
 from dials.util import show_mail_handle_errors
 
-from dials_cnn_screen.pipeline import add_veto, process
+from dials_cnn_screen.screening.veto import add_veto, process
 
 phil_scope = add_veto(stills_process.phil_scope)
 

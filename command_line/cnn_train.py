@@ -42,23 +42,27 @@ from libtbx.easy_mp import get_processes
 from tqdm import tqdm
 
 from dials_cnn_screen import __version__
-from dials_cnn_screen.annotated import (
+from dials_cnn_screen.evaluation.metrics import confusion_counts
+from dials_cnn_screen.images.stills import Still, list_stills
+from dials_cnn_screen.ke2018.preprocessing import Preprocessing
+from dials_cnn_screen.ke2018.training_set import Augmentation, Dataset
+from dials_cnn_screen.labels.label import Label
+from dials_cnn_screen.labels.matching import (
     match_given_parts,
     match_labels,
     position_groups,
 )
-from dials_cnn_screen.files import check_outputs
-from dials_cnn_screen.labels import Label
-from dials_cnn_screen.metrics import confusion_counts
-from dials_cnn_screen.model_file import Model, save_model
+from dials_cnn_screen.labels.splits import (
+    Parts,
+    check_parts,
+    count_classes,
+    split_at_random,
+    split_by_position,
+)
+from dials_cnn_screen.models.model_file import Model, save_model
 from dials_cnn_screen.phil import load_scope
-from dials_cnn_screen.preprocessing import Preprocessing
-from dials_cnn_screen.program import CITATION, parse, peak_memory, user_errors
-from dials_cnn_screen.screening import choose_device
-from dials_cnn_screen.stills import Still, list_stills
-from dials_cnn_screen.threads import keep_freed_memory, use_threads
+from dials_cnn_screen.screening.run import choose_device
 from dials_cnn_screen.training.checkpoint import Checkpoint
-from dials_cnn_screen.training.dataset import Augmentation, Dataset
 from dials_cnn_screen.training.fitting import (
     Fit,
     Plan,
@@ -74,13 +78,6 @@ from dials_cnn_screen.training.history import (
     write_history,
 )
 from dials_cnn_screen.training.loop import Epoch, LabelledFrames, best_epoch
-from dials_cnn_screen.training.parts import (
-    Parts,
-    check_parts,
-    count_classes,
-    split_at_random,
-    split_by_position,
-)
 from dials_cnn_screen.training.preparing import Labelled, bytes_each, prepare_stills
 from dials_cnn_screen.training.starting import (
     DEFAULT,
@@ -89,6 +86,9 @@ from dials_cnn_screen.training.starting import (
     begin_from,
     choose_schedule,
 )
+from dials_cnn_screen.util.files import check_outputs
+from dials_cnn_screen.util.program import CITATION, parse, peak_memory, user_errors
+from dials_cnn_screen.util.threads import keep_freed_memory, use_threads
 
 logger = logging.getLogger("dials.cnn_train")
 

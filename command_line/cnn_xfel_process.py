@@ -15,7 +15,7 @@ from __future__ import annotations
 
 from dials.util import Sorry, show_mail_handle_errors
 
-from dials_cnn_screen.pipeline import add_veto, process
+from dials_cnn_screen.screening.veto import add_veto, process
 
 
 @show_mail_handle_errors()

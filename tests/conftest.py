@@ -118,9 +118,9 @@ def level_model(tmp_path_factory) -> Path:
     """
     import torch
 
-    from dials_cnn_screen.model_file import Calibration, Model, save_model
-    from dials_cnn_screen.network import build_network
-    from dials_cnn_screen.preprocessing import Preprocessing
+    from dials_cnn_screen.ke2018.preprocessing import Preprocessing
+    from dials_cnn_screen.models.model_file import Calibration, Model, save_model
+    from dials_cnn_screen.models.registry import build_network
 
     network = build_network("ke2018", size=32, channels=(1,))
     with torch.no_grad():
@@ -154,9 +154,9 @@ def spot_model(tmp_path_factory) -> Path:
     """
     import torch
 
-    from dials_cnn_screen.candidates import CandidateSearch
-    from dials_cnn_screen.model_file import Calibration, Model, save_model
-    from dials_cnn_screen.network import build_network
+    from dials_cnn_screen.models.model_file import Calibration, Model, save_model
+    from dials_cnn_screen.models.registry import build_network
+    from dials_cnn_screen.spots.candidates import CandidateSearch
 
     network = build_network("spots")
     with torch.no_grad():

@@ -84,7 +84,7 @@ def test_cnn_evaluate_has_all_that_dials_finds_spots_with():
 
 
 def test_names_of_parameters_for_spot_finding():
-    from dials_cnn_screen.spotfinding import PRESETS
+    from dials_cnn_screen.evaluation.spotfinding import PRESETS
 
     (choice,) = (
         d for d in definitions(load_scope("cnn_evaluate")) if d.name == "find_spots"

@@ -19,21 +19,29 @@ MAPPED_FOLDERS = ("command_line", "format_classes", "phil")
 
 # The numerical core, which trains on a machine without DIALS.
 CORE = {
-    "decision",
     "evaluation",
-    "kernels",
+    "ke2018",
     "labels",
-    "metrics",
-    "model_file",
-    "network",
-    "preprocessing",
-    "scores_file",
+    "models",
+    "screening",
     "simulation",
+    "spots",
     "studies",
     "training",
+    "util",
 }
 # What reads images, or shows them, in these.
-NOT_CORE = {"evaluation.input", "evaluation.report", "training.preparing"}
+NOT_CORE = {
+    "evaluation.input",
+    "evaluation.report",
+    "evaluation.spotfinding",
+    "labels.matching",
+    "screening.run",
+    "screening.summary",
+    "screening.veto",
+    "training.preparing",
+    "util.program",
+}
 
 
 def source_files(folder: str) -> list[Path]:

@@ -1,1 +1,1 @@
-"""How well networks and spot counts agree with labels."""
+"""How well models and spot counts agree with labels."""

@@ -14,9 +14,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from dials_cnn_screen.decision import Decision, classify, keep, keep_score
-from dials_cnn_screen.labels import Label
-from dials_cnn_screen.metrics import (
+from dials_cnn_screen.evaluation.metrics import (
     area_interval,
     area_under_curve,
     best_cut,
@@ -31,6 +29,8 @@ from dials_cnn_screen.metrics import (
     sensitivity_at,
     wilson_interval,
 )
+from dials_cnn_screen.labels.label import Label
+from dials_cnn_screen.screening.decision import Decision, classify, keep, keep_score
 
 
 @dataclass(frozen=True, eq=False)

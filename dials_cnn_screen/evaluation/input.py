@@ -8,13 +8,13 @@ from pathlib import Path
 
 import numpy as np
 
-from dials_cnn_screen.annotated import match_labels
 from dials_cnn_screen.evaluation.figures import Judged
-from dials_cnn_screen.evaluation.spot_counts import read_spot_counts
-from dials_cnn_screen.labels import Annotation, Label, read_annotations
-from dials_cnn_screen.scores_file import read_scores
-from dials_cnn_screen.spotfinding import Found
-from dials_cnn_screen.stills import Still
+from dials_cnn_screen.evaluation.spotfinding import Found
+from dials_cnn_screen.images.stills import Still
+from dials_cnn_screen.labels.label import Annotation, Label, read_annotations
+from dials_cnn_screen.labels.matching import match_labels
+from dials_cnn_screen.labels.spot_counts import read_spot_counts
+from dials_cnn_screen.screening.scores_file import read_scores
 
 # Images that a message names.
 _NAMED = 3

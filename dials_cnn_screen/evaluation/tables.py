@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from dials_cnn_screen.labels import Label
+from dials_cnn_screen.labels.label import Label
 
 _EXPERT = ("Hit or Maybe", "Miss")
 

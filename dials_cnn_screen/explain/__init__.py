@@ -1,1 +1,1 @@
-"""Why images were judged as they were: pixels, candidates, images that are alike."""
+"""Why images were classified as they were: pixels, candidates, similar images."""

@@ -9,18 +9,19 @@ from typing import Any
 
 import numpy as np
 
-from dials_cnn_screen.candidates import Candidates
-from dials_cnn_screen.explain.pixels import FAR, loss_gradient, most_sensitive
 from dials_cnn_screen.explain.results import score
-from dials_cnn_screen.explain.spots import HALF, Influence, influence
-from dials_cnn_screen.frames import Frame, read_frame
-from dials_cnn_screen.kernels import cpu, cpu_candidates
-from dials_cnn_screen.labels import HIT_SPOTS, MAYBE_SPOTS, Label
-from dials_cnn_screen.model_file import Model
-from dials_cnn_screen.pictures import close_up, whole
-from dials_cnn_screen.preprocessing import Preprocessing, crop_corner
-from dials_cnn_screen.spot_network import SpotNetwork
-from dials_cnn_screen.stills import Still
+from dials_cnn_screen.images.frames import Frame, read_frame
+from dials_cnn_screen.images.stills import Still
+from dials_cnn_screen.ke2018 import preprocessing_cpu as cpu
+from dials_cnn_screen.ke2018.preprocessing import Preprocessing, crop_corner
+from dials_cnn_screen.ke2018.sensitivity import FAR, loss_gradient, most_sensitive
+from dials_cnn_screen.labels.label import HIT_SPOTS, MAYBE_SPOTS, Label
+from dials_cnn_screen.models.model_file import Model
+from dials_cnn_screen.outputs.pictures import close_up, whole
+from dials_cnn_screen.spots import candidates_cpu as cpu_candidates
+from dials_cnn_screen.spots.candidates import Candidates
+from dials_cnn_screen.spots.influence import HALF, Influence, influence
+from dials_cnn_screen.spots.network import SpotNetwork
 
 # For, and against, a hit; less, or more, sure.
 RED, BLUE, GREY = (178, 24, 43), (33, 102, 172), (120, 120, 120)

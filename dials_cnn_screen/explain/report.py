@@ -7,9 +7,9 @@ from pathlib import Path
 
 from dials_cnn_screen.explain.reasons import Reason
 from dials_cnn_screen.explain.results import Look, by_doubt, score, wrong
-from dials_cnn_screen.page import COLOURS, write_page
-from dials_cnn_screen.pictures import EDGE, card
-from dials_cnn_screen.stills import Still
+from dials_cnn_screen.images.stills import Still
+from dials_cnn_screen.outputs.page import COLOURS, write_page
+from dials_cnn_screen.outputs.pictures import EDGE, card
 
 # Pictures in a gallery.
 _PICTURES = 12

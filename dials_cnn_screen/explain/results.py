@@ -8,16 +8,16 @@ from typing import NamedTuple
 import numpy as np
 
 from dials_cnn_screen import __version__
-from dials_cnn_screen.classifier import Classifier
-from dials_cnn_screen.decision import keep_score
 from dials_cnn_screen.explain.embedding import embed, nearest, perplexity, why_no_map
-from dials_cnn_screen.explain.spots import HALF
-from dials_cnn_screen.labels import Label
-from dials_cnn_screen.model_file import Model
-from dials_cnn_screen.pictures import thumbnail
-from dials_cnn_screen.screening import Judgement, examine
-from dials_cnn_screen.stills import Still
-from dials_cnn_screen.summary import image_entry, model_entry
+from dials_cnn_screen.images.stills import Still
+from dials_cnn_screen.labels.label import Label
+from dials_cnn_screen.models.classifier import Classifier
+from dials_cnn_screen.models.model_file import Model
+from dials_cnn_screen.outputs.pictures import thumbnail
+from dials_cnn_screen.screening.decision import keep_score
+from dials_cnn_screen.screening.run import Judgement, examine
+from dials_cnn_screen.screening.summary import image_entry, model_entry
+from dials_cnn_screen.spots.influence import HALF
 
 # Neighbours of each image; with itself they make a sheet of twelve.
 NEAREST = 11

@@ -1,1 +1,1 @@
-"""The default model, and how it was made."""
+"""The registry of architectures, model files, predict(); the models of this package."""

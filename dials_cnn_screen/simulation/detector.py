@@ -9,7 +9,7 @@ from functools import lru_cache
 import numpy as np
 import torch
 
-from dials_cnn_screen.simulation.flaws import Flaws, draw_faults
+from dials_cnn_screen.simulation.defects import Flaws, draw_faults
 
 # Corners (slow, fast) and direction of the 32 two-by-one modules of the CSPAD in the
 # monolithic array of CXIDB-76, read off the untrusted-pixel mask deposited for LG36.

@@ -6,8 +6,8 @@ from dataclasses import dataclass, field
 
 from dials_cnn_screen.simulation.background import Scenery
 from dials_cnn_screen.simulation.crystal import Crystal
+from dials_cnn_screen.simulation.defects import Flaws
 from dials_cnn_screen.simulation.detector import Detector, cspad_areas
-from dials_cnn_screen.simulation.flaws import Flaws
 
 Range = tuple[float, float]
 

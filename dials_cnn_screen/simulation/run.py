@@ -1,26 +1,19 @@
-"""Many shots simulated side by side: whole runs, or prepared frames for training."""
+"""Many shots simulated side by side: the shots of a run, in order."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from pathlib import Path
+from collections.abc import Callable, Iterator
 
 import numpy as np
 import torch
 
-from dials_cnn_screen.candidates import Candidates, CandidateSearch
-from dials_cnn_screen.labels import Label
-from dials_cnn_screen.preprocessing import Preprocessing, prepare
+from dials_cnn_screen.labels.label import Label
+from dials_cnn_screen.simulation.random_experiments import find_experiment
 from dials_cnn_screen.simulation.shot import Shot, simulate_shot
-from dials_cnn_screen.simulation.wide import find_experiment
-from dials_cnn_screen.training.dataset import Dataset, allocate_images, as_stored, wide
-from dials_cnn_screen.training.spot_training import CandidateSet, match
-from dials_cnn_screen.workers import map_on_workers
+from dials_cnn_screen.util.workers import map_on_workers
 
 # Name of the experiment, class aimed at, seed.
 Job = tuple[str, Label, int]
-# An image as datasets store it; or candidates, and the truth about each.
-Prepared = np.ndarray | tuple[Candidates, np.ndarray]
 
 
 def plan_run(
@@ -49,53 +42,10 @@ def plan_run(
 
 def simulate_run(jobs: list[Job], nproc: int) -> Iterator[Shot]:
     """Simulate the shots in order; what comes out does not depend on nproc."""
-    return _map(simulate_job, jobs, nproc)
+    return map_shots(simulate_job, jobs, nproc)
 
 
-def simulate_dataset(
-    jobs: list[Job],
-    preprocessing: Preprocessing,
-    path: Path,
-    nproc: int,
-    track: Callable[[Iterator], Iterable] = iter,
-) -> Dataset:
-    """Simulate shots and prepare them for training, into a memory-mapped file at path.
-
-    track: goes through the shots as they are made, for instance tqdm.
-    """
-    images = allocate_images(path, len(jobs), preprocessing)
-    dataset = Dataset(images, np.zeros(len(jobs), dtype=np.int64))
-    shots = track(simulate_prepared(jobs, [preprocessing], nproc))
-    for i, ((image,), label) in enumerate(shots):
-        images[i], dataset.labels[i] = image, label
-    return dataset
-
-
-def simulate_candidates(
-    jobs: list[Job],
-    search: CandidateSearch,
-    nproc: int,
-    track: Callable[[Iterator], Iterable] = iter,
-) -> CandidateSet:
-    """Simulate shots and find their spot candidates, with the truth about each.
-
-    track: goes through the shots as they are made, for instance tqdm.
-    """
-    data = CandidateSet.empty(len(jobs), search.most)
-    shots = track(simulate_prepared(jobs, [search], nproc))
-    for i, ((found,), label) in enumerate(shots):
-        data.put(i, *found, label)
-    return data
-
-
-def simulate_prepared(
-    jobs: list[Job], ways: Sequence[Preprocessing | CandidateSearch], nproc: int
-) -> Iterator[tuple[list[Prepared], Label]]:
-    """Simulate shots in order; what each gives in all of the ways, and its label."""
-    return _map(_simulate_and_prepare, [(job, ways) for job in jobs], nproc)
-
-
-def _map(function: Callable, work: list, nproc: int) -> Iterator:
+def map_shots(function: Callable, work: list, nproc: int) -> Iterator:
     if nproc == 1:
         yield from map(function, work)
         return
@@ -111,36 +61,3 @@ def simulate_job(job: Job) -> Shot:
     """The shot of one job."""
     experiment, aim, seed = job
     return simulate_shot(find_experiment(experiment), aim, seed)
-
-
-def _simulate_and_prepare(
-    work: tuple[Job, Sequence[Preprocessing | CandidateSearch]],
-) -> tuple[list[Prepared], Label]:
-    job, ways = work
-    shot = simulate_job(job)
-    centre = find_experiment(job[0]).detector.beam_centre
-    return [_prepare(shot, centre, way) for way in ways], shot.label
-
-
-def _prepare(
-    shot: Shot,
-    beam_centre: tuple[float, float],
-    way: Preprocessing | CandidateSearch,
-) -> Prepared:
-    if isinstance(way, CandidateSearch):
-        return _search(shot, beam_centre, way)
-    return as_stored(prepare(shot.image, shot.mask, beam_centre, wide(way)))
-
-
-def _search(
-    shot: Shot, beam_centre: tuple[float, float], search: CandidateSearch
-) -> tuple[Candidates, np.ndarray]:
-    from dials_cnn_screen.kernels.cpu_candidates import find_candidates
-
-    frame = shot.image.astype(np.float32)
-    found = find_candidates(frame, shot.mask, beam_centre, search)
-    truth = match(found, shot.spots, shot.significance)
-    # A grain of ice looks like a spot: only its radius, beside others, tells it apart.
-    grains = match(found, shot.powder, np.full(len(shot.powder), np.inf)) == 1
-    truth[grains & (truth == 0)] = np.nan
-    return found, truth

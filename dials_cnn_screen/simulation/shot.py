@@ -7,7 +7,12 @@ from dataclasses import dataclass, replace
 import numpy as np
 import torch
 
-from dials_cnn_screen.labels import HIT_SPOTS, MAYBE_SPOTS, Label, label_from_spots
+from dials_cnn_screen.labels.label import (
+    HIT_SPOTS,
+    MAYBE_SPOTS,
+    Label,
+    label_from_spots,
+)
 from dials_cnn_screen.simulation.background import (
     Background,
     Ring,
@@ -22,13 +27,13 @@ from dials_cnn_screen.simulation.detector import (
     share_charge,
     usable_pixels,
 )
+from dials_cnn_screen.simulation.electronics import efficiency, read_out, sound
 from dials_cnn_screen.simulation.experiments import Experiment
 from dials_cnn_screen.simulation.powder import (
     brighten_grains,
     draw_grains,
     powder_rings,
 )
-from dials_cnn_screen.simulation.readout import efficiency, read_out, sound
 from dials_cnn_screen.simulation.spots import (
     VISIBLE_SIGMA,
     Spots,

@@ -1,1 +1,1 @@
-"""Studies of Ke et al. (2018) done again, one module for each table or figure."""
+"""The paper's tables, how the models of this package are made and evaluated."""

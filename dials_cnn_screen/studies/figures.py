@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from dials_cnn_screen.decision import keep_score
 from dials_cnn_screen.explain.embedding import embed, why_no_map
-from dials_cnn_screen.files import replacing
-from dials_cnn_screen.labels import Label
+from dials_cnn_screen.labels.label import Label
+from dials_cnn_screen.screening.decision import keep_score
 from dials_cnn_screen.simulation.experiments import EXPERIMENTS
 from dials_cnn_screen.studies.networks import Study, feature_vectors, train_network
 from dials_cnn_screen.studies.shots import SEED
 from dials_cnn_screen.training.history import draw_history
+from dials_cnn_screen.util.files import replacing
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

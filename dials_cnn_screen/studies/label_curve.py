@@ -28,19 +28,18 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
-from dials_cnn_screen.files import check_room, replacing
-from dials_cnn_screen.labels import label_from_spots
-from dials_cnn_screen.published import TABLE_7
+from dials_cnn_screen.ke2018.training_set import Dataset, allocate_images, wide
+from dials_cnn_screen.labels.label import label_from_spots
+from dials_cnn_screen.labels.splits import Parts
 from dials_cnn_screen.simulation.experiments import EXPERIMENTS
-from dials_cnn_screen.simulation.run import Job, plan_run, simulate_prepared
-from dials_cnn_screen.threads import keep_freed_memory, use_threads
+from dials_cnn_screen.simulation.run import Job, plan_run
+from dials_cnn_screen.spots.training_set import CandidateSet
+from dials_cnn_screen.studies.published import TABLE_7
+from dials_cnn_screen.studies.simulated_shots import simulate_prepared
 from dials_cnn_screen.training.checkpoint import Checkpoint
-from dials_cnn_screen.training.dataset import Dataset, allocate_images, wide
 from dials_cnn_screen.training.fitting import Fit, Plan, fit
 from dials_cnn_screen.training.history import rates
 from dials_cnn_screen.training.loop import Epoch, LabelledFrames
-from dials_cnn_screen.training.parts import Parts
-from dials_cnn_screen.training.spot_training import CandidateSet
 from dials_cnn_screen.training.starting import (
     DEFAULT,
     Start,
@@ -48,7 +47,9 @@ from dials_cnn_screen.training.starting import (
     begin_from,
     choose_schedule,
 )
-from dials_cnn_screen.workers import map_on_workers
+from dials_cnn_screen.util.files import check_room, replacing
+from dials_cnn_screen.util.threads import keep_freed_memory, use_threads
+from dials_cnn_screen.util.workers import map_on_workers
 
 SIZES = tuple(sorted(TABLE_7))
 TEST = 600

@@ -25,24 +25,25 @@ import torch
 from torch import nn
 from tqdm import tqdm
 
-from dials_cnn_screen.decision import keep_score, probabilities
-from dials_cnn_screen.files import replacing
-from dials_cnn_screen.labels import Label
-from dials_cnn_screen.metrics import sensitivity_at
+from dials_cnn_screen.evaluation.metrics import sensitivity_at
+from dials_cnn_screen.labels.label import Label
+from dials_cnn_screen.labels.orders import uncertain_order
+from dials_cnn_screen.labels.splits import Parts, split_at_random
+from dials_cnn_screen.screening.decision import keep_score, probabilities
 from dials_cnn_screen.simulation.experiments import EXPERIMENTS
-from dials_cnn_screen.simulation.run import Job, plan_run, simulate_candidates
-from dials_cnn_screen.threads import use_threads
+from dials_cnn_screen.simulation.run import Job, plan_run
+from dials_cnn_screen.spots.training_set import CandidateSet
+from dials_cnn_screen.studies.simulated_shots import simulate_candidates
 from dials_cnn_screen.training.fitting import Plan, fit
 from dials_cnn_screen.training.loop import LabelledFrames, class_scores
-from dials_cnn_screen.training.parts import Parts, split_at_random
-from dials_cnn_screen.training.spot_training import CandidateSet
 from dials_cnn_screen.training.starting import (
     DEFAULT,
     Start,
     begin_from,
     choose_schedule,
 )
-from dials_cnn_screen.viewer.orders import uncertain_order
+from dials_cnn_screen.util.files import replacing
+from dials_cnn_screen.util.threads import use_threads
 
 ORDERS = ("in order", "by uncertainty")
 GOAL = 0.95

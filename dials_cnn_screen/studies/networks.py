@@ -12,17 +12,17 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
-from dials_cnn_screen.decision import probabilities
-from dials_cnn_screen.files import replacing
-from dials_cnn_screen.model_file import load_model, save_model
+from dials_cnn_screen.models.model_file import load_model, save_model
+from dials_cnn_screen.screening.decision import probabilities
 from dials_cnn_screen.studies.label_curve import train_one
 from dials_cnn_screen.studies.shots import Shots, experiments_of
-from dials_cnn_screen.threads import keep_freed_memory, use_threads
 from dials_cnn_screen.training.checkpoint import Checkpoint
 from dials_cnn_screen.training.fitting import fitted_model
 from dials_cnn_screen.training.loop import Epoch, class_scores
 from dials_cnn_screen.training.starting import begin_anew
-from dials_cnn_screen.workers import map_on_workers
+from dials_cnn_screen.util.files import replacing
+from dials_cnn_screen.util.threads import keep_freed_memory, use_threads
+from dials_cnn_screen.util.workers import map_on_workers
 
 ARCHITECTURE = "ke2018"
 # A group of experiments, a contrast, and how many training images (None: all).

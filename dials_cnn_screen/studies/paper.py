@@ -22,14 +22,14 @@ import torch
 
 from dials_cnn_screen import __version__
 from dials_cnn_screen.explain.embedding import check_scikit_learn
-from dials_cnn_screen.files import replacing
 from dials_cnn_screen.studies.figures import FIGURES
 from dials_cnn_screen.studies.networks import Study, train_networks
 from dials_cnn_screen.studies.shots import load_shots
 from dials_cnn_screen.studies.sources import Deposited, Simulated, Source
 from dials_cnn_screen.studies.tables import TABLES, all_networks
-from dials_cnn_screen.threads import keep_freed_memory, use_threads
 from dials_cnn_screen.training.starting import SHORT
+from dials_cnn_screen.util.files import replacing
+from dials_cnn_screen.util.threads import keep_freed_memory, use_threads
 
 SHOTS = 200
 # As dials.cnn_train has it. In less than a hundred batches nothing is learned, nor have

@@ -7,12 +7,12 @@ from pathlib import Path
 
 import numpy as np
 
-from dials_cnn_screen.files import check_room, replacing
-from dials_cnn_screen.preprocessing import CONTRASTS, Preprocessing
+from dials_cnn_screen.ke2018.preprocessing import CONTRASTS, Preprocessing
+from dials_cnn_screen.ke2018.training_set import Dataset, allocate_images, wide
+from dials_cnn_screen.labels.splits import Parts, check_parts, split_at_random
 from dials_cnn_screen.simulation.experiments import EXPERIMENTS
 from dials_cnn_screen.studies.sources import Source
-from dials_cnn_screen.training.dataset import Dataset, allocate_images, wide
-from dials_cnn_screen.training.parts import Parts, check_parts, split_at_random
+from dials_cnn_screen.util.files import check_room, replacing
 
 RAYONIX = ("LO19", "LN83", "LN84")
 FRACTIONS = (0.5, 0.2, 0.3)  # section 3.4

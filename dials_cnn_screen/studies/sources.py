@@ -14,16 +14,12 @@ from typing import TYPE_CHECKING, Protocol
 import numpy as np
 from tqdm import tqdm
 
-from dials_cnn_screen.evaluation.spot_counts import read_spot_counts
-from dials_cnn_screen.preprocessing import Preprocessing
+from dials_cnn_screen.ke2018.preprocessing import Preprocessing
+from dials_cnn_screen.labels.spot_counts import read_spot_counts
 from dials_cnn_screen.simulation.cxidb76 import write_shots
 from dials_cnn_screen.simulation.experiments import EXPERIMENTS
-from dials_cnn_screen.simulation.run import (
-    Job,
-    plan_run,
-    simulate_prepared,
-    simulate_run,
-)
+from dials_cnn_screen.simulation.run import Job, plan_run, simulate_run
+from dials_cnn_screen.studies.simulated_shots import simulate_prepared
 
 if TYPE_CHECKING:
     from dials_cnn_screen.training.preparing import Labelled
@@ -85,8 +81,12 @@ class Simulated:
     def count_spots(
         self, experiment: str, chosen: np.ndarray, folder: Path, nproc: int
     ) -> np.ndarray:
-        from dials_cnn_screen.spotfinding import find_on_stills, open_stills, preset
-        from dials_cnn_screen.stills import list_stills
+        from dials_cnn_screen.evaluation.spotfinding import (
+            find_on_stills,
+            open_stills,
+            preset,
+        )
+        from dials_cnn_screen.images.stills import list_stills
 
         jobs = self._jobs(experiment)
         shots = simulate_run([jobs[i] for i in chosen], nproc)
@@ -150,9 +150,9 @@ class Deposited:
         return np.array([counts.by_frame.get(stills[i].frame, 0) for i in chosen])
 
     def _labelled(self, experiment: str) -> Labelled:
-        from dials_cnn_screen.annotated import match_labels
-        from dials_cnn_screen.spotfinding import open_stills
-        from dials_cnn_screen.stills import list_stills
+        from dials_cnn_screen.evaluation.spotfinding import open_stills
+        from dials_cnn_screen.images.stills import list_stills
+        from dials_cnn_screen.labels.matching import match_labels
 
         images = self._file(experiment, f"{EXPERIMENTS[experiment].run}_2000.h5")
         labels = self._file(experiment, "expert_annotation.txt")
@@ -171,6 +171,6 @@ class Deposited:
 
 def cut(experiment: str) -> int:
     """Spots from which on the paper takes a still for a hit (Fig. 7)."""
-    from dials_cnn_screen.spotfinding import preset
+    from dials_cnn_screen.evaluation.spotfinding import preset
 
     return preset(experiment).min_spots

@@ -9,17 +9,17 @@ from pathlib import Path
 
 import numpy as np
 
-from dials_cnn_screen import published
-from dials_cnn_screen.decision import classify, keep_score
-from dials_cnn_screen.files import replacing
-from dials_cnn_screen.labels import Label
-from dials_cnn_screen.metrics import sensitivity_at, wilson_interval
-from dials_cnn_screen.preprocessing import CONTRASTS
+from dials_cnn_screen.evaluation.metrics import sensitivity_at, wilson_interval
+from dials_cnn_screen.ke2018.preprocessing import CONTRASTS
+from dials_cnn_screen.labels.label import Label
+from dials_cnn_screen.screening.decision import classify, keep_score
 from dials_cnn_screen.simulation.experiments import EXPERIMENTS
+from dials_cnn_screen.studies import published
 from dials_cnn_screen.studies.label_curve import SIZES
 from dials_cnn_screen.studies.networks import Study, Trained, Wanted, train_network
 from dials_cnn_screen.studies.shots import Shots, experiments_of
 from dials_cnn_screen.studies.sources import cut
+from dials_cnn_screen.util.files import replacing
 
 REDUCED = "Rayonix + LG36"  # of Table 7
 KEPT, REJECTED = "Hit or Maybe kept", "Miss rejected"

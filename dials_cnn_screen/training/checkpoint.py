@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from dials_cnn_screen.files import replacing
+from dials_cnn_screen.util.files import replacing
 
 
 @dataclass(frozen=True)

@@ -8,10 +8,12 @@ from pathlib import Path
 
 import numpy as np
 
-from dials_cnn_screen.decision import classify, probabilities
-from dials_cnn_screen.model_file import Calibration, Model
+from dials_cnn_screen.ke2018.training_set import Augmentation
+from dials_cnn_screen.labels.splits import Parts
+from dials_cnn_screen.models.model_file import Calibration, Model
+from dials_cnn_screen.screening.decision import classify, probabilities
+from dials_cnn_screen.spots.training_set import SpotSchedule
 from dials_cnn_screen.training.checkpoint import Checkpoint, digest
-from dials_cnn_screen.training.dataset import Augmentation
 from dials_cnn_screen.training.loop import (
     AUGMENTED,
     Epoch,
@@ -22,8 +24,6 @@ from dials_cnn_screen.training.loop import (
     class_scores,
     train,
 )
-from dials_cnn_screen.training.parts import Parts
-from dials_cnn_screen.training.spot_training import SpotSchedule
 from dials_cnn_screen.training.starting import Start
 
 

@@ -8,11 +8,15 @@ from pathlib import Path
 
 import numpy as np
 
-from dials_cnn_screen.files import replacing
-from dials_cnn_screen.metrics import confusion_counts, hit_or_miss, wilson_interval
+from dials_cnn_screen.evaluation.metrics import (
+    confusion_counts,
+    hit_or_miss,
+    wilson_interval,
+)
+from dials_cnn_screen.labels.splits import Parts, count_classes
 from dials_cnn_screen.training.fitting import Fit, Plan, describe
 from dials_cnn_screen.training.loop import Epoch, best_epoch
-from dials_cnn_screen.training.parts import Parts, count_classes
+from dials_cnn_screen.util.files import replacing
 
 PICTURES = (".png", ".svg", ".pdf")
 TRAINING, VALIDATION = "#2166ac", "#b2182b"

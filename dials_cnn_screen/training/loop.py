@@ -12,12 +12,12 @@ import numpy as np
 import torch
 from torch import nn
 
-from dials_cnn_screen.decision import keep_score, probabilities
-from dials_cnn_screen.labels import Label
-from dials_cnn_screen.model_file import Calibration
-from dials_cnn_screen.threads import use_threads
+from dials_cnn_screen.ke2018.training_set import Augmentation
+from dials_cnn_screen.labels.label import Label
+from dials_cnn_screen.models.model_file import Calibration
+from dials_cnn_screen.screening.decision import keep_score, probabilities
 from dials_cnn_screen.training.checkpoint import Checkpoint
-from dials_cnn_screen.training.dataset import Augmentation
+from dials_cnn_screen.util.threads import use_threads
 
 AUGMENTED = Augmentation()
 # Frames that are judged at once.

@@ -7,17 +7,23 @@ from pathlib import Path
 
 import numpy as np
 
-from dials_cnn_screen.candidates import PATCH, Candidates, CandidateSearch
-from dials_cnn_screen.files import check_room
-from dials_cnn_screen.frames import Frame, read_frame
-from dials_cnn_screen.kernels import cpu, cpu_candidates
-from dials_cnn_screen.labels import Label
-from dials_cnn_screen.preprocessing import Preprocessing
-from dials_cnn_screen.screening import check_judgeable
-from dials_cnn_screen.stills import Still
-from dials_cnn_screen.training.dataset import Dataset, allocate_unnamed, as_stored, wide
-from dials_cnn_screen.training.spot_training import CandidateSet
-from dials_cnn_screen.workers import map_on_workers
+from dials_cnn_screen.images.frames import Frame, read_frame
+from dials_cnn_screen.images.stills import Still
+from dials_cnn_screen.ke2018 import preprocessing_cpu as cpu
+from dials_cnn_screen.ke2018.preprocessing import Preprocessing
+from dials_cnn_screen.ke2018.training_set import (
+    Dataset,
+    allocate_unnamed,
+    as_stored,
+    wide,
+)
+from dials_cnn_screen.labels.label import Label
+from dials_cnn_screen.screening.run import check_judgeable
+from dials_cnn_screen.spots import candidates_cpu as cpu_candidates
+from dials_cnn_screen.spots.candidates import PATCH, Candidates, CandidateSearch
+from dials_cnn_screen.spots.training_set import CandidateSet
+from dials_cnn_screen.util.files import check_room
+from dials_cnn_screen.util.workers import map_on_workers
 
 Labelled = list[tuple[Still, Label]]
 

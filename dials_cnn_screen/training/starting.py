@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from dials_cnn_screen.candidates import CandidateSearch
-from dials_cnn_screen.model_file import Model, load_model
-from dials_cnn_screen.network import ARCHITECTURES, Network, build_network
-from dials_cnn_screen.preprocessing import Preprocessing
-from dials_cnn_screen.spot_network import SpotNetwork
+from dials_cnn_screen.ke2018.preprocessing import Preprocessing
+from dials_cnn_screen.models.model_file import Model, load_model
+from dials_cnn_screen.models.registry import ARCHITECTURES, Network, build_network
+from dials_cnn_screen.spots.candidates import CandidateSearch
+from dials_cnn_screen.spots.network import SpotNetwork
+from dials_cnn_screen.spots.training_set import SpotSchedule
 from dials_cnn_screen.training.loop import Schedule
-from dials_cnn_screen.training.spot_training import SpotSchedule
 
 DEFAULT = "default"
 # By whether the network is one of spots, and whether it starts from a model. A model

@@ -13,7 +13,7 @@ import importlib.util
 import sys
 from pathlib import Path
 
-from dials_cnn_screen.files import replacing
+from dials_cnn_screen.util.files import replacing
 
 PLUGIN = Path(__file__).with_name("cnn_annotate_frame_plugin.py")
 

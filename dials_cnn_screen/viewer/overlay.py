@@ -9,8 +9,8 @@ import numpy as np
 from dxtbx import flumpy
 from dxtbx.model import ExperimentList
 
-from dials_cnn_screen.stills import find_image
-from dials_cnn_screen.viewer.label_file import Name
+from dials_cnn_screen.images.stills import find_image
+from dials_cnn_screen.labels.label_file import Name
 
 # Path of an image's file, its number there from 1.
 Image = tuple[str, int]

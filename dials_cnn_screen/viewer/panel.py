@@ -6,8 +6,8 @@ from collections.abc import Callable
 
 import wx
 
-from dials_cnn_screen.labels import HIT_SPOTS, MAYBE_SPOTS, Label
-from dials_cnn_screen.viewer.label_file import tell_name
+from dials_cnn_screen.labels.label import HIT_SPOTS, MAYBE_SPOTS, Label
+from dials_cnn_screen.labels.label_file import tell_name
 from dials_cnn_screen.viewer.session import Keys, Session
 
 # White on these is easy to read; the report has the same.

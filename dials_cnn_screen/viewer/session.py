@@ -8,8 +8,8 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields
 
-from dials_cnn_screen.labels import Label
-from dials_cnn_screen.viewer.label_file import LabelFile, Name
+from dials_cnn_screen.labels.label import Label
+from dials_cnn_screen.labels.label_file import LabelFile, Name
 
 # The rate is that of the last labels.
 _LATEST = 20

@@ -9,8 +9,8 @@ from typing import Any
 
 import wx
 
-from dials_cnn_screen.frames import find_beam
-from dials_cnn_screen.stills import find_image
+from dials_cnn_screen.images.frames import find_beam
+from dials_cnn_screen.images.stills import find_image
 from dials_cnn_screen.viewer.drawing import Drawer
 from dials_cnn_screen.viewer.overlay import Image, Spots
 from dials_cnn_screen.viewer.view import View

@@ -15,8 +15,8 @@ import wx
 from wx.lib.intctrl import IntCtrl
 from wxtbx.phil_controls.intctrl import IntCtrl as PhilIntCtrl
 
-from dials_cnn_screen.labels import Label
-from dials_cnn_screen.viewer.label_file import LabelFile, name_images, tell_name
+from dials_cnn_screen.labels.label import Label
+from dials_cnn_screen.labels.label_file import LabelFile, name_images, tell_name
 from dials_cnn_screen.viewer.overlay import Image, Spots
 from dials_cnn_screen.viewer.panel import AnnotationPanel
 from dials_cnn_screen.viewer.session import Keys, Session

@@ -11,8 +11,8 @@ from dials.util.image_viewer.spotfinder_frame import SpotFrame
 from dials.util.image_viewer.spotfinder_wrap import chooser_wrapper
 from dxtbx.model import ExperimentList
 
-from dials_cnn_screen.stills import find_image
-from dials_cnn_screen.viewer.label_file import tell_name
+from dials_cnn_screen.images.stills import find_image
+from dials_cnn_screen.labels.label_file import tell_name
 from dials_cnn_screen.viewer.tool import AnnotationTool, Task
 
 

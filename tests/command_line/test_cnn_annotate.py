@@ -12,7 +12,7 @@ pytest.importorskip("wx")
 from dials.util import Sorry
 
 from dials_cnn_screen.command_line.cnn_annotate import run
-from dials_cnn_screen.labels import Label
+from dials_cnn_screen.labels.label import Label
 from dials_cnn_screen.viewer import window
 
 

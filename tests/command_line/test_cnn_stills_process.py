@@ -20,10 +20,10 @@ from dials.util import Sorry
 from dxtbx.format.image import ImageBool
 from dxtbx.model.experiment_list import ExperimentListFactory
 
-from dials_cnn_screen import pipeline
 from dials_cnn_screen.command_line import cnn_screen
 from dials_cnn_screen.command_line import cnn_xfel_process as xfel
 from dials_cnn_screen.command_line.cnn_stills_process import run
+from dials_cnn_screen.screening import veto as pipeline
 
 pytestmark = pytest.mark.usefixtures("installed_formats", "in_tmp_path")
 

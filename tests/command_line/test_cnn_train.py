@@ -18,7 +18,7 @@ from dxtbx.model.experiment_list import ExperimentListFactory
 
 from dials_cnn_screen.command_line import cnn_screen
 from dials_cnn_screen.command_line.cnn_train import run
-from dials_cnn_screen.model_file import load_model
+from dials_cnn_screen.models.model_file import load_model
 from dials_cnn_screen.training import preparing
 
 pytestmark = pytest.mark.usefixtures("installed_formats", "in_tmp_path")

@@ -16,7 +16,7 @@ from dials_cnn_screen.evaluation.input import (
     read_labelled,
     read_scored,
 )
-from dials_cnn_screen.spotfinding import Found
+from dials_cnn_screen.evaluation.spotfinding import Found
 
 LINES = ["run1.h5 [1] HIT", "run1.h5 [2] None", "run1.h5 [3] MISS", "run1.h5 [4] MAYBE"]
 

@@ -8,7 +8,6 @@ import pytest
 
 pytest.importorskip("dials")
 
-from dials_cnn_screen import pictures
 from dials_cnn_screen.evaluation.figures import evaluate
 from dials_cnn_screen.evaluation.input import (
     Counted,
@@ -18,7 +17,8 @@ from dials_cnn_screen.evaluation.input import (
     judged,
 )
 from dials_cnn_screen.evaluation.report import write_report
-from dials_cnn_screen.frames import Frame
+from dials_cnn_screen.images.frames import Frame
+from dials_cnn_screen.outputs import pictures
 
 NASTY = "<script>alert('x')</script>&.h5"
 P = {"Hit": (0.9, 0.08, 0.02), "Maybe": (0.2, 0.4, 0.4), "Miss": (0.1, 0.1, 0.8)}

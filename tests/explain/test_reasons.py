@@ -13,9 +13,9 @@ from matplotlib import image as pictures
 
 from dials_cnn_screen.explain import reasons
 from dials_cnn_screen.explain.reasons import Mark, find_reason
-from dials_cnn_screen.frames import Frame
-from dials_cnn_screen.model_file import load_model
-from dials_cnn_screen.stills import Still
+from dials_cnn_screen.images.frames import Frame
+from dials_cnn_screen.images.stills import Still
+from dials_cnn_screen.models.model_file import load_model
 
 STILL = Still(None, 0, "run.h5", 1, [0])
 

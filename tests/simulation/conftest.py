@@ -6,9 +6,9 @@ from dataclasses import replace
 
 import pytest
 
+from dials_cnn_screen.simulation.defects import Flaws
 from dials_cnn_screen.simulation.detector import Detector
 from dials_cnn_screen.simulation.experiments import EXPERIMENTS
-from dials_cnn_screen.simulation.flaws import Flaws
 
 # Two modules of two tiles of 80 x 90 pixels, side by side and one above the other.
 TILES = (

@@ -4,7 +4,7 @@ import h5py
 import numpy as np
 import pytest
 
-from dials_cnn_screen.labels import Label
+from dials_cnn_screen.labels.label import Label
 from dials_cnn_screen.simulation.cxidb76 import write_shots
 from dials_cnn_screen.simulation.detector import usable_pixels
 from dials_cnn_screen.simulation.shot import simulate_shot

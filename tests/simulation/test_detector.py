@@ -17,8 +17,8 @@ from dials_cnn_screen.simulation.detector import (
     tile_map,
     usable_pixels,
 )
+from dials_cnn_screen.simulation.electronics import read_out
 from dials_cnn_screen.simulation.experiments import EXPERIMENTS
-from dials_cnn_screen.simulation.readout import read_out
 
 CXIDB76 = Path(__file__).resolve().parents[3] / "shared" / "cxidb76"
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from dials_cnn_screen.labels import Label, read_annotations
+from dials_cnn_screen.labels.label import Label, read_annotations
 from dials_cnn_screen.simulation.crystal import orthogonalisation_matrix
 from dials_cnn_screen.simulation.experiments import EXPERIMENTS
 

@@ -5,7 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from dials_cnn_screen.labels import Label, label_from_spots
+from dials_cnn_screen.labels.label import Label, label_from_spots
 from dials_cnn_screen.simulation import shot as module
 from dials_cnn_screen.simulation.background import Background
 from dials_cnn_screen.simulation.detector import tile_map

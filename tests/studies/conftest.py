@@ -8,8 +8,8 @@ from functools import partial
 import numpy as np
 import pytest
 
-from dials_cnn_screen.network import build_network
-from dials_cnn_screen.preprocessing import Preprocessing
+from dials_cnn_screen.ke2018.preprocessing import Preprocessing
+from dials_cnn_screen.models.registry import build_network
 from dials_cnn_screen.studies import label_curve, networks, shots, sources
 
 SMALL = partial(Preprocessing, size=32)

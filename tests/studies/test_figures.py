@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from dials_cnn_screen.labels import Label
+from dials_cnn_screen.labels.label import Label
 from dials_cnn_screen.simulation.experiments import EXPERIMENTS
 from dials_cnn_screen.studies import figures as module
 from dials_cnn_screen.studies.networks import Trained

@@ -6,12 +6,12 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from dials_cnn_screen.kernels.cpu_candidates import find_candidates
-from dials_cnn_screen.labels import Label
-from dials_cnn_screen.network import build_network
+from dials_cnn_screen.ke2018.training_set import MAX_SHIFT
+from dials_cnn_screen.labels.label import Label
+from dials_cnn_screen.models.registry import build_network
+from dials_cnn_screen.spots.candidates_cpu import find_candidates
+from dials_cnn_screen.spots.training_set import CandidateSet
 from dials_cnn_screen.studies import label_curve as module
-from dials_cnn_screen.training.dataset import MAX_SHIFT
-from dials_cnn_screen.training.spot_training import CandidateSet
 from dials_cnn_screen.training.starting import begin_anew
 
 

@@ -5,10 +5,10 @@ import sys
 import numpy as np
 import pytest
 
-from dials_cnn_screen.labels import Label
+from dials_cnn_screen.labels.label import Label
+from dials_cnn_screen.spots.training_set import CandidateSet
 from dials_cnn_screen.studies import labelling as module
 from dials_cnn_screen.studies.labelling import Round, labels_needed
-from dials_cnn_screen.training.spot_training import CandidateSet
 
 
 @pytest.fixture

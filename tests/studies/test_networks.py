@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from dials_cnn_screen.model_file import load_model
+from dials_cnn_screen.models.model_file import load_model
 from dials_cnn_screen.simulation.experiments import EXPERIMENTS
 from dials_cnn_screen.studies import networks as module
 from dials_cnn_screen.studies.networks import (
@@ -16,7 +16,7 @@ from dials_cnn_screen.studies.networks import (
     train_networks,
 )
 from dials_cnn_screen.studies.shots import load_shots
-from dials_cnn_screen.threads import use_threads
+from dials_cnn_screen.util.threads import use_threads
 
 
 def test_a_network_is_trained_once(study, monkeypatch):

@@ -3,10 +3,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from dials_cnn_screen.preprocessing import CONTRASTS
+from dials_cnn_screen.ke2018.preprocessing import CONTRASTS
+from dials_cnn_screen.ke2018.training_set import MAX_SHIFT
 from dials_cnn_screen.simulation.experiments import EXPERIMENTS
 from dials_cnn_screen.studies.shots import experiments_of, load_shots
-from dials_cnn_screen.training.dataset import MAX_SHIFT
 
 
 def test_shots_of_all_experiments_stand_in_one_file_a_contrast(noise, tmp_path):

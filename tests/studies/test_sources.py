@@ -3,10 +3,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from dials_cnn_screen.labels import Annotation, Label, write_annotations
+from dials_cnn_screen.ke2018.training_set import MAX_SHIFT
+from dials_cnn_screen.labels.label import Annotation, Label, write_annotations
 from dials_cnn_screen.studies import sources
 from dials_cnn_screen.studies.sources import Deposited, Simulated, cut
-from dials_cnn_screen.training.dataset import MAX_SHIFT
 
 EDGE = 32 + 2 * MAX_SHIFT
 

@@ -6,13 +6,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from dials_cnn_screen import published
-from dials_cnn_screen.labels import Label
+from dials_cnn_screen.labels.label import Label
+from dials_cnn_screen.labels.splits import Parts
 from dials_cnn_screen.simulation.experiments import EXPERIMENTS
+from dials_cnn_screen.studies import published
 from dials_cnn_screen.studies import tables as module
 from dials_cnn_screen.studies.networks import Trained
 from dials_cnn_screen.studies.tables import Rate
-from dials_cnn_screen.training.parts import Parts
 
 
 @pytest.fixture

@@ -6,12 +6,12 @@ import numpy as np
 import pytest
 import torch
 
-from dials_cnn_screen.candidates import LEVELS
+from dials_cnn_screen.ke2018.training_set import Augmentation
+from dials_cnn_screen.labels.splits import Parts
+from dials_cnn_screen.spots.candidates import LEVELS
+from dials_cnn_screen.spots.training_set import CandidateSet, SpotSchedule
 from dials_cnn_screen.training.checkpoint import Checkpoint
-from dials_cnn_screen.training.dataset import Augmentation
 from dials_cnn_screen.training.fitting import Plan, checkpoint_of, fit, fitted_model
-from dials_cnn_screen.training.parts import Parts
-from dials_cnn_screen.training.spot_training import CandidateSet, SpotSchedule
 from dials_cnn_screen.training.starting import begin_from
 
 PARTS = Parts(np.arange(20), np.arange(20, 40), np.arange(40, 60))

@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 import torch
 
-from dials_cnn_screen.network import build_network
+from dials_cnn_screen.ke2018.training_set import MAX_SHIFT, Dataset
+from dials_cnn_screen.models.registry import build_network
 from dials_cnn_screen.training.checkpoint import Checkpoint
-from dials_cnn_screen.training.dataset import MAX_SHIFT, Dataset
 from dials_cnn_screen.training.loop import (
     Schedule,
     balanced,

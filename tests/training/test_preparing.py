@@ -9,13 +9,13 @@ pytest.importorskip("dials")
 
 from dxtbx.model.experiment_list import ExperimentListFactory
 
-from dials_cnn_screen.candidates import CandidateSearch, find_candidates
-from dials_cnn_screen.frames import read_frame
-from dials_cnn_screen.labels import Label
-from dials_cnn_screen.preprocessing import Preprocessing, prepare
-from dials_cnn_screen.stills import list_stills
+from dials_cnn_screen.images.frames import read_frame
+from dials_cnn_screen.images.stills import list_stills
+from dials_cnn_screen.ke2018.preprocessing import Preprocessing, prepare
+from dials_cnn_screen.ke2018.training_set import as_stored, wide
+from dials_cnn_screen.labels.label import Label
+from dials_cnn_screen.spots.candidates import CandidateSearch, find_candidates
 from dials_cnn_screen.training import preparing
-from dials_cnn_screen.training.dataset import as_stored, wide
 from dials_cnn_screen.training.preparing import bytes_each, prepare_stills
 
 pytestmark = pytest.mark.usefixtures("installed_formats")

@@ -3,9 +3,9 @@ from __future__ import annotations
 import pytest
 import torch
 
-from dials_cnn_screen.model_file import load_model
+from dials_cnn_screen.models.model_file import load_model
+from dials_cnn_screen.spots.training_set import SpotSchedule
 from dials_cnn_screen.training.loop import Schedule
-from dials_cnn_screen.training.spot_training import SpotSchedule
 from dials_cnn_screen.training.starting import begin_anew, begin_from, choose_schedule
 
 

@@ -2,8 +2,8 @@ from __future__ import annotations
 
 import pytest
 
-from dials_cnn_screen.labels import Label
-from dials_cnn_screen.viewer.label_file import LabelFile
+from dials_cnn_screen.labels.label import Label
+from dials_cnn_screen.labels.label_file import LabelFile
 from dials_cnn_screen.viewer.session import Keys, Session
 
 NAMES = [("a.h5", n) for n in range(1, 6)]

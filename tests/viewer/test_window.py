@@ -12,7 +12,7 @@ import pytest
 
 pytest.importorskip("dials")
 
-from dials_cnn_screen.labels import Label, read_annotations
+from dials_cnn_screen.labels.label import Label, read_annotations
 from dials_cnn_screen.viewer import install
 
 

@@ -10,7 +10,12 @@ pytest.importorskip("dials")
 from dials.util import Sorry
 
 from dials_cnn_screen.command_line.cnn_screen import run
-from dials_cnn_screen.model_file import Calibration, Model, load_model, save_model
+from dials_cnn_screen.models.model_file import (
+    Calibration,
+    Model,
+    load_model,
+    save_model,
+)
 
 pytestmark = pytest.mark.usefixtures("installed_formats", "in_tmp_path")
 

@@ -16,8 +16,8 @@ from dxtbx.model import (
 )
 
 from dials_cnn_screen.command_line.cnn_screen import run
-from dials_cnn_screen.familiarity import Familiarity
-from dials_cnn_screen.model_file import load_model, save_model
+from dials_cnn_screen.models.model_file import load_model, save_model
+from dials_cnn_screen.spots.out_of_distribution import Familiarity
 
 pytestmark = pytest.mark.usefixtures("installed_formats", "in_tmp_path")
 

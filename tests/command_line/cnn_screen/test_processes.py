@@ -49,7 +49,7 @@ def test_without_mpi4py(images, model, monkeypatch):
 
 
 SLOW = """
-from dials_cnn_screen import screening
+from dials_cnn_screen.screening import run as screening
 from time import sleep
 examine = screening.examine
 def slowly(*args):

@@ -1,0 +1,1 @@
+"""The networks of Ke et al. (2018), step by step: preprocessing, network."""

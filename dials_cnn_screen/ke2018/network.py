@@ -1,0 +1,136 @@
+"""The network of Ke et al. (2018), as printed and as deposited."""
+
+from __future__ import annotations
+
+import copy
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import torch
+from torch import nn
+from torch.nn.utils.fusion import fuse_conv_bn_eval
+
+from dials_cnn_screen.labels.label import Label
+
+
+@dataclass(frozen=True)
+class Ke2018Config:
+    """The four stages of Fig. 2.
+
+    size: edge of the square input, bins. channels: feature maps after each stage.
+    first_kernel, first_pool: edge of the first convolution and max-pool, pixels; the
+    others are 3 and 2. The printed network has 3 and 2 there too, the deposited code
+    7 and 3. Odd edges, and a pool of 2, make every layer halve the size, rounded up.
+    Raises ValueError for values that no network has.
+    """
+
+    size: int = 720
+    channels: tuple[int, ...] = (4, 8, 16, 32)
+    first_kernel: int = 3
+    first_pool: int = 2
+
+    def __post_init__(self) -> None:
+        # A list, as JSON has it, is taken for a tuple.
+        object.__setattr__(self, "channels", tuple(self.channels))
+        # Values can come from a file of somebody else's: bound what they may ask for.
+        limited = [
+            ("size", self.size, 1, 8192),
+            ("first_kernel", self.first_kernel, 3, 15),
+            ("first_pool", self.first_pool, 1, 15),
+            *(("channels", k, 1, 1024) for k in self.channels),
+        ]
+        for name, value, low, high in limited:
+            if not isinstance(value, int) or not low <= value <= high:
+                raise ValueError(f"{name}={value} is not from {low} to {high}")
+        if not 1 <= len(self.channels) <= 8:
+            raise ValueError(f"{len(self.channels)} stages are not from 1 to 8")
+        if self.first_kernel % 2 == 0:
+            raise ValueError(f"first_kernel={self.first_kernel} is not odd")
+        if self.first_pool % 2 == 0 and self.first_pool != 2:
+            raise ValueError(f"first_pool={self.first_pool} is neither odd nor 2")
+        if self.n_features > 2**16:
+            raise ValueError(f"{self.n_features} features are more than {2**16}")
+
+    @property
+    def n_features(self) -> int:
+        """Length of the feature vector: each stage halves the size twice."""
+        edge = math.ceil(self.size / 4 ** len(self.channels))
+        return self.channels[-1] * edge**2
+
+
+class Ke2018(nn.Module):
+    """Four stages of convolution, normalisation, ReLU and max-pool, one linear layer.
+
+    Input float32 (n, 1, size, size), output class scores z (n, 3), in the order of
+    Label; softmax (equation 3) makes probabilities of them.
+    """
+
+    def __init__(self, config: Ke2018Config) -> None:
+        super().__init__()
+        self.config = config
+        self.features = nn.Sequential(*_stages(config))
+        _start_from_peaks(self.features)
+        self.classifier = nn.Linear(config.n_features, len(Label))
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        return self.classifier(self.features(images).flatten(start_dim=1))
+
+
+def _stages(config: Ke2018Config) -> Iterator[nn.Module]:
+    k_in = 1
+    for stage, k_out in enumerate(config.channels):
+        kernel = config.first_kernel if stage == 0 else 3
+        pool = config.first_pool if stage == 0 else 2
+        yield nn.Conv2d(k_in, k_out, kernel, stride=2, padding=kernel // 2)
+        yield nn.BatchNorm2d(k_out)
+        yield nn.ReLU()
+        # Odd sizes are rounded up, as section 2.1.1 has it; a pool of 3 is padded
+        # instead and so halves the size too.
+        yield nn.MaxPool2d(pool, 2, padding=(pool - 1) // 2, ceil_mode=pool == 2)
+        k_in = k_out
+
+
+def _start_from_peaks(features: nn.Sequential) -> None:
+    """Let bright pixels through from the first step of training on.
+
+    Spots cover a few of half a million pixels: with kernels of random signs they cancel
+    in the second stage, and training stays on its first plateau for an hour. Here each
+    kernel of the first stage begins near a single pixel, its threshold at 2.5 standard
+    deviations; the kernels behind it begin without negative weights. The features
+    begin small, since the linear layer of 288 of them would overshoot at a learning
+    rate of 0.1.
+    """
+    convolutions = [layer for layer in features if isinstance(layer, nn.Conv2d)]
+    first, *others = convolutions
+    centre = first.kernel_size[0] // 2
+    with torch.no_grad():
+        first.weight.mul_(0.3)
+        for k in range(first.out_channels):
+            # The four pixels that a stride of two steps over, in turn.
+            row, column = divmod(k % 4, 2)
+            first.weight[k, 0, centre + row, centre + column] += 1.0
+        features[1].bias.fill_(-2.5)
+        for convolution in others:
+            convolution.weight.abs_()
+        last_normalisation = features[-3]
+        last_normalisation.weight.fill_(0.1)
+
+
+def fuse(network: Ke2018) -> nn.Module:
+    """A copy for inference: normalisation folded into convolutions, four times faster.
+
+    Takes and gives what Ke2018 does, within rounding.
+    """
+    network = copy.deepcopy(network).eval()
+    layers = list(network.features)
+    network.features = nn.Sequential(
+        *(
+            fuse_conv_bn_eval(layer, layers[i + 1])
+            if isinstance(layer, nn.Conv2d)
+            else layer
+            for i, layer in enumerate(layers)
+            if not isinstance(layer, nn.BatchNorm2d)
+        )
+    )
+    return network.to(memory_format=torch.channels_last)

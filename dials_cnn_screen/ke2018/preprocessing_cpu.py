@@ -1,0 +1,180 @@
+"""Preprocessing on one CPU core: the arithmetic of preprocessing.prepare, compiled.
+
+Binning and cropping are one pass over the pixels that are kept; LCN is a second over
+the crop, with sums down columns shared by neighbouring pixels.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numba import njit
+
+from dials_cnn_screen.ke2018 import preprocessing as reference
+from dials_cnn_screen.ke2018.preprocessing import FLAT, LCN_WINDOW, Preprocessing
+
+_REACH = LCN_WINDOW // 2
+
+
+def prepare(
+    data: np.ndarray,
+    mask: np.ndarray,
+    beam_centre: tuple[float, float],
+    preprocessing: Preprocessing,
+) -> np.ndarray:
+    """Bin, crop about q = 0 and contrast one frame, as preprocessing.prepare does.
+
+    data: (slow, fast) numbers, ADU. mask: (slow, fast) bool, True = use. beam_centre:
+    (slow, fast) pixels. Returns float32 (size, size), within 1e-4 of the reference;
+    less near, as bins are float32, where its deviation is below 1e-3 of its mean.
+    """
+    binning, size = preprocessing.binning, preprocessing.size
+    centre = tuple(c / binning for c in beam_centre)
+    row, column = reference.crop_corner(centre, size)
+    image = np.zeros((size, size), dtype=np.float32)
+    used = np.zeros((size, size), dtype=np.bool_)
+    if binning == 2:
+        _bin_by_two(data, mask, row, column, image, used)
+    else:
+        _bin_by(data, mask, row, column, binning, image, used)
+    if preprocessing.contrast == "lcn":
+        return _normalise(image, used)
+    return reference.adjust_contrast(image, used, preprocessing.contrast)
+
+
+@njit(cache=True, nogil=True, fastmath={"nnan", "nsz", "reassoc"})
+def used_range(data, mask):
+    """Least and greatest of the used pixels (slow, fast); (inf, -inf) without any."""
+    least, most = np.float32(np.inf), -np.float32(np.inf)
+    for y in range(data.shape[0]):
+        row, used = data[y], mask[y]
+        for x in range(len(row)):
+            least = min(least, row[x] if used[x] else np.float32(np.inf))
+            most = max(most, row[x] if used[x] else -np.float32(np.inf))
+    return least, most
+
+
+@njit(cache=True, nogil=True)
+def _overlap(start, size, length):
+    """Part of a crop of some size from start that lies on a frame of length bins."""
+    return max(0, -start), max(0, min(size, length - start))
+
+
+@njit(cache=True, nogil=True)
+def _bin_by_two(data, mask, row, column, image, used):
+    size = image.shape[0]
+    first_row, last_row = _overlap(row, size, data.shape[0] // 2)
+    first_column, last_column = _overlap(column, size, data.shape[1] // 2)
+    for i in range(first_row, last_row):
+        y = 2 * (row + i)
+        for j in range(first_column, last_column):
+            x = 2 * (column + j)
+            a, b, c, d = mask[y, x], mask[y, x + 1], mask[y + 1, x], mask[y + 1, x + 1]
+            total = np.float32(0)
+            total += np.float32(data[y, x]) if a else np.float32(0)
+            total += np.float32(data[y, x + 1]) if b else np.float32(0)
+            total += np.float32(data[y + 1, x]) if c else np.float32(0)
+            total += np.float32(data[y + 1, x + 1]) if d else np.float32(0)
+            count = np.int32(a) + np.int32(b) + np.int32(c) + np.int32(d)
+            image[i, j] = total / np.float32(max(count, 1))
+            used[i, j] = count > 0
+
+
+@njit(cache=True, nogil=True)
+def _bin_by(data, mask, row, column, binning, image, used):
+    size = image.shape[0]
+    first_row, last_row = _overlap(row, size, data.shape[0] // binning)
+    first_column, last_column = _overlap(column, size, data.shape[1] // binning)
+    for i in range(first_row, last_row):
+        for j in range(first_column, last_column):
+            total, count = 0.0, 0
+            for y in range(binning * (row + i), binning * (row + i + 1)):
+                for x in range(binning * (column + j), binning * (column + j + 1)):
+                    if mask[y, x]:
+                        total += data[y, x]
+                        count += 1
+            image[i, j] = total / max(count, 1)
+            used[i, j] = count > 0
+
+
+@njit(cache=True, nogil=True)
+def _normalise(image, used):
+    rows, columns = image.shape
+    result = np.zeros((rows, columns), dtype=np.float32)
+    mean, deviation, count = _moments(image, used)
+    if count == 0 or deviation <= FLAT * abs(mean):
+        return result
+    floor = (FLAT * deviation) ** 2
+    unmasked = count == rows * columns
+    # The last five rows less the frame's mean, their squares and masks, each written
+    # once, in float64: a difference of large sums follows.
+    value = np.zeros((LCN_WINDOW, columns))
+    square = np.zeros((LCN_WINDOW, columns))
+    number = np.zeros((LCN_WINDOW, columns))
+    sums = np.full((3, columns + 2 * _REACH), float(LCN_WINDOW))
+    for i in range(-_REACH, rows + _REACH):
+        y, slot = _mirror(i, rows), (i + _REACH) % LCN_WINDOW
+        for j in range(columns):
+            v = image[y, j] - mean if used[y, j] else 0.0
+            value[slot, j] = v
+            square[slot, j] = v * v
+        if not unmasked:
+            number[slot] = used[y]
+        if i >= _REACH:
+            _sum_rows(value, sums[0])
+            _sum_rows(square, sums[1])
+            if not unmasked:
+                _sum_rows(number, sums[2])
+            centre = (slot - _REACH) % LCN_WINDOW
+            _normalise_row(
+                value[centre], used[i - _REACH], sums, floor, result[i - _REACH]
+            )
+    return result
+
+
+@njit(cache=True, nogil=True)
+def _sum_rows(rows, out):
+    for j in range(rows.shape[1]):
+        out[j + _REACH] = rows[0, j] + rows[1, j] + rows[2, j] + rows[3, j] + rows[4, j]
+    last = out.shape[0] - 1
+    for k in range(_REACH):
+        out[k] = out[2 * _REACH - k]
+        out[last - k] = out[last - 2 * _REACH + k]
+
+
+@njit(cache=True, nogil=True)
+def _normalise_row(value, used, sums, floor, out):
+    total, square, number = sums
+    for j in range(out.shape[0]):
+        t = total[j] + total[j + 1] + total[j + 2] + total[j + 3] + total[j + 4]
+        s = square[j] + square[j + 1] + square[j + 2] + square[j + 3] + square[j + 4]
+        n = number[j] + number[j + 1] + number[j + 2] + number[j + 3] + number[j + 4]
+        # n times the difference from the local mean, n squared times the variance
+        difference = np.float32(n * value[j] - t)
+        variance = n * s - t * t
+        keep = used[j] and variance > floor * n * n
+        root = np.sqrt(np.float32(variance if keep else 1.0))
+        out[j] = difference / root if keep else np.float32(0)
+
+
+@njit(cache=True, nogil=True, fastmath={"reassoc", "contract"})
+def _moments(image, used):
+    # Unused pixels are 0 in the image. Sums may be reordered: that only vectorises.
+    count, total = 0, 0.0
+    for i in range(image.shape[0]):
+        for j in range(image.shape[1]):
+            count += used[i, j]
+            total += image[i, j]
+    mean = total / max(count, 1)
+    square = 0.0
+    for i in range(image.shape[0]):
+        for j in range(image.shape[1]):
+            difference = image[i, j] - mean if used[i, j] else 0.0
+            square += difference * difference
+    return mean, np.sqrt(square / max(count, 1)), count
+
+
+@njit(cache=True, nogil=True)
+def _mirror(index, length):
+    if index < 0:
+        return -index
+    return 2 * (length - 1) - index if index >= length else index

@@ -1,1 +1,0 @@
-"""The arithmetic of preprocessing made fast, one module for each device."""

@@ -1,0 +1,1 @@
+"""Hit, Maybe and Miss; names of images; annotation files, spot counts, splits."""

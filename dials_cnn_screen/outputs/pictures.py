@@ -1,0 +1,104 @@
+"""Frames as people see them: pictures for the reports, at the viewer's contrast."""
+
+from __future__ import annotations
+
+import base64
+import io
+
+import numpy as np
+
+from dials_cnn_screen.images.frames import Frame, read_frame
+from dials_cnn_screen.images.stills import Still
+from dials_cnn_screen.ke2018.preprocessing import crop, crop_corner, linear_contrast
+
+# The middle 1440 x 1440 pixels, what the network of the paper sees.
+EDGE = 1440
+# Edges of the blocks of which the brightest pixel is shown: pictures of 360 x 360, and
+# thumbnails of 120 x 120.
+_BLOCK, _THUMBNAIL_BLOCK = 4, 12
+# Whole frames are shown pixel by pixel up to this many along an edge.
+_LONGEST_EDGE = 4500
+# Pixels to each side of the one that a close-up is of.
+_REACH = 20
+
+
+def card(image: dict, still: Still, most_spots: int | None) -> dict:
+    """What the gallery of a report shows of one image: its entry, caption, picture.
+
+    image: its entry in cnn_screen.json. most_spots: how many spots the model can tell.
+    """
+    frame = read_frame(still.imageset, still.position)
+    return {
+        "image": image,
+        "caption": _count_spots(image["n_spots"], most_spots),
+        "jpeg": middle(frame, _BLOCK, quality=90),
+        "corner": crop_corner(frame.beam_centre, EDGE),
+    }
+
+
+def thumbnail(frame: Frame) -> str:
+    """The middle of a frame, 120 x 120; JPEG in base64."""
+    return middle(frame, _THUMBNAIL_BLOCK, quality=70)
+
+
+def middle(frame: Frame, block: int, quality: int) -> str:
+    """The middle EDGE x EDGE pixels of a frame; JPEG in base64.
+
+    Of each block x block pixels the brightest is shown, so that no spot is lost.
+    """
+    data, mask = crop(frame.data, frame.mask, frame.beam_centre, EDGE)
+    return _jpeg(linear_contrast(*_brightest(data, mask, block)), quality)
+
+
+def whole(frame: Frame) -> str:
+    """All of a frame, pixel by pixel unless it is very large; JPEG in base64."""
+    block = -(-max(frame.data.shape) // _LONGEST_EDGE)
+    data, mask = frame.data, frame.mask
+    if block > 1:
+        ends = [(0, -n % block) for n in data.shape]
+        data, mask = _brightest(np.pad(data, ends), np.pad(mask, ends), block)
+    return _jpeg(linear_contrast(data, mask), quality=80)
+
+
+def close_up(frame: Frame, slow: int, fast: int) -> str:
+    """The 41 x 41 pixels about one of a frame, the brightest black; JPEG in base64."""
+    place = (slow + 0.5, fast + 0.5)
+    data, mask = crop(frame.data, frame.mask, place, 2 * _REACH + 1)
+    used = data[mask] if mask.any() else np.zeros(1)
+    dark, bright = np.percentile(used, 5), used.max()
+    shade = (data - dark) / max(bright - dark, 1e-9)
+    return _jpeg(np.where(mask, shade, 0), quality=90)
+
+
+def _brightest(
+    data: np.ndarray, mask: np.ndarray, block: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """The brightest used pixel of each block x block, and which blocks have any."""
+    rows, columns = (n // block for n in data.shape)
+    blocks = np.where(mask, data, -np.inf).reshape(rows, block, columns, block)
+    brightest = blocks.max(axis=(1, 3))
+    return brightest, np.isfinite(brightest)
+
+
+def _jpeg(shade: np.ndarray, quality: int) -> str:
+    """A picture of shades, white at 0 and black at 1; JPEG in base64."""
+    from matplotlib import image
+
+    jpeg = io.BytesIO()
+    image.imsave(
+        jpeg,
+        1 - np.clip(shade, 0, 1),
+        cmap="gray",
+        vmin=0,
+        vmax=1,
+        format="jpeg",
+        pil_kwargs={"quality": quality},
+    )
+    return base64.b64encode(jpeg.getvalue()).decode()
+
+
+def _count_spots(n: int | None, most: int | None) -> str:
+    """The number of spots in words; empty where the model does not look for any."""
+    if n is None:
+        return ""
+    return f"{n} or more spots" if n == most else f"{n} spot{'s' * (n != 1)}"

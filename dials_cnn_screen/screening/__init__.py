@@ -1,0 +1,1 @@
+"""A screening run: images to results to decisions; calibration; the veto."""

@@ -1,0 +1,1 @@
+"""The default model, step by step: background, candidates, network, OOD score."""

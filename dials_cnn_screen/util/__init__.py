@@ -1,0 +1,1 @@
+"""Files, processes, threads, programs and intervals: what all parts use."""

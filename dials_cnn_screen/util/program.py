@@ -1,0 +1,138 @@
+"""What all programs do alike: parse arguments, open the log, turn errors into Sorry."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import glob
+import itertools
+import logging
+import os
+import re
+import sys
+from collections.abc import Iterator
+
+import dials.util.log
+import libtbx.phil
+from dials.util import Sorry
+from dials.util.options import ArgumentParser
+from dials.util.version import dials_version
+from dxtbx.model.experiment_list import ExperimentListFactory
+
+from dials_cnn_screen import __version__
+from dials_cnn_screen.util.files import check_writable
+
+CITATION = (
+    "Ke, T.-W., Brewster, A. S., Yu, S. X., Ushizima, D., Yang, C. & Sauter, N. K. "
+    "(2018). J. Synchrotron Rad. 25, 655-670."
+)
+
+
+@contextlib.contextmanager
+def user_errors() -> Iterator[None]:
+    """Turn errors that a user can mend, and Ctrl-C, into one line."""
+    try:
+        yield
+    except (ValueError, OSError) as error:
+        raise Sorry(" ".join(str(error).split())) from None
+    except KeyboardInterrupt:
+        raise Sorry("interrupted; no result was written") from None
+
+
+def peak_memory() -> float | None:
+    """The most memory that this process has had, in bytes; None where not known."""
+    try:
+        import resource
+    except ImportError:  # Windows
+        return None
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else 1024 * peak
+
+
+def parse(
+    parser: ArgumentParser, args: list[str] | None, program: str
+) -> libtbx.phil.scope_extract:
+    """Parameters of a run; the log is opened, with versions and what was modified.
+
+    Raises Sorry for arguments that are not understood, in one line.
+    """
+    params, options = _parse_arguments(parser, args)
+    _check_auto(parser.diff_phil)
+    if _is_first_rank(params):
+        if params.output.log is not None:
+            check_writable(params.output.log)
+        dials.util.log.config(verbosity=options.verbose, logfile=params.output.log)
+        logger = logging.getLogger(program)
+        logger.info("%s, %s %s", dials_version(), program, __version__)
+        changes = parser.diff_phil.as_str()
+        if changes:
+            logger.info("The following parameters have been modified:\n\n%s", changes)
+    return params
+
+
+def _check_auto(changes: libtbx.phil.scope) -> None:
+    """Sorry where Auto is given to a parameter of which no help tells what it means.
+
+    PHIL takes it for a number of any kind.
+    """
+    for place in changes.all_definitions():
+        words = [word.value for word in place.object.words]
+        is_ours = not place.path.startswith("spotfinder.")
+        if is_ours and words == ["Auto"] and "Auto" not in (place.object.help or ""):
+            raise Sorry(f"{place.path} cannot be Auto; give a value, or leave it out")
+
+
+def _is_first_rank(params: libtbx.phil.scope_extract) -> bool:
+    """Whether this process is the one that speaks: with mp.method=mpi only rank 0."""
+    if getattr(getattr(params, "mp", None), "method", None) != "mpi":
+        return True
+    from dials_cnn_screen.screening.run import mpi_world
+
+    return mpi_world().rank == 0
+
+
+def _parse_arguments(
+    parser: ArgumentParser, args: list[str] | None
+) -> tuple[libtbx.phil.scope_extract, argparse.Namespace]:
+    """Parameters and options, by DIALS's parser and without its tracebacks."""
+    _, words = argparse.ArgumentParser.parse_known_args(parser, args)
+    files = [word for word in words if "=" not in word and "://" not in word]
+    for file in files:
+        # DIALS's parser leaves out a file that is missing, and images beside it.
+        if not os.path.exists(file) and not ("*" in file and glob.glob(file)):
+            raise Sorry(
+                f"there is no file '{file}', nor a parameter or option so named"
+            )
+    try:
+        return parser.parse_args(args=args, show_diff_phil=False)
+    except Sorry as problem:
+        raise Sorry(_without_tracebacks(str(problem))) from None
+    except RuntimeError as problem:  # PHIL's, for a value that can't be
+        raise Sorry(" ".join(str(problem).split())) from None
+    except OSError as problem:
+        raise Sorry(f"{find_unreadable(files)} can't be read: {problem}") from None
+
+
+def _without_tracebacks(message: str) -> str:
+    """One line of what DIALS's parser says; of a traceback, its last line."""
+    kept: list[str] = []
+    for _, block in itertools.groupby(
+        message.splitlines(), lambda line: line.startswith("    ")
+    ):
+        lines = list(block)
+        kept += lines[-1:] if lines[0].strip().startswith("Traceback") else lines
+    return re.sub(
+        r"(UnicodeDecodeError|json\.decoder\.JSONDecodeError): .*",
+        "it is neither an image that dxtbx can read nor an experiment list",
+        " ".join(" ".join(kept).split()),
+    )
+
+
+def find_unreadable(files: list[str]) -> str:
+    """The first of the files at which dxtbx gives up; all if it is none by itself."""
+    for file in files:
+        try:
+            ExperimentListFactory.from_filenames([file], unhandled=[])
+        except OSError:
+            return file
+    return " ".join(files)

@@ -1,0 +1,246 @@
+from __future__ import annotations
+
+import dataclasses
+import pickle
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+
+pytest.importorskip("dials")
+
+import torch
+from dxtbx import flumpy
+from dxtbx.imageset import ImageSet, ImageSetData, MemReader
+from dxtbx.model import BeamFactory, DetectorFactory
+
+from dials_cnn_screen.images.frames import Frame
+from dials_cnn_screen.ke2018 import preprocessing_cpu as cpu
+from dials_cnn_screen.models.classifier import make_classifier
+from dials_cnn_screen.models.model_file import load_model
+from dials_cnn_screen.screening import run as screening
+from dials_cnn_screen.screening.run import (
+    check_judgeable,
+    choose_device,
+    judge,
+    screen,
+)
+from dials_cnn_screen.spots.candidates import CandidateSearch
+from dials_cnn_screen.spots.network import Verdict
+from dials_cnn_screen.spots.out_of_distribution import Familiarity
+
+
+def frame(value: float, mask: object = True) -> Frame:
+    data = np.full((80, 80), value, np.float32)
+    data[::2, ::2] += 1
+    return Frame(data, np.broadcast_to(mask, data.shape).copy(), (40.0, 40.0))
+
+
+class Still(SimpleNamespace):
+    """Stands for a still: imageset is what read_frame gives, or raises."""
+
+
+@pytest.fixture
+def stills(monkeypatch):
+    def read(content, position):
+        if isinstance(content, Exception):
+            raise content
+        return content
+
+    monkeypatch.setattr(screening, "read_frame", read)
+
+    def make(*contents):
+        return [Still(imageset=content, position=0) for content in contents]
+
+    return make
+
+
+@pytest.fixture
+def model(level_model):
+    return load_model(level_model)
+
+
+def test_scores_are_those_of_the_network(model):
+    image = np.random.default_rng(0).normal(150, 20, (32, 32)).astype(np.float32)
+    with torch.no_grad():
+        expected = model.network(torch.from_numpy(image)[None, None])[0].numpy()
+    answer = make_classifier(model, "cpu").answer(image)
+    assert answer.scores.shape == (3,)
+    np.testing.assert_allclose(answer.scores, expected, rtol=1e-4)
+    # The scores are what the last layer makes of the features.
+    layer = model.network.classifier
+    again = layer(torch.from_numpy(answer.features.copy())).detach().numpy()
+    np.testing.assert_allclose(answer.scores, again, rtol=1e-4)
+    assert answer.spots is answer.strangeness is None
+
+
+class EverySecond(torch.nn.Module):
+    """In place of a SpotNetwork: the first, third, fifth ... candidate is a spot."""
+
+    def forward(self, batch):
+        logits = torch.where(torch.arange(batch.present.shape[1]) % 2 == 0, 1.0, -1.0)
+        return Verdict(torch.zeros(1, 3), logits[None], torch.zeros(1, 5))
+
+
+@pytest.fixture
+def spot_model(model):
+    return dataclasses.replace(
+        model,
+        network=EverySecond(),
+        architecture="spots",
+        preprocessing=CandidateSearch(most=3),
+    )
+
+
+def test_spots_are_places_on_the_frame(spot_model, stills):
+    image = frame(9)
+    image.data[30, 50], image.data[60, 20], image.data[20, 70] = 900, 700, 500
+    (still,) = stills(image)
+    judgement = judge(still, make_classifier(spot_model, "cpu"))
+    assert judgement.spots.tolist() == [[30, 50], [20, 70]]
+
+
+def test_strangeness(spot_model, stills):
+    # The features are 0: five deviations of 0.1 from the mean, at a limit of 2.
+    familiarity = Familiarity(np.full(5, 0.5), 10 * np.eye(5) / np.sqrt(5), 2.0)
+    (still,) = stills(frame(9))
+    plain = judge(still, make_classifier(spot_model, "cpu"))
+    assert plain.strangeness is plain.unlike_training is None
+    model = dataclasses.replace(spot_model, familiarity=familiarity)
+    judgement = judge(still, make_classifier(model, "cpu"))
+    assert judgement.strangeness == pytest.approx(2.5)
+    assert judgement.unlike_training is True
+    far = dataclasses.replace(familiarity, limit=6.0)
+    model = dataclasses.replace(spot_model, familiarity=far)
+    judgement = judge(still, make_classifier(model, "cpu"))
+    assert judgement.unlike_training is False
+
+
+def test_frame_without_candidates_has_no_spots(spot_model, stills):
+    (still,) = stills(frame(9))
+    assert judge(still, make_classifier(spot_model, "cpu")).spots.shape == (0, 2)
+
+
+def test_probabilities_add_up_and_have_the_temperature(model, stills):
+    (still,) = stills(frame(130))
+    hot = pickle.loads(pickle.dumps(model))
+    object.__setattr__(hot.calibration, "temperature", 10.0)
+    p = judge(still, make_classifier(model, "cpu")).probabilities
+    q = judge(still, make_classifier(hot, "cpu")).probabilities
+    assert p.sum() == pytest.approx(1)
+    assert q.sum() == pytest.approx(1)
+    np.testing.assert_allclose(
+        np.log(q / q[2]), np.log(p / p[2]) / 10, rtol=1e-6, atol=1e-9
+    )
+
+
+@pytest.mark.parametrize(
+    ("problem", "error"),
+    [
+        (OSError("cannot\n  read  it"), "cannot read it"),
+        (RuntimeError(), "RuntimeError"),
+        (KeyError("image"), "'image'"),
+        (frame(9, mask=False), "every pixel is masked or outside the trusted range"),
+        (
+            Frame(np.full((9, 9), 5.0), np.ones((9, 9), bool), (4, 4)),
+            "every usable pixel has the same value, 5",
+        ),
+    ],
+)
+def test_errors_become_part_of_the_answer(model, stills, problem, error):
+    judgements = list(screen(stills(frame(50), problem, frame(250)), model, "cpu", 1))
+    assert [j.error for j in judgements] == [None, error, None]
+    assert judgements[1].probabilities is judgements[1].spots is None
+    assert judgements[0].probabilities.argmax() == 2
+    assert judgements[2].probabilities.argmax() == 0
+    assert all(len(j.seconds) == 3 and min(j.seconds) >= 0 for j in judgements)
+
+
+def test_pixels_that_are_not_finite(model):
+    class Image:
+        def get_raw_data(self):
+            data = frame(250).data.astype(float)
+            data[20:25, 30:60] = np.nan
+            data[50, 50] = np.inf
+            return (flumpy.from_numpy(data),)
+
+    imageset = ImageSet(ImageSetData(MemReader([Image()]), None))
+    imageset.set_beam(BeamFactory.simple(1.0), 0)
+    detector = DetectorFactory.simple(
+        "SENSOR_CCD", 100, (4, 4), "+x", "-y", (0.1, 0.1), (80, 80), (-1e9, 1e9), []
+    )
+    imageset.set_detector(detector, 0)
+    judgement = judge(
+        Still(imageset=imageset, position=0), make_classifier(model, "cpu")
+    )
+    assert judgement.error is None
+    assert np.isfinite(judgement.probabilities).all()
+    assert judgement.probabilities.argmax() == 0
+
+
+def test_one_pixel_that_differs_is_enough():
+    image = frame(9)
+    image.data[:] = 9
+    image.data[3, 3] = 10
+    check_judgeable(image)
+
+
+@pytest.mark.parametrize("n_stills", [1, 2, 5, 70])
+def test_order_on_two_processes(model, stills, n_stills):
+    levels = np.linspace(60, 260, n_stills)
+    listed = stills(*map(frame, levels))
+    one = [j.probabilities for j in screen(listed, model, "cpu", 1)]
+    two = [j.probabilities for j in screen(listed, model, "cpu", 2)]
+    np.testing.assert_array_equal(one, two)
+    if n_stills > 1:
+        assert (np.diff([p[0] for p in two]) > 0).all()
+
+
+def test_kernel_is_compiled_before_the_first_still(model):
+    make_classifier(model, "cpu")
+    # For the types of a frame: another compilation would show in the signatures.
+    compiled = list(cpu._bin_by_two.signatures)
+    cpu.prepare(*vars(frame(9)).values(), model.preprocessing)
+    assert list(cpu._bin_by_two.signatures) == compiled
+
+
+@pytest.mark.parametrize("nproc", [1, 2])
+def test_stopping_half_way(model, stills, nproc):
+    judgements = screen(stills(*map(frame, range(60, 90))), model, "cpu", nproc)
+    assert next(judgements).error is None
+    judgements.close()
+    with pytest.raises(StopIteration):
+        next(judgements)
+
+
+def test_device():
+    there = torch.cuda.is_available()
+    assert choose_device("cpu") == "cpu"
+    assert choose_device("auto") == ("cuda" if there else "cpu")
+    if not there:
+        with pytest.raises(ValueError, match="torch finds no GPU; set device=cpu"):
+            choose_device("cuda")
+
+
+@pytest.mark.gpu
+def test_gpu_gives_the_same(model, stills):
+    if not torch.cuda.is_available():
+        pytest.skip("no GPU")
+    listed = stills(*map(frame, range(60, 260, 10)))
+    on_cpu = [j.probabilities for j in screen(listed, model, "cpu", 1)]
+    on_gpu = [j.probabilities for j in screen(listed, model, "cuda", 1)]
+    np.testing.assert_allclose(on_gpu, on_cpu, atol=1e-4)
+
+
+def test_error_on_one_mpi_rank_ends_all(mpirun):
+    code = (
+        "from dials_cnn_screen.screening.run import mpi_world\n"
+        "world = mpi_world()\n"
+        "if world.rank == 1: raise ValueError('no model on this machine')\n"
+        "world.gather(1, root=0)\n"
+        "print('all there')"
+    )
+    done = mpirun(2, code)
+    assert done.returncode
+    assert "no model on this machine" in done.stderr
+    assert "all there" not in done.stdout

@@ -1,0 +1,160 @@
+from __future__ import annotations
+
+from collections import Counter
+
+import numpy as np
+import pytest
+
+from dials_cnn_screen.ke2018.preprocessing import Preprocessing, prepare
+from dials_cnn_screen.ke2018.training_set import MAX_SHIFT
+from dials_cnn_screen.labels.label import Label
+from dials_cnn_screen.simulation.detector import usable_pixels
+from dials_cnn_screen.simulation.experiments import EXPERIMENTS
+from dials_cnn_screen.simulation.run import plan_run, simulate_run
+from dials_cnn_screen.simulation.shot import simulate_shot
+from dials_cnn_screen.spots.candidates import CandidateSearch
+from dials_cnn_screen.spots.candidates_cpu import find_candidates
+from dials_cnn_screen.studies import simulated_shots as module
+from dials_cnn_screen.studies.simulated_shots import (
+    simulate_candidates,
+    simulate_dataset,
+    simulate_prepared,
+)
+
+
+@pytest.mark.parametrize(
+    ("n_shots", "fractions", "counts"),
+    [
+        (2000, (148, 498, 1354), [148, 498, 1354]),
+        (200, (148, 498, 1354), [15, 50, 135]),
+        (10, (1, 1, 1), [3, 4, 3]),
+        (5, (0, 0, 2.5), [0, 0, 5]),
+        (0, (1, 1, 1), [0, 0, 0]),
+    ],
+)
+def test_counts_of_a_plan(n_shots, fractions, counts):
+    jobs = plan_run("LO19", n_shots, fractions, seed=0)
+    found = Counter(aim for _, aim, _ in jobs)
+    assert [found[label] for label in Label] == counts
+    assert {name for name, _, _ in jobs} <= {"LO19"}
+
+
+def test_a_plan_is_drawn_by_its_seed():
+    first, again, other = (plan_run("LO19", 60, (1, 1, 1), s) for s in (1, 1, 2))
+    assert first == again
+    assert [aim for _, aim, _ in first] != [aim for _, aim, _ in other]
+    assert [aim for _, aim, _ in first] != sorted(aim for _, aim, _ in first)
+    seeds = {seed for _, _, seed in first + other}
+    assert len(seeds) == 120
+    assert all(type(seed) is int for seed in seeds)
+
+
+@pytest.mark.parametrize(
+    "fractions", [(1, 1), (0, 0, 0), (1, -1, 2), (1, 1, 1, 1), (1, float("nan"), 1)]
+)
+def test_fractions_that_are_no_shares(fractions):
+    with pytest.raises(ValueError, match="are not three shares for Hit, Maybe and Mi"):
+        plan_run("LO19", 10, fractions, 0)
+
+
+@pytest.fixture
+def small(ccd_experiment, monkeypatch):
+    """The small experiment in place of LO19, for one process."""
+    monkeypatch.setitem(EXPERIMENTS, "LO19", ccd_experiment)
+    return ccd_experiment
+
+
+def test_shots_are_those_of_the_jobs_in_order(small):
+    jobs = plan_run("LO19", 3, (1, 1, 1), 5)
+    for shot, (_, aim, seed) in zip(simulate_run(jobs, 1), jobs, strict=True):
+        expected = simulate_shot(small, aim, seed)
+        np.testing.assert_array_equal(shot.image, expected.image)
+        np.testing.assert_array_equal(shot.visible, expected.visible)
+
+
+def test_the_number_of_processes_does_not_matter():
+    jobs = [("L498", Label.MISS, 11), ("L498", Label.MAYBE, 12)]
+    one, two = (list(simulate_run(jobs, nproc)) for nproc in (1, 2))
+    assert len(one) == len(two) == 2
+    for a, b in zip(one, two, strict=True):
+        np.testing.assert_array_equal(a.image, b.image)
+        np.testing.assert_array_equal(a.visible, b.visible)
+        assert (a.wavelength, a.label) == (b.wavelength, b.label)
+
+
+@pytest.mark.parametrize("contrast", ["lcn", "none"])
+def test_dataset_of_prepared_shots(small, tmp_path, contrast):
+    jobs = plan_run("LO19", 4, (1, 1, 1), 6)
+    preprocessing = Preprocessing(binning=2, size=24, contrast=contrast)
+    path = tmp_path / "images.npy"
+    seen = []
+
+    def track(shots):
+        for shot in shots:
+            seen.append(shot)
+            yield shot
+
+    dataset = simulate_dataset(jobs, preprocessing, path, 1, track)
+    assert len(seen) == 4
+    edge = 24 + 2 * MAX_SHIFT
+    assert dataset.images.shape == (4, edge, edge)
+    for i, (_, aim, seed) in enumerate(jobs):
+        shot = simulate_shot(small, aim, seed)
+        mask = usable_pixels(small.detector, shot.image)
+        expected = prepare(
+            shot.image,
+            mask,
+            small.detector.beam_centre,
+            Preprocessing(binning=2, size=edge, contrast=contrast),
+        )
+        assert dataset.labels[i] == shot.label
+        np.testing.assert_allclose(dataset.images[i], expected, rtol=1e-3, atol=1e-3)
+    stored = np.load(path, mmap_mode="r")
+    np.testing.assert_array_equal(stored, dataset.images)
+
+
+def test_candidates_know_which_are_spots(small):
+    jobs = plan_run("LO19", 4, (1, 1, 0), 7)
+    search = CandidateSearch()
+    data = simulate_candidates(jobs, search, 1)
+    for i, (_, aim, seed) in enumerate(jobs):
+        shot = simulate_shot(small, aim, seed)
+        frame = shot.image.astype(np.float32)
+        found = find_candidates(frame, shot.mask, small.detector.beam_centre, search)
+        assert data.labels[i] == shot.label
+        assert np.count_nonzero(data.present[i]) == len(found.z)
+        places = np.stack([found.slow, found.fast], axis=1) + 0.5
+        away = np.abs(places[:, None] - shot.visible[None]).max(axis=2).min(axis=1)
+        truth = data.truth[i, : len(found.z)]
+        assert (truth[away < 0.5] == 1).all()
+        assert (truth[away > 5] != 1).all()
+    assert np.count_nonzero(data.truth == 1) > 10
+
+
+def test_one_simulation_for_several_ways(small, tmp_path):
+    jobs = plan_run("LO19", 2, (1, 1, 1), 8)
+    way, search = Preprocessing(binning=2, size=24), CandidateSearch()
+    alone = simulate_dataset(jobs, way, tmp_path / "images.npy", 1)
+    searched = simulate_candidates(jobs, search, 1)
+    together = list(simulate_prepared(jobs, [way, search], 1))
+    for i, ((image, (found, truth)), label) in enumerate(together):
+        assert label == alone.labels[i] == searched.labels[i]
+        np.testing.assert_array_equal(image, alone.images[i])
+        np.testing.assert_array_equal(truth, searched.truth[i, : len(found.z)])
+
+
+def test_bright_shots_stay_finite_in_a_dataset(monkeypatch, tmp_path):
+    prepared = np.full((246, 246), 90_000, np.float32)
+    monkeypatch.setattr(module, "prepare", lambda *_: prepared)
+    monkeypatch.setattr(module, "simulate_job", lambda _job: simulated)
+
+    class simulated:
+        image, mask, label = None, None, Label.HIT
+
+    dataset = simulate_dataset(
+        [("LG36", Label.HIT, 0)],
+        Preprocessing(size=6, contrast="none"),
+        tmp_path / "images.npy",
+        1,
+    )
+    assert dataset.images.max() == 65504

@@ -1,0 +1,92 @@
+from __future__ import annotations
+
+import os
+import stat
+from pathlib import Path
+
+import pytest
+
+from dials_cnn_screen.util.files import check_writable, replacing
+
+
+def write_text(path, text):
+    with replacing(path) as unfinished:
+        Path(unfinished).write_text(text)
+
+
+def test_file_is_written(tmp_path):
+    write_text(tmp_path / "a.txt", "new")
+    assert (tmp_path / "a.txt").read_text() == "new"
+    assert os.listdir(tmp_path) == ["a.txt"]
+
+
+def test_nothing_is_seen_before_the_end(tmp_path):
+    path = tmp_path / "a.json"
+    path.write_text("old")
+    with replacing(path) as unfinished:
+        Path(unfinished).write_text("half")
+        assert Path(unfinished).parent == tmp_path
+        assert Path(unfinished).suffix == ".json"
+        assert path.read_text() == "old"
+    assert path.read_text() == "half"
+
+
+@pytest.mark.parametrize("error", [ValueError, KeyboardInterrupt])
+def test_an_error_leaves_all_as_it_was(tmp_path, error):
+    path = tmp_path / "a.txt"
+    path.write_text("old")
+
+    def fail():
+        with replacing(path) as unfinished:
+            Path(unfinished).write_text("half")
+            raise error
+
+    with pytest.raises(error):
+        fail()
+    assert path.read_text() == "old"
+    assert os.listdir(tmp_path) == ["a.txt"]
+
+
+def test_the_writer_may_take_its_file_away(tmp_path):
+    def fail():
+        with replacing(tmp_path / "a.txt") as unfinished:
+            os.unlink(unfinished)
+
+    with pytest.raises(FileNotFoundError):
+        fail()
+    assert not os.listdir(tmp_path)
+
+
+@pytest.mark.parametrize(("umask", "mode"), [(0o022, 0o644), (0o077, 0o600)])
+def test_mode_follows_the_umask(tmp_path, umask, mode):
+    before = os.umask(umask)
+    try:
+        write_text(tmp_path / "a.txt", "")
+        assert os.umask(umask) == umask
+    finally:
+        os.umask(before)
+    assert stat.S_IMODE((tmp_path / "a.txt").stat().st_mode) == mode
+
+
+def test_check_writable_leaves_nothing(tmp_path):
+    (tmp_path / "old.txt").write_text("old")
+    check_writable(tmp_path / "old.txt")
+    check_writable(tmp_path / "new.txt")
+    assert os.listdir(tmp_path) == ["old.txt"]
+    assert (tmp_path / "old.txt").read_text() == "old"
+
+
+def test_check_writable_of_a_folder(tmp_path):
+    with pytest.raises(ValueError, match="can't be written: it is a folder"):
+        check_writable(tmp_path)
+
+
+def test_check_writable_where_there_is_no_folder(tmp_path):
+    with pytest.raises(ValueError, match=r"nowhere/a.txt' .*no folder '.*nowhere'"):
+        check_writable(tmp_path / "nowhere" / "a.txt")
+
+
+def test_check_writable_where_the_system_refuses():
+    # Nobody, root neither, makes a file there.
+    with pytest.raises(ValueError, match=r"'/proc/a\.txt' can't be written: "):
+        check_writable("/proc/a.txt")
