@@ -33,7 +33,8 @@ from dxtbx.model import ExperimentList
 
 from dials_cnn_screen.images.stills import find_image, list_stills
 from dials_cnn_screen.labels.agreement import compare_labels, tell_agreement
-from dials_cnn_screen.labels.label import Label, read_annotations
+from dials_cnn_screen.labels.label import Label
+from dials_cnn_screen.labels.annotation import read_annotations
 from dials_cnn_screen.labels.label_file import LabelFile, Name, name_images
 from dials_cnn_screen.labels.orders import (
     diverse_order,

@@ -26,7 +26,8 @@ from dials.util.options import ArgumentParser
 from libtbx.easy_mp import get_processes
 from tqdm import tqdm
 
-from dials_cnn_screen.labels.label import Annotation, Label, write_annotations
+from dials_cnn_screen.labels.label import Label
+from dials_cnn_screen.labels.annotation import Annotation, write_annotations
 from dials_cnn_screen.phil import load_scope
 from dials_cnn_screen.simulation.cxidb76 import write_shots
 from dials_cnn_screen.simulation.experiments import EXPERIMENTS

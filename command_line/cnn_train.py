@@ -42,7 +42,7 @@ from libtbx.easy_mp import get_processes
 from tqdm import tqdm
 
 from dials_cnn_screen import __version__
-from dials_cnn_screen.evaluation.metrics import confusion_counts
+from dials_cnn_screen.labels.confusion import confusion_counts
 from dials_cnn_screen.images.stills import Still, list_stills
 from dials_cnn_screen.ke2018.preprocessing import Preprocessing
 from dials_cnn_screen.ke2018.training_set import Augmentation, Dataset

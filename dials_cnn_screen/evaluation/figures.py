@@ -15,22 +15,24 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from dials_cnn_screen.evaluation.metrics import (
-    area_interval,
     area_under_curve,
     best_cut,
-    bootstrap_interval,
     calibration_error,
-    confusion_counts,
     cut_at_specificity,
-    difference_interval,
     reliability,
     roc_curve,
-    row_percent,
     sensitivity_at,
+)
+from dials_cnn_screen.util.intervals import (
+    area_interval,
+    bootstrap_interval,
+    difference_interval,
     wilson_interval,
 )
+from dials_cnn_screen.labels.confusion import confusion_counts, row_percent
 from dials_cnn_screen.labels.label import Label
-from dials_cnn_screen.screening.decision import Decision, classify, keep, keep_score
+from dials_cnn_screen.screening.decision import Decision, keep
+from dials_cnn_screen.labels.probabilities import classify, keep_score
 
 
 @dataclass(frozen=True, eq=False)

@@ -1,55 +1,11 @@
-"""How well predictions agree with labels, and how sure that is."""
+"""How well scores rank images, and how well probabilities are calibrated."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
-
-from dials_cnn_screen.labels.label import Label
-
-# Standard deviations to each side of a mean that hold 95% of a normal distribution.
-Z = 1.959964
-
-
-def confusion_counts(labels: np.ndarray, predicted: np.ndarray) -> np.ndarray:
-    """Counts, int64 (3, 3): rows true Hit, Maybe, Miss, columns predicted."""
-    counts = np.zeros((len(Label), len(Label)), dtype=np.int64)
-    np.add.at(counts, (np.asarray(labels, int), np.asarray(predicted, int)), 1)
-    return counts
-
-
-def hit_or_miss(counts: np.ndarray) -> np.ndarray:
-    """Counts (3, 3) with Hit and Maybe taken together, int64 (2, 2), as in Table 3."""
-    return np.add.reduceat(np.add.reduceat(counts, [0, 2], axis=0), [0, 2], axis=1)
-
-
-def row_percent(counts: np.ndarray) -> np.ndarray:
-    """Each row as a percentage of its sum; NaN for a class without images."""
-    with np.errstate(invalid="ignore"):
-        return 100 * counts / counts.sum(axis=1, keepdims=True)
-
-
-def success_rate(counts: np.ndarray) -> float:
-    """Percentage of images that were classified rightly (equation 10)."""
-    return float(100 * np.trace(counts) / counts.sum()) if counts.sum() else np.nan
-
-
-def cohen_kappa(counts: np.ndarray) -> float:
-    """Agreement of two raters beyond chance, from counts (k, k); 1 if always.
-
-    Rows: classes by the one, columns: by the other. 0 is what chance gives with their
-    shares of the classes (Cohen, 1960). NaN where both know one class only.
-    """
-    total = counts.sum()
-    if total == 0:
-        return math.nan
-    chance = float(counts.sum(axis=1) @ counts.sum(axis=0)) / total**2
-    if chance == 1:
-        return math.nan
-    return float((np.trace(counts) / total - chance) / (1 - chance))
 
 
 def area_under_curve(scores: np.ndarray, positive: np.ndarray) -> float:
@@ -175,82 +131,6 @@ def reliability(
         )
         for i in np.flatnonzero(images)
     ]
-
-
-def bootstrap_interval(
-    measure: Callable[[np.ndarray], Any],
-    positive: np.ndarray,
-    n_samples: int = 1000,
-    seed: int = 0,
-) -> np.ndarray:
-    """The 95% interval of a measure of images, by drawing them again and again.
-
-    measure: of the chosen images, given as indices, int (n,); a number, or several.
-    positive: bool (n,), with both kinds; each sample has as many of each as there are.
-    Returns the 2.5 and 97.5 percentiles of n_samples, float64 (2, ...) (Efron &
-    Tibshirani, 1986, Stat. Sci. 1, 54).
-    """
-    kinds = np.flatnonzero(positive), np.flatnonzero(~np.asarray(positive, bool))
-    rng = np.random.default_rng(seed)
-    samples = [
-        measure(np.concatenate([rng.choice(kind, len(kind)) for kind in kinds]))
-        for _ in range(n_samples)
-    ]
-    return np.percentile(samples, [2.5, 97.5], axis=0)
-
-
-def wilson_interval(count: float, total: int) -> tuple[float, float]:
-    """The 95% interval of a rate, count out of total (Wilson 1927, JASA 22, 209)."""
-    if total == 0:
-        return 0.0, 1.0
-    p = count / total
-    centre = p + Z * Z / (2 * total)
-    half = Z * math.sqrt(p * (1 - p) / total + Z * Z / (4 * total * total))
-    scale = 1 + Z * Z / total
-    return max(0.0, (centre - half) / scale), min(1.0, (centre + half) / scale)
-
-
-def area_interval(area: float, n_positive: int, n_negative: int) -> tuple[float, float]:
-    """The 95% interval of an area under a ROC curve.
-
-    Newcombe (2006), Stat. Med. 25, 559, method 5, which for areas is what Wilson's is
-    for rates: the areas theta from which the one found is 1.96 standard deviations
-    away, with the variance that Hanley & McNeil (1982) give for theta.
-    """
-    half = (n_positive + n_negative) / 2 - 1
-
-    def deviations(theta: float) -> float:
-        spread = 1 + half * ((1 - theta) / (2 - theta) + theta / (1 + theta))
-        variance = theta * (1 - theta) * spread / (n_positive * n_negative)
-        return abs(area - theta) / math.sqrt(variance)
-
-    def bound(theta: float) -> float:
-        """From theta, 0 or 1, towards the area, to where it is 1.96 deviations off."""
-        outside, inside = theta, area
-        for _ in range(50):
-            middle = (outside + inside) / 2
-            if 0 < middle < 1 and deviations(middle) < Z:
-                inside = middle
-            else:
-                outside = middle
-        return inside
-
-    return bound(0.0), bound(1.0)
-
-
-def difference_interval(
-    first: float,
-    first_interval: Sequence[float],
-    second: float,
-    second_interval: Sequence[float],
-) -> tuple[float, float]:
-    """The 95% interval of first - second, from their own (Newcombe, 1998, method 10).
-
-    Stat. Med. 17, 873. As of two independent values; wide for two of the same images.
-    """
-    down = math.hypot(first - first_interval[0], second_interval[1] - second)
-    up = math.hypot(first_interval[1] - first, second - second_interval[0])
-    return first - second - down, first - second + up
 
 
 def _kept_by_cut(

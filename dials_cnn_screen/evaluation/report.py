@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from dials_cnn_screen.evaluation.input import Labelled, Scored
-from dials_cnn_screen.evaluation.metrics import wilson_interval
+from dials_cnn_screen.util.intervals import wilson_interval
 from dials_cnn_screen.evaluation.tables import rules, tables
 from dials_cnn_screen.images.stills import Still
 from dials_cnn_screen.labels.label import Label

@@ -14,7 +14,7 @@ from dials_cnn_screen.labels.label import Label
 from dials_cnn_screen.models.classifier import Classifier
 from dials_cnn_screen.models.model_file import Model
 from dials_cnn_screen.outputs.pictures import thumbnail
-from dials_cnn_screen.screening.decision import keep_score
+from dials_cnn_screen.labels.probabilities import keep_score
 from dials_cnn_screen.screening.run import Judgement, examine
 from dials_cnn_screen.screening.summary import image_entry, model_entry
 from dials_cnn_screen.spots.influence import HALF

@@ -3,33 +3,39 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
 
 from dxtbx.imageset import ImageSequence, ImageSet
 from dxtbx.model import Experiment, ExperimentList
 
+from dials_cnn_screen.labels.image_name import ImageName
 
-@dataclass
+
+@dataclass(frozen=True, eq=False)
 class Still:
     """One image, whatever number of experiments (lattices) refer to it.
 
-    position: its index in imageset. file: name of its file. frame: number in the file,
-    from 1. experiments: indices of the experiments that have it.
+    Attributes:
+        imageset: Has the image.
+        position: Its index in the imageset.
+        name: Its file, with folders, and its number there.
+        experiments: Indices of the experiments that have it.
     """
 
     imageset: ImageSet
     position: int
-    file: str
-    frame: int
+    name: ImageName
     experiments: list[int]
 
 
 def list_stills(experiments: ExperimentList) -> list[Still]:
     """Every image of the experiments once, in order.
 
-    Raises ValueError where an experiment is not of stills or has no images.
+    Raises:
+        ValueError: There are no experiments, or one is not of stills or has no images.
     """
-    stills: dict[tuple[str, int], Still] = {}
+    if not len(experiments):
+        raise ValueError("no images: give an .expt file from dials.import, or images")
+    stills: dict[ImageName, Still] = {}
     for number, experiment in enumerate(experiments):
         imageset = experiment.imageset
         if imageset is None:
@@ -40,51 +46,27 @@ def list_stills(experiments: ExperimentList) -> list[Still]:
                 "stills import it with dials.import convert_sequences_to_stills=True"
             )
         for position in _positions(experiment):
-            path, frame = find_image(imageset, position)
-            if (path, frame) in stills:
-                stills[path, frame].experiments.append(number)
+            name = name_image(imageset, position)
+            if name in stills:
+                stills[name].experiments.append(number)
             else:
-                file = Path(path).name
-                still = Still(imageset, position, file, frame, [number])
-                stills[path, frame] = still
+                stills[name] = Still(imageset, position, name, [number])
     return list(stills.values())
 
 
-def find_image(imageset: ImageSet, position: int) -> tuple[str, int]:
-    """File of the image at a position of an imageset, and its number there, from 1."""
+def name_image(imageset: ImageSet, position: int) -> ImageName:
+    """The name of the image at a position of an imageset."""
     in_one_file = imageset.reader().is_single_file_reader()
     index = imageset.indices()[position]
-    return imageset.get_path(position), index + 1 if in_one_file else 1
+    number = index + 1 if in_one_file else 1
+    return ImageName(imageset.get_path(position), number)
 
 
-def select_experiments(
-    experiments: ExperimentList, stills: list[Still], chosen: list[bool]
-) -> ExperimentList:
-    """The experiments of the chosen stills, with their models as they are.
-
-    Each has the image that it is of, and no other, so that no program looks at images
-    that were not chosen. An experiment of several images becomes one for each.
-    """
-    if all(chosen):
-        return experiments
-    parts: dict[int, list[tuple[int, ImageSet]]] = {}
-    for still, wanted in zip(stills, chosen, strict=True):
-        if wanted:
-            imageset = _one_image(still.imageset, still.position)
-            for number in still.experiments:
-                parts.setdefault(number, []).append((still.position, imageset))
-    selected = ExperimentList()
-    for number in sorted(parts):
-        for position, imageset in sorted(parts[number], key=lambda part: part[0]):
-            selected.append(_of_one_image(experiments[number], position, imageset))
-    return selected
-
-
-def alone_in_list(experiments: ExperimentList, still: Still) -> ExperimentList:
+def experiment_of_still(experiments: ExperimentList, still: Still) -> ExperimentList:
     """A list of one experiment, the first one of this still, and of no other image."""
-    imageset = _one_image(still.imageset, still.position)
+    imageset = one_image(still.imageset, still.position)
     experiment = experiments[still.experiments[0]]
-    return ExperimentList([_of_one_image(experiment, still.position, imageset)])
+    return ExperimentList([_ofone_image(experiment, still.position, imageset)])
 
 
 def _positions(experiment: Experiment) -> range:
@@ -100,7 +82,7 @@ def _positions(experiment: Experiment) -> range:
     return range(first, first + scan.get_num_images())
 
 
-def _one_image(imageset: ImageSet, position: int) -> ImageSet:
+def one_image(imageset: ImageSet, position: int) -> ImageSet:
     """An imageset of the one image at a position."""
     if len(imageset) == 1:
         return imageset
@@ -113,7 +95,7 @@ def _one_image(imageset: ImageSet, position: int) -> ImageSet:
     return imageset.partial_set(reader.copy(paths, *number), position, position + 1)
 
 
-def _of_one_image(
+def _ofone_image(
     experiment: Experiment, position: int, imageset: ImageSet
 ) -> Experiment:
     """An experiment with the imageset of one of its images in place of its own."""

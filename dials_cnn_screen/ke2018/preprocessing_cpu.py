@@ -41,18 +41,6 @@ def prepare(
     return reference.adjust_contrast(image, used, preprocessing.contrast)
 
 
-@njit(cache=True, nogil=True, fastmath={"nnan", "nsz", "reassoc"})
-def used_range(data, mask):
-    """Least and greatest of the used pixels (slow, fast); (inf, -inf) without any."""
-    least, most = np.float32(np.inf), -np.float32(np.inf)
-    for y in range(data.shape[0]):
-        row, used = data[y], mask[y]
-        for x in range(len(row)):
-            least = min(least, row[x] if used[x] else np.float32(np.inf))
-            most = max(most, row[x] if used[x] else -np.float32(np.inf))
-    return least, most
-
-
 @njit(cache=True, nogil=True)
 def _overlap(start, size, length):
     """Part of a crop of some size from start that lies on a frame of length bins."""

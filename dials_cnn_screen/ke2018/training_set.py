@@ -3,39 +3,17 @@
 from __future__ import annotations
 
 import tempfile
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import nn
 
+from dials_cnn_screen.architecture import MAX_SHIFT, Augmentation, check_rate
 from dials_cnn_screen.ke2018.preprocessing import Preprocessing
-
-# Random crops are shifted by up to this many bins (section 2.2).
-MAX_SHIFT = 120
-
-
-@dataclass(frozen=True)
-class Augmentation:
-    """How a frame is varied each time that it is trained on.
-
-    shift: crops are moved by up to this many bins along both axes. flips,
-    quarter_turns: whether frames are flipped and turned. intensity: prepared values are
-    multiplied by a factor from 1 / (1 + intensity) to 1 + intensity. Raises ValueError
-    for a shift that datasets leave no room for, and an intensity below 0.
-    """
-
-    shift: int = MAX_SHIFT
-    flips: bool = True
-    quarter_turns: bool = True
-    intensity: float = 0.0
-
-    def __post_init__(self) -> None:
-        if not 0 <= self.shift <= MAX_SHIFT:
-            raise ValueError(f"shift={self.shift} is not from 0 to {MAX_SHIFT}")
-        if not 0 <= self.intensity < np.inf:
-            raise ValueError(f"intensity={self.intensity} is not 0 or more")
 
 
 @dataclass(frozen=True)
@@ -63,23 +41,35 @@ class Dataset:
             [_augment(self.images[i], size, augmentation, rng) for i in indices]
         )
 
-    def loss(self, scores: torch.Tensor, indices: np.ndarray) -> torch.Tensor:
-        """Cross-entropy of class scores (b, 3), -mean(log y_class).
+    def put(self, i: int, prepared: NDArray[np.float16], label: int) -> None:
+        """Store frame i, as as_stored makes it."""
+        self.images[i], self.labels[i] = prepared, label
+
+    def logits(self, output: torch.Tensor) -> torch.Tensor:
+        """The logits (b, 3): all that the network gives."""
+        return output
+
+    def loss(self, output: torch.Tensor, indices: NDArray[np.int64]) -> torch.Tensor:
+        """Cross-entropy of the logits (b, 3), -mean(log y_class).
 
         That is what equation 4 means.
         """
-        labels = torch.from_numpy(self.labels[indices]).to(scores.device)
-        return nn.functional.cross_entropy(scores, labels)
+        labels = torch.from_numpy(self.labels[indices]).to(output.device)
+        return nn.functional.cross_entropy(output, labels)
+
+    def arrays(self) -> Iterator[NDArray]:
+        """The images."""
+        yield self.images
 
 
-def wide(preprocessing: Preprocessing) -> Preprocessing:
+def with_margin(preprocessing: Preprocessing) -> Preprocessing:
     """The preprocessing of a dataset's frames, which leaves room for random crops."""
     return replace(preprocessing, size=preprocessing.size + 2 * MAX_SHIFT)
 
 
 def allocate_images(path: Path, n: int, preprocessing: Preprocessing) -> np.ndarray:
     """A new memory-mapped float16 array for n frames; 2 bytes a bin, 1.8 MB a frame."""
-    edge = wide(preprocessing).size
+    edge = with_margin(preprocessing).size
     return np.lib.format.open_memmap(
         path, mode="w+", dtype=np.float16, shape=(n, edge, edge)
     )
@@ -90,7 +80,7 @@ def allocate_unnamed(folder: Path, n: int, preprocessing: Preprocessing) -> np.n
 
     It goes with the array, and so with the process, however that ends.
     """
-    edge = wide(preprocessing).size
+    edge = with_margin(preprocessing).size
     with tempfile.TemporaryFile(dir=folder) as file:
         return np.memmap(file, np.float16, "w+", shape=(n, edge, edge))
 
@@ -121,3 +111,44 @@ def _augment(
 
 def _as_batch(images: list[np.ndarray]) -> torch.Tensor:
     return torch.from_numpy(np.stack(images)).float()[:, None]
+
+
+@dataclass(frozen=True)
+class ImageSchedule:
+    """How long and how fast to learn (section 3.4; weight decay of the deposited code).
+
+    The learning rate falls exponentially from learning_rate to final_learning_rate,
+    without momentum, as in equation 5: with it, a rate of 0.1 does not converge.
+    patience: stop after so many epochs that were no better than the best; None: never.
+    Raises ValueError for a learning_rate of 0 or less.
+    """
+
+    epochs: int = 120
+    batches: int = 100
+    batch_size: int = 64
+    learning_rate: float = 0.1
+    final_learning_rate: float = 0.0001
+    weight_decay: float = 5e-4
+    patience: int | None = None
+
+    def __post_init__(self) -> None:
+        check_rate(self.learning_rate)
+
+    def optimiser(self, weights: list[nn.Parameter]) -> torch.optim.Optimizer:
+        return torch.optim.SGD(
+            weights, lr=self.learning_rate, weight_decay=self.weight_decay
+        )
+
+    def rate(
+        self, optimiser: torch.optim.Optimizer, batches: int
+    ) -> torch.optim.lr_scheduler.LRScheduler:
+        """What sets the learning rate after each batch; batches: in an epoch."""
+        decay = self.final_learning_rate / self.learning_rate
+        return torch.optim.lr_scheduler.LambdaLR(
+            optimiser, lambda n: decay ** (n // batches / max(1, self.epochs - 1))
+        )
+
+
+# From fresh weights, and from a model.
+SHORT = ImageSchedule(epochs=30, batches=50)
+SHORT_FROM_MODEL = ImageSchedule(epochs=15, batches=25, learning_rate=0.01)

@@ -14,13 +14,14 @@ from pathlib import Path
 
 import numpy as np
 
-from dials_cnn_screen.evaluation.metrics import (
+from dials_cnn_screen.labels.confusion import (
     cohen_kappa,
     confusion_counts,
     hit_or_miss,
     success_rate,
 )
-from dials_cnn_screen.labels.label import Label, read_annotations
+from dials_cnn_screen.labels.label import Label
+from dials_cnn_screen.labels.annotation import read_annotations
 
 
 def compare_labels(first: str | Path, second: str | Path) -> np.ndarray:

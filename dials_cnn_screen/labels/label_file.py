@@ -17,9 +17,9 @@ from types import TracebackType
 from filelock import FileLock, Timeout
 
 from dials_cnn_screen import __version__
-from dials_cnn_screen.labels.label import (
+from dials_cnn_screen.labels.label import Label
+from dials_cnn_screen.labels.annotation import (
     Annotation,
-    Label,
     read_annotations,
     write_annotations,
 )

@@ -1,99 +1,66 @@
 """Model files: weights and all that is needed to use them rightly, without code.
 
 A model file is a safetensors file. Its tensors are the network's weights, the scores of
-the calibration hits and what frames are familiar; its metadata is JSON, so that nothing
-in it is run.
+the calibration hits and the out-of-distribution model; its metadata is JSON, so that
+nothing in it is run.
 """
 
 from __future__ import annotations
 
-import hashlib
 import json
-from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
+from numpy.typing import NDArray
 
 from dials_cnn_screen import __version__
-from dials_cnn_screen.ke2018.preprocessing import Preprocessing
+from dials_cnn_screen.architecture import Architecture
 from dials_cnn_screen.labels.label import Label
-from dials_cnn_screen.models.registry import Network, build_network, find_architecture
-from dials_cnn_screen.spots.candidates import CandidateSearch
-from dials_cnn_screen.spots.network import SpotNetwork
-from dials_cnn_screen.spots.out_of_distribution import Familiarity
+from dials_cnn_screen.models.model import Calibration, Model
+from dials_cnn_screen.models.registry import find_architecture
+from dials_cnn_screen.spots.out_of_distribution import OutOfDistribution
 from dials_cnn_screen.util.files import replacing
+
+if TYPE_CHECKING:
+    import torch
+    from torch import nn
 
 FORMAT = "dials_cnn_screen.model"
 FORMAT_VERSION = "1"
 _MAX_BYTES = 256 * 2**20
 _HIT_SCORES = "calibration.hit_scores"
-_FAMILIARITY = "familiarity."
+_OUT_OF_DISTRIBUTION = "out_of_distribution."
+# As files of the first versions have these tensors.
+_OLD_NAMES = {
+    "familiarity.mean": "out_of_distribution.location",
+    "familiarity.whitening": "out_of_distribution.whitening",
+    "familiarity.limit": "out_of_distribution.limit",
+}
 _MODELS = Path(__file__).parent
-
-
-@dataclass(frozen=True)
-class Calibration:
-    """What turns scores into probabilities that can be believed.
-
-    temperature: divides the class scores before softmax. hit_scores: sorted
-    P(Hit) + P(Maybe) of held-out images that are Hit or Maybe, float64 (n,). source:
-    what images those are.
-    """
-
-    temperature: float = 1.0
-    hit_scores: np.ndarray = field(default_factory=lambda: np.empty(0))
-    source: str = "none"
-
-
-@dataclass(frozen=True)
-class Model:
-    """A network with all that belongs to it.
-
-    architecture: name in network.ARCHITECTURES. trained_on: one line. provenance: how
-    it was made, JSON values. sha256: of the file it came from, empty for a new one.
-    familiarity: what frames are like training; None where that is not known.
-    """
-
-    name: str
-    network: Network
-    architecture: str
-    preprocessing: Preprocessing | CandidateSearch
-    calibration: Calibration
-    trained_on: str
-    provenance: dict
-    sha256: str = ""
-    familiarity: Familiarity | None = None
 
 
 def save_model(path: str | Path, model: Model) -> None:
     """Write a model file, beside its name first and then in its place."""
+    import torch
     from safetensors.torch import save_file
 
     tensors = {
-        name: tensor.detach().cpu().contiguous()
-        for name, tensor in model.network.state_dict().items()
+        name: torch.from_numpy(np.array(values))
+        for name, values in model.arrays().items()
     }
-    tensors[_HIT_SCORES] = torch.from_numpy(
-        np.sort(model.calibration.hit_scores).astype(np.float64)
-    )
-    if model.familiarity is not None:
-        for name, values in vars(model.familiarity).items():
-            tensors[_FAMILIARITY + name] = torch.tensor(values, dtype=torch.float64)
     metadata = {
         "format": FORMAT,
         "format_version": FORMAT_VERSION,
         "written_by": f"dials_cnn_screen {__version__}",
         "name": model.name,
-        "architecture": model.architecture,
-        "configuration": json.dumps(asdict(model.network.config)),
-        "preprocessing": json.dumps(model.preprocessing.as_dict()),
         "labels": json.dumps([label.name for label in Label]),
-        "temperature": json.dumps(model.calibration.temperature),
         "calibrated_on": model.calibration.source,
         "trained_on": model.trained_on,
         "provenance": json.dumps(model.provenance),
     }
+    for name, value in model.settings().items():
+        metadata[name] = value if isinstance(value, str) else json.dumps(value)
     with replacing(path) as unfinished:
         save_file(tensors, unfinished, metadata)
 
@@ -103,8 +70,9 @@ def load_model(model: str | Path = "default") -> Model:
 
     Those are default and ke2018.
 
-    Raises ValueError, with the file's name and what to do, where it can't be read, is
-    damaged, of another version, or of an architecture that is not known here.
+    Raises:
+        ValueError: With the file's name and what to do: it can't be read, is damaged,
+            of another version, or of an architecture that is not known here.
     """
     path = packaged_models().get(str(model), Path(model))
     if not path.is_file():
@@ -117,30 +85,7 @@ def load_model(model: str | Path = "default") -> Model:
     try:
         tensors, metadata = _read(path)
         _check_header(metadata)
-        configuration = json.loads(metadata["configuration"])
-        kind = find_architecture(metadata["architecture"])
-        preprocessing = kind.preprocessing(**json.loads(metadata["preprocessing"]))
-        _check_size(configuration, preprocessing)
-        calibration = Calibration(
-            _positive(json.loads(metadata["temperature"])),
-            _hit_scores(tensors.pop(_HIT_SCORES).numpy()),
-            metadata["calibrated_on"],
-        )
-        network = build_network(metadata["architecture"], **configuration)
-        familiarity = _familiarity(tensors, network)
-        network.load_state_dict(tensors)
-        network.eval()
-        return Model(
-            name=metadata["name"],
-            network=network,
-            architecture=metadata["architecture"],
-            preprocessing=preprocessing,
-            calibration=calibration,
-            trained_on=metadata["trained_on"],
-            provenance=json.loads(metadata["provenance"]),
-            sha256=hashlib.sha256(path.read_bytes()).hexdigest(),
-            familiarity=familiarity,
-        )
+        return _make_model(tensors, metadata)
     except ValueError as error:
         raise ValueError(f"model '{path}': {error}") from error
     except KeyError as error:
@@ -158,12 +103,40 @@ def packaged_models() -> dict[str, Path]:
     return {path.stem: path for path in sorted(_MODELS.glob("*.safetensors"))}
 
 
+def _make_model(tensors: dict[str, torch.Tensor], metadata: dict[str, str]) -> Model:
+    architecture = find_architecture(metadata["architecture"])
+    preparation = architecture.preparation(**json.loads(metadata["preprocessing"]))
+    network = architecture.network(**json.loads(metadata["configuration"]))
+    architecture.check(network, preparation)
+    calibration = Calibration(
+        _positive(json.loads(metadata["temperature"])),
+        _hit_scores(tensors.pop(_HIT_SCORES).numpy()),
+        metadata["calibrated_on"],
+    )
+    out_of_distribution = _out_of_distribution(tensors, architecture, network)
+    network.load_state_dict(tensors)
+    network.eval()
+    return Model(
+        name=metadata["name"],
+        network=network,
+        architecture=architecture.name,
+        preparation=preparation,
+        calibration=calibration,
+        trained_on=metadata["trained_on"],
+        provenance=json.loads(metadata["provenance"]),
+        out_of_distribution=out_of_distribution,
+    )
+
+
 def _read(path: Path) -> tuple[dict[str, torch.Tensor], dict[str, str]]:
     from safetensors import SafetensorError, safe_open
 
     try:
         with safe_open(path, framework="pt") as file:
-            tensors = {name: file.get_tensor(name) for name in list(file.keys())}
+            tensors = {
+                _OLD_NAMES.get(name, name): file.get_tensor(name)
+                for name in list(file.keys())
+            }
             return tensors, file.metadata() or {}
     except SafetensorError as error:
         raise ValueError(
@@ -177,7 +150,7 @@ def _check_header(metadata: dict[str, str]) -> None:
         raise ValueError("a safetensors file, but not one of dials.cnn_train")
     if metadata["format_version"] != FORMAT_VERSION:
         raise ValueError(
-            f"of version {metadata['format_version']}, and this program reads "
+            f"of version {metadata['format_version'][:20]}, and this program reads "
             f"version {FORMAT_VERSION}; train it again or install the other version"
         )
     labels = json.loads(metadata["labels"])
@@ -185,47 +158,35 @@ def _check_header(metadata: dict[str, str]) -> None:
         raise ValueError(f"its classes are {labels}, not Hit, Maybe, Miss")
 
 
-def _check_size(
-    configuration: dict, preprocessing: Preprocessing | CandidateSearch
-) -> None:
-    """Raise ValueError where a network takes images of another size than it gets."""
-    if isinstance(preprocessing, CandidateSearch):
-        return
-    if preprocessing.size != configuration["size"]:
-        raise ValueError(
-            f"its network takes {configuration['size']} bins, its preprocessing "
-            f"gives {preprocessing.size}"
-        )
-
-
-def _familiarity(
-    tensors: dict[str, torch.Tensor], network: Network
-) -> Familiarity | None:
-    """The familiarity among the tensors, taken out of them; None if there is none.
+def _out_of_distribution(
+    tensors: dict[str, torch.Tensor], architecture: Architecture, network: nn.Module
+) -> OutOfDistribution | None:
+    """The out-of-distribution model among the tensors, taken out of them; or None.
 
     Raises ValueError where it is not of the network's features.
     """
-    if _FAMILIARITY + "mean" not in tensors:
+    if f"{_OUT_OF_DISTRIBUTION}location" not in tensors:
         return None
-    mean, whitening, limit = (
-        tensors.pop(_FAMILIARITY + name).numpy()
-        for name in ("mean", "whitening", "limit")
+    location, whitening, limit = (
+        tensors.pop(_OUT_OF_DISTRIBUTION + name).numpy()
+        for name in ("location", "whitening", "limit")
     )
-    features = network.head[0].in_features if isinstance(network, SpotNetwork) else 0
-    if mean.size != features:
+    n_features = architecture.n_features(network)
+    if location.size != n_features:
         raise ValueError(
-            f"its familiarity is of {mean.size} features, its network has {features}"
+            f"its out-of-distribution model is of {location.size} features, its "
+            f"network has {n_features}"
         )
-    return Familiarity(mean, whitening, limit.item())
+    return OutOfDistribution(location, whitening, limit.item())
 
 
-def _positive(value: object) -> float:
+def _positive(value: Any) -> float:
     if not isinstance(value, (int, float)) or not 0 < value < 100:
         raise ValueError(f"its temperature is {value}, not from 0 to 100")
     return float(value)
 
 
-def _hit_scores(scores: np.ndarray) -> np.ndarray:
+def _hit_scores(scores: NDArray[np.float64]) -> NDArray[np.float64]:
     if scores.ndim != 1 or not np.all((scores >= 0) & (scores <= 1)):
         raise ValueError("its calibration scores are not a list of probabilities")
     return np.sort(scores)

@@ -1,32 +1,17 @@
-"""The architectures there are, by name: a network, its configuration, its input."""
+"""The architectures, by the names that model files and ``architecture=`` have.
+
+A new architecture is a folder with an entry like the others (architecture.py at the top
+says what it holds), and a line here.
+"""
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dials_cnn_screen.architecture import Architecture
+from dials_cnn_screen.ke2018.architecture import FV5080, KE2018
+from dials_cnn_screen.spots.architecture import SPOTS
 
-from dials_cnn_screen.ke2018.network import Ke2018, Ke2018Config
-from dials_cnn_screen.ke2018.preprocessing import Preprocessing
-from dials_cnn_screen.spots.candidates import CandidateSearch
-from dials_cnn_screen.spots.network import SpotNetwork, SpotNetworkConfig
-
-Network = Ke2018 | SpotNetwork
-
-
-@dataclass(frozen=True)
-class Architecture:
-    """A kind of network, its usual configuration, and the preparation of its input."""
-
-    network: type[Network]
-    config: Ke2018Config | SpotNetworkConfig
-    preprocessing: type[Preprocessing] | type[CandidateSearch]
-
-
-ARCHITECTURES = {
-    "ke2018": Architecture(Ke2018, Ke2018Config(), Preprocessing),
-    "fv5080": Architecture(
-        Ke2018, Ke2018Config(first_kernel=7, first_pool=3), Preprocessing
-    ),
-    "spots": Architecture(SpotNetwork, SpotNetworkConfig(), CandidateSearch),
+ARCHITECTURES: dict[str, Architecture] = {
+    entry.name: entry for entry in (SPOTS, KE2018, FV5080)
 }
 
 
@@ -34,15 +19,6 @@ def find_architecture(name: str) -> Architecture:
     """The architecture of a name; ValueError where there is none."""
     if name not in ARCHITECTURES:
         raise ValueError(
-            f"architecture '{name}' is not one of {', '.join(ARCHITECTURES)}"
+            f"architecture '{name[:60]}' is not one of {', '.join(ARCHITECTURES)}"
         )
     return ARCHITECTURES[name]
-
-
-def build_network(architecture: str, **changes: object) -> Network:
-    """A network with fresh weights; changes replace fields of its configuration.
-
-    Raises ValueError for an architecture that is not known.
-    """
-    kind = find_architecture(architecture)
-    return kind.network(type(kind.config)(**{**asdict(kind.config), **changes}))

@@ -7,12 +7,12 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from dials_cnn_screen.screening.results import FAILED
 from dials_cnn_screen.util.files import replacing
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-FAILED = "Could not be judged"
 COLOURS = {"Hit": "#1b7837", "Maybe": "#e08214", "Miss": "#8c8c8c", FAILED: "#b2182b"}
 
 

@@ -7,33 +7,18 @@ import io
 
 import numpy as np
 
-from dials_cnn_screen.images.frames import Frame, read_frame
-from dials_cnn_screen.images.stills import Still
-from dials_cnn_screen.ke2018.preprocessing import crop, crop_corner, linear_contrast
+from dials_cnn_screen.images.frame import Frame
+from dials_cnn_screen.ke2018.preprocessing import crop, linear_contrast
 
 # The middle 1440 x 1440 pixels, what the network of the paper sees.
 EDGE = 1440
 # Edges of the blocks of which the brightest pixel is shown: pictures of 360 x 360, and
 # thumbnails of 120 x 120.
-_BLOCK, _THUMBNAIL_BLOCK = 4, 12
+GALLERY_BLOCK, _THUMBNAIL_BLOCK = 4, 12
 # Whole frames are shown pixel by pixel up to this many along an edge.
 _LONGEST_EDGE = 4500
 # Pixels to each side of the one that a close-up is of.
 _REACH = 20
-
-
-def card(image: dict, still: Still, most_spots: int | None) -> dict:
-    """What the gallery of a report shows of one image: its entry, caption, picture.
-
-    image: its entry in cnn_screen.json. most_spots: how many spots the model can tell.
-    """
-    frame = read_frame(still.imageset, still.position)
-    return {
-        "image": image,
-        "caption": _count_spots(image["n_spots"], most_spots),
-        "jpeg": middle(frame, _BLOCK, quality=90),
-        "corner": crop_corner(frame.beam_centre, EDGE),
-    }
 
 
 def thumbnail(frame: Frame) -> str:
@@ -95,10 +80,3 @@ def _jpeg(shade: np.ndarray, quality: int) -> str:
         pil_kwargs={"quality": quality},
     )
     return base64.b64encode(jpeg.getvalue()).decode()
-
-
-def _count_spots(n: int | None, most: int | None) -> str:
-    """The number of spots in words; empty where the model does not look for any."""
-    if n is None:
-        return ""
-    return f"{n} or more spots" if n == most else f"{n} spot{'s' * (n != 1)}"

@@ -5,17 +5,21 @@ from __future__ import annotations
 import itertools
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from dials_cnn_screen.evaluation.metrics import wilson_interval
+from dials_cnn_screen import __version__
 from dials_cnn_screen.images.stills import Still
 from dials_cnn_screen.labels.label import Label
-from dials_cnn_screen.outputs.page import COLOURS, FAILED, svg_figure, write_page
-from dials_cnn_screen.outputs.pictures import EDGE, card
-from dials_cnn_screen.screening.decision import Decision, explain
-from dials_cnn_screen.screening.summary import strangest, tell_unlike
+from dials_cnn_screen.outputs.gallery import Picture, make_picture, name_failures
+from dials_cnn_screen.outputs.log import format_out_of_distribution
+from dials_cnn_screen.outputs.page import COLOURS, svg_figure, write_page
+from dials_cnn_screen.outputs.pictures import EDGE
+from dials_cnn_screen.outputs.rates import list_rates
+from dials_cnn_screen.screening.decision import format_decision
+from dials_cnn_screen.screening.results import ScreeningResults
+from dials_cnn_screen.util.intervals import wilson_interval
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -24,101 +28,82 @@ _PICTURES = 6
 
 
 def write_report(
-    path: str | Path, results: dict, stills: Sequence[Still], citation: str
+    path: str | Path, results: ScreeningResults, stills: Sequence[Still], citation: str
 ) -> None:
-    """Write the report of results (in the form of cnn_screen.json)."""
-    summary = results["summary"]
-    rates = [
-        {
-            "title": title,
-            "colour": COLOURS.get(title, "#333333"),
-            "count": summary[key],
-            "percent": 100 * summary[key] / summary["images"],
-            "interval": [
-                100 * x for x in wilson_interval(summary[key], summary["images"])
-            ],
-        }
-        for title, key in (
-            ("Hit", "hit"),
-            ("Maybe", "maybe"),
-            ("Miss", "miss"),
-            (FAILED, "failed"),
-            ("Kept", "kept"),
-        )
-    ]
+    """Write the report of a run; stills: those of the results, in their order."""
     write_page(
         path,
         "cnn_screen.html",
-        results=results,
-        rates=rates,
+        version=__version__,
+        model=results.model,
+        rates=list_rates(results),
+        colours=COLOURS,
+        n_images=len(results.images),
         scores_figure=svg_figure(_draw_scores, results),
-        course_figure=svg_figure(_draw_course, results),
-        rule=explain(Decision(**results["decision"])),
-        unlike=tell_unlike(results),
+        run_figure=svg_figure(_draw_run, results),
+        decision=format_decision(results.decision),
+        knows_distribution=results.summary()["out_of_distribution"] is not None,
+        out_of_distribution=format_out_of_distribution(results),
         galleries=_galleries(results, stills),
         edge=EDGE,
-        failed=[image for image in results["images"] if image["error"] is not None],
+        failed=name_failures(results.images, results.display_names()),
         citation=citation,
     )
 
 
-def _galleries(results: dict, stills: Sequence[Still]) -> list[dict]:
-    """Pictures of what is unlike training, sure hits, doubtful images, sure misses."""
-    score = _scores(results)
-    classes = {i: results["images"][i]["class"] for i in score}
-    threshold = results["decision"]["threshold"]
+def _galleries(
+    results: ScreeningResults, stills: Sequence[Still]
+) -> list[dict[str, Any]]:
+    """Pictures of what is out of distribution, and of sure and doubtful images."""
+    images, names = results.images, results.display_names()
+    classified = [i for i, image in enumerate(images) if image.prediction is not None]
+
+    def doubt(i: int) -> float:
+        return abs(images[i].p_keep - results.decision.threshold)
+
+    far = {image.name: rank for rank, image in enumerate(results.out_of_distribution)}
     orders = {
-        "Unlike anything the model was trained on": [
-            image["index"] for image in strangest(results)
-        ],
+        "Out of the distribution of the model's training": sorted(
+            (i for i in classified if images[i].name in far),
+            key=lambda i: far[images[i].name],
+        ),
         "Surest hits": sorted(
-            (i for i in score if classes[i] == Label.HIT.title), key=lambda i: -score[i]
+            (i for i in classified if images[i].label is Label.HIT),
+            key=lambda i: -images[i].p_keep,
         ),
-        "Nearest to the threshold": sorted(
-            score, key=lambda i: abs(score[i] - threshold)
-        ),
+        "Nearest to the threshold": sorted(classified, key=doubt),
         "Surest misses": sorted(
-            (i for i in score if classes[i] == Label.MISS.title),
-            key=lambda i: score[i],
+            (i for i in classified if images[i].label is Label.MISS),
+            key=lambda i: images[i].p_keep,
         ),
     }
+
+    def pictures(order: list[int]) -> list[Picture]:
+        return [
+            make_picture(images[i], names[i], stills[i], results.model.max_spots)
+            for i in order[:_PICTURES]
+        ]
+
     return [
-        {
-            "title": title,
-            "pictures": [
-                card(results["images"][i], stills[i], results["model"]["most_spots"])
-                for i in order[:_PICTURES]
-            ],
-        }
+        {"title": title, "pictures": pictures(order)}
         for title, order in orders.items()
         if order
     ]
 
 
-def _scores(results: dict) -> dict[int, float]:
-    """P(Hit) + P(Maybe) of the images that were judged, by index."""
-    return {
-        image["index"]: image["p_hit"] + image["p_maybe"]
-        for image in results["images"]
-        if image["error"] is None
-    }
-
-
-def _draw_scores(axes: Axes, results: dict) -> None:
+def _draw_scores(axes: Axes, results: ScreeningResults) -> None:
     """Histogram of P(Hit) + P(Maybe), by class, with the threshold."""
-    score = _scores(results)
-    by_class = [
-        [score[i] for i in score if results["images"][i]["class"] == label.title]
-        for label in Label
-    ]
     axes.hist(
-        by_class,
-        bins=np.linspace(0, 1, 41),
+        [
+            [image.p_keep for image in results.classified if image.label is label]
+            for label in Label
+        ],
+        bins=np.linspace(0, 1, 41).tolist(),
         stacked=True,
         color=[COLOURS[label.title] for label in Label],
         label=[label.title for label in Label],
     )
-    threshold = results["decision"]["threshold"]
+    threshold = results.decision.threshold
     axes.axvline(threshold, color="black", lw=1, label="threshold")
     if axes.get_ylim()[1] > 100:
         axes.set_yscale("symlog", linthresh=10)
@@ -130,16 +115,16 @@ def _draw_scores(axes: Axes, results: dict) -> None:
     axes.legend(fontsize="small")
 
 
-def _draw_course(axes: Axes, results: dict) -> None:
-    """Rate of hits with its 95% interval, and of kept images, along the run."""
-    images = results["images"]
+def _draw_run(axes: Axes, results: ScreeningResults) -> None:
+    """Hit rate with its 95% interval, and rate of kept images, along the run."""
+    images = results.images
     n_blocks = min(50, max(1, len(images) // 20))
     edges = np.linspace(0, len(images), n_blocks + 1).round().astype(int)
     hits, kept = [], []
     for start, stop in itertools.pairwise(edges):
         block = images[start:stop]
-        hits.append(sum(image["class"] == Label.HIT.title for image in block))
-        kept.append(sum(image["kept"] for image in block))
+        hits.append(sum(image.label is Label.HIT for image in block))
+        kept.append(sum(image.kept for image in block))
     sizes = np.diff(edges)
     low, high = np.transpose(
         [wilson_interval(*h) for h in zip(hits, sizes, strict=True)]

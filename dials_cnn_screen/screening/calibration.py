@@ -1,60 +1,80 @@
-"""What a decision rests on: the model's calibration, or hits labelled by an expert."""
+"""What a threshold is calibrated on: the model's hits, or those of own labels."""
 
 from __future__ import annotations
 
 import logging
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
+from numpy.typing import NDArray
 
-from dials_cnn_screen.labels.label import Annotation, Label, read_annotations
-from dials_cnn_screen.models.model_file import Model
+from dials_cnn_screen.labels.annotation import Annotation, read_annotations
+from dials_cnn_screen.labels.image_name import NameIndex
+from dials_cnn_screen.labels.label import Label
+from dials_cnn_screen.models.model import Model
 from dials_cnn_screen.screening.decision import Decision, threshold_for_hit_loss
-from dials_cnn_screen.screening.scores_file import read_scores
-
-if TYPE_CHECKING:
-    import libtbx.phil
+from dials_cnn_screen.screening.results import (
+    ImageResult,
+    ScreeningResults,
+    read_results,
+)
 
 logger = logging.getLogger("dials.cnn_screen.calibration")
 
-# cnn_screen.json has P(Hit) and P(Maybe) to four digits each. A threshold is to hold
-# for scores that are not rounded, so all are taken as low as they may have been.
-ROUNDING = 1e-4
+
+@dataclass(frozen=True)
+class DecisionRule:
+    """The parameters of decision: threshold, max_hit_loss, keep_misses, random_seed."""
+
+    threshold: float
+    max_hit_loss: float | None
+    keep_misses: float
+    random_seed: int
+
+
+@dataclass(frozen=True)
+class OwnLabels:
+    """The parameters of calibration: labels, and the scores of the same images."""
+
+    annotation: str | None
+    scores: str | None
 
 
 @dataclass(frozen=True, eq=False)
 class LabelledHits:
     """Hits by an expert's labels.
 
-    scores: P(Hit) + P(Maybe) of images labelled Hit or Maybe, float64 (n,). source:
-    which images those are. left_out: labels that were not used, a line for each reason.
+    Attributes:
+        scores: float64 (n,), P(Hit) + P(Maybe) of images labelled Hit or Maybe.
+        source: Which images those are.
+        left_out: Labels that were not used, a line for each reason.
     """
 
-    scores: np.ndarray
+    scores: NDArray[np.float64]
     source: str
     left_out: list[str]
 
 
-def choose_decision(params: libtbx.phil.scope_extract, model: Model) -> Decision:
-    """How stills are kept; the threshold may rest on the model's or the user's hits.
+def choose_decision(
+    rule: DecisionRule, calibration: OwnLabels, model: Model
+) -> Decision:
+    """How images are kept; the threshold may come from the model's or the user's hits.
 
-    params: has the scopes of decision.phil. Labels that are not used are logged. Raises
-    ValueError for a bound on lost hits that can't be had, or labels that can't be used.
+    Labels that are not used are logged.
+
+    Raises:
+        ValueError: A bound on lost hits that can't be had, or labels that can't be
+            used.
     """
-    rule = params.decision
-    hits, rests_on = model.calibration.hit_scores, model.calibration.source
-    if _has_labels(params):
+    hits, source = model.calibration.hit_scores, model.calibration.source
+    if _has_labels(rule, calibration):
         labelled = read_labelled_hits(
-            params.calibration.annotation,
-            params.calibration.scores,
-            model.name,
-            model.sha256,
+            str(calibration.annotation), str(calibration.scores), model
         )
         for line in labelled.left_out:
             logger.warning("%s", line)
-        hits, rests_on = labelled.scores, labelled.source
+        hits, source = labelled.scores, labelled.source
     if rule.max_hit_loss is None:
         return Decision(rule.threshold, rule.keep_misses, rule.random_seed)
     return Decision(
@@ -62,14 +82,14 @@ def choose_decision(params: libtbx.phil.scope_extract, model: Model) -> Decision
         rule.keep_misses,
         rule.random_seed,
         max_hit_loss=rule.max_hit_loss,
-        rests_on=rests_on,
+        calibrated_on=source,
         calibration_hits=len(hits),
     )
 
 
-def _has_labels(params: libtbx.phil.scope_extract) -> bool:
-    """Whether the threshold is to rest on labels; ValueError for a part of that."""
-    given = [params.calibration.annotation, params.calibration.scores]
+def _has_labels(rule: DecisionRule, calibration: OwnLabels) -> bool:
+    """Whether the user calibrates on labels; ValueError for a part of that."""
+    given = [calibration.annotation, calibration.scores]
     if given == [None, None]:
         return False
     if None in given:
@@ -77,7 +97,7 @@ def _has_labels(params: libtbx.phil.scope_extract) -> bool:
             "calibration.annotation and calibration.scores go together: give both, the "
             "labels and the cnn_screen.json that has these images"
         )
-    if params.decision.max_hit_loss is None:
+    if rule.max_hit_loss is None:
         raise ValueError(
             "calibration.annotation is for decision.max_hit_loss, which is not set; "
             "set it, such as decision.max_hit_loss=0.01, or leave calibration out"
@@ -86,25 +106,40 @@ def _has_labels(params: libtbx.phil.scope_extract) -> bool:
 
 
 def read_labelled_hits(
-    annotation: str | Path, scores: str | Path, model_name: str, model_sha256: str
+    annotation: str | Path, scores: str | Path, model: Model
 ) -> LabelledHits:
     """The labelled hits of an annotation file, with their scores of an earlier run.
 
-    annotation: lines such as ``r0027_2000.h5 [1] HIT``. scores: cnn_screen.json of the
-    same model. Raises ValueError where the file is not one, is of another model, has
-    two images of one name, or none of the labelled hits.
+    Args:
+        annotation: Lines such as ``r0027_2000.h5 [1] HIT``.
+        scores: cnn_screen.json of the same model.
+        model: That of this run.
+
+    Raises:
+        ValueError: The file is not one, is of another model, or has none of the
+            labelled hits; or a label could be of several of its images.
     """
-    known = _read_scores(scores, model_name, model_sha256)
+    results = read_results(scores)
+    _check_model(results, scores, model)
+    index = NameIndex([image.name for image in results.images])
     annotations = read_annotations(annotation)
-    used, left_out = [], {}
+    used: list[tuple[Annotation, ImageResult]] = []
+    left_out: dict[str, list[Annotation]] = {}
     for a in annotations:
-        reason = _why_left_out(a, known, scores)
-        (used if reason is None else left_out.setdefault(reason, [])).append(a)
-    hits = [a for a in used if a.label is not Label.MISS]
+        try:
+            i = index.find(a.name)
+        except ValueError as error:
+            raise ValueError(f"{a.where}: {error}") from None
+        image = None if i is None else results.images[i]
+        reason = _why_left_out(a, image, scores)
+        if reason is not None:
+            left_out.setdefault(reason, []).append(a)
+        elif image is not None:
+            used.append((a, image))
+    hits = [image.p_keep for a, image in used if a.label is not Label.MISS]
     remarks = [
         f"{len(those)} of the {len(annotations)} labels in {annotation} are left out: "
-        f"{reason} ({those[0].file} [{those[0].frame}]"
-        f"{' and others' if len(those) > 1 else ''})"
+        f"{reason} ({those[0].name}{' and others' if len(those) > 1 else ''})"
         for reason, those in left_out.items()
     ]
     if not hits:
@@ -113,43 +148,32 @@ def read_labelled_hits(
             f"{'; '.join(remarks) or 'label some of those in ' + str(scores)}"
         )
     return LabelledHits(
-        np.array([known[a.file, a.frame] for a in hits]),
-        f"{len(hits)} Hit or Maybe labelled in {annotation}",
+        np.array(hits),
+        f"{len(hits)} images labelled Hit or Maybe in {annotation}",
         remarks,
     )
 
 
+def _check_model(results: ScreeningResults, scores: str | Path, model: Model) -> None:
+    if results.model.sha256 != model.sha256:
+        raise ValueError(
+            f"the scores in '{scores}' are of model {results.model.name} (sha256 "
+            f"{results.model.sha256}), and this run's model is {model.name} (sha256 "
+            f"{model.sha256}); screen the labelled images again with this model"
+        )
+
+
 def _why_left_out(
-    a: Annotation, known: dict[tuple[str, int], float | None], scores: str | Path
+    a: Annotation, image: ImageResult | None, scores: str | Path
 ) -> str | None:
     if a.label is None:
         return "labelled None"
-    if (a.file, a.frame) not in known:
+    if image is None:
         return f"not among the images of {scores}"
-    if known[a.file, a.frame] is None:
-        return f"not judged, or unlike training, in {scores}, and kept for that"
-    return None
-
-
-def _read_scores(
-    path: str | Path, model_name: str, model_sha256: str
-) -> dict[tuple[str, int], float | None]:
-    """Score of each image by file and frame, None if it is kept whatever its score."""
-    model, known = read_scores(path, _score)
-    if model["sha256"] != model_sha256:
-        raise ValueError(
-            f"the scores in '{path}' are of model {model['name']} (sha256 "
-            f"{model['sha256']}), and this run's model is {model_name} (sha256 "
-            f"{model_sha256}); screen the labelled images again with this model"
-        )
-    return known
-
-
-def _score(image: dict) -> float | None:
     # Such images are not lost; the bound is for the others.
-    if image["p_hit"] is None or image.get("unlike_training"):
-        return None
-    score = image["p_hit"] + image["p_maybe"]
-    if not 0 <= score <= 1 + ROUNDING:
-        raise ValueError(f"P(Hit) + P(Maybe) is {score}")
-    return max(min(score, 1.0) - ROUNDING, 0.0)
+    if image.prediction is None or image.out_of_distribution:
+        return (
+            f"could not be classified, or out of distribution, in {scores}, and kept "
+            "for that"
+        )
+    return None

@@ -1,74 +1,91 @@
-"""Class scores to probabilities, class, and whether a still is kept."""
+"""Which images are kept, and why."""
 
 from __future__ import annotations
 
+import zlib
 from dataclasses import dataclass
+from enum import Enum
 
 import numpy as np
+from numpy.typing import NDArray
 
-from dials_cnn_screen.labels.label import Label
+from dials_cnn_screen.labels.image_name import ImageName
+from dials_cnn_screen.labels.probabilities import PAPER_THRESHOLD
+from dials_cnn_screen.models.prediction import Prediction
 
 
 @dataclass(frozen=True)
 class Decision:
-    """How stills are kept.
+    """How images are kept.
 
-    threshold: a still is kept if P(Hit) + P(Maybe) reaches it; 0.5 is the paper's
-    rule (section 2.1). keep_misses: fraction of the others kept at random for audit,
-    drawn with seed. Where the threshold is from threshold_for_hit_loss: max_hit_loss;
-    rests_on, what images the calibration hits are of; calibration_hits, their number.
+    Attributes:
+        threshold: An image is kept if P(Hit) + P(Maybe) reaches it; 0.5 is the paper's
+            rule (section 2.1).
+        keep_misses: Fraction of the others kept at random, for an audit.
+        seed: Of that draw.
+        max_hit_loss: Where the threshold is from threshold_for_hit_loss.
+        calibrated_on: Of what images the calibration hits are, then.
+        calibration_hits: Their number.
     """
 
-    threshold: float = 0.5
+    threshold: float = PAPER_THRESHOLD
     keep_misses: float = 0.0
     seed: int = 0
     max_hit_loss: float | None = None
-    rests_on: str | None = None
+    calibrated_on: str | None = None
     calibration_hits: int | None = None
 
 
-def probabilities(scores: np.ndarray, temperature: float = 1.0) -> np.ndarray:
-    """Softmax of scores z / temperature (equation 3); float64, shape (..., 3)."""
-    z = np.asarray(scores, dtype=np.float64) / temperature
-    z = np.exp(z - z.max(axis=-1, keepdims=True))
-    return z / z.sum(axis=-1, keepdims=True)
+class KeptBecause(str, Enum):
+    """Why an image is kept, in the order in which it is asked."""
+
+    ERROR = "error"
+    OUT_OF_DISTRIBUTION = "out_of_distribution"
+    P_KEEP = "p_keep"
+    AUDIT = "audit"
 
 
-def keep_score(p: np.ndarray) -> np.ndarray:
-    """P(Hit) + P(Maybe) of probabilities (..., 3), never above 1 by rounding."""
-    return np.minimum(p[..., Label.HIT] + p[..., Label.MAYBE], 1.0)
+def why_kept(
+    name: ImageName, prediction: Prediction | None, decision: Decision
+) -> KeptBecause | None:
+    """Why the image of this name is kept; None where it is not.
 
-
-def classify(p: np.ndarray) -> Label:
-    """Class of one still, p (3,): Miss unless P(Hit) + P(Maybe) is 0.5 or more."""
-    if keep_score(p) < 0.5:
-        return Label.MISS
-    return Label.HIT if p[Label.HIT] >= p[Label.MAYBE] else Label.MAYBE
-
-
-def keep(
-    scores: np.ndarray, decision: Decision, unlike: np.ndarray | bool = False
-) -> np.ndarray:
-    """Which stills are kept, bool (n,), from P(Hit) + P(Maybe), float (n,).
-
-    NaN stands for a still that could not be judged, which is always kept. So is one
-    that is unlike the model's training, bool (n,): what its score means is not known.
+    An image without a prediction could not be classified and is kept. So is one out of
+    the distribution of the model's training: what the model says of it means little.
+    Images for the audit are drawn by their names, so that it does not matter on which
+    process or in which order they are classified.
     """
-    audit = np.random.default_rng(decision.seed).random(len(scores))
-    return ~(scores < decision.threshold) | unlike | (audit < decision.keep_misses)
+    if prediction is None:
+        return KeptBecause.ERROR
+    if prediction.out_of_distribution:
+        return KeptBecause.OUT_OF_DISTRIBUTION
+    if prediction.p_keep >= decision.threshold:
+        return KeptBecause.P_KEEP
+    if decision.keep_misses > 0:
+        seed = [decision.seed, zlib.crc32(str(name).encode())]
+        if np.random.default_rng(seed).random() < decision.keep_misses:
+            return KeptBecause.AUDIT
+    return None
 
 
-def threshold_for_hit_loss(hit_scores: np.ndarray, max_hit_loss: float) -> float:
+def threshold_for_hit_loss(
+    hit_scores: NDArray[np.float64], max_hit_loss: float
+) -> float:
     """Threshold at which the expected fraction of lost hits is at most max_hit_loss.
 
-    hit_scores: P(Hit) + P(Maybe) of n held-out images that are Hit or Maybe. The
-    threshold is the k-th smallest, k = floor(max_hit_loss (n + 1)): a new hit drawn
-    like those n has rank k or lower among all n + 1 with chance k / (n + 1) or less
-    (split conformal prediction: Papadopoulos et al. (2002), Proc. ECML, 345). Equal
-    scores only make a loss rarer, since it takes a score lower than the k-th.
+    With n hit scores it is the k-th smallest, k = floor(max_hit_loss (n + 1)): a new
+    hit drawn like those n has rank k or lower among all n + 1 with probability
+    k / (n + 1) or less (split conformal prediction: Papadopoulos et al. (2002), Proc.
+    ECML, 345). Equal scores only make a loss rarer, since it takes a score lower than
+    the k-th.
 
-    Raises ValueError where max_hit_loss is not over 0, or n too small to promise
-    anything but keeping all.
+    Args:
+        hit_scores: (n,), P(Hit) + P(Maybe) of held-out images that are Hit or Maybe.
+        max_hit_loss: From 0 to 1.
+
+    Raises:
+        ValueError: max_hit_loss is not over 0, or n too small to promise anything but
+            keeping all.
     """
     if max_hit_loss <= 0:
         raise ValueError(
@@ -85,22 +102,22 @@ def threshold_for_hit_loss(hit_scores: np.ndarray, max_hit_loss: float) -> float
     return float(np.sort(hit_scores)[rank - 1])
 
 
-def explain(decision: Decision) -> str:
-    """The decision in words: what is kept, what that promises, and what it does not."""
-    text = f"Kept if P(Hit) + P(Maybe) is {decision.threshold:.4g} or more"
+def format_decision(decision: Decision) -> str:
+    """The decision as a sentence or two: what is kept, and what that promises."""
+    text = f"Images are kept if P(Hit) + P(Maybe) is {decision.threshold:.4g} or more."
     if decision.max_hit_loss is not None:
         text += (
-            f", the threshold at which at most {100 * decision.max_hit_loss:.3g}% of "
-            "the hits are expected to be lost (split conformal prediction), for images "
-            f"drawn like the {decision.calibration_hits} hits that this rests on: "
-            f"{decision.rests_on}. It promises nothing for another experiment, nor for "
-            "real images if those were simulated: measure the loss there by "
-            "decision.keep_misses, or rest the threshold on labels of your own "
-            "(calibration.annotation)"
+            f" At this threshold at most {100 * decision.max_hit_loss:.3g}% of the "
+            "hits are expected to be lost (split conformal prediction), for images "
+            f"drawn like the {decision.calibration_hits} calibration hits: "
+            f"{decision.calibrated_on}. This does not hold for another experiment, nor "
+            "for real images if those were simulated: measure the loss with "
+            "decision.keep_misses, or calibrate on your own labels "
+            "(calibration.annotation)."
         )
     if decision.keep_misses > 0:
         text += (
-            f". Of the others {100 * decision.keep_misses:.3g}% are kept at random, to "
-            "be looked through for lost hits"
+            f" Of the others {100 * decision.keep_misses:.3g}% are kept at random, so "
+            "that you can look for lost hits among them."
         )
-    return text + "."
+    return text

@@ -1,195 +1,140 @@
-"""Stills to class probabilities: read, prepare, classify, on one process or many."""
+"""Stills to results: read, prepare, classify, decide, on one process or many."""
 
 from __future__ import annotations
 
-import sys
+import logging
 import time
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
-from types import TracebackType
+from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
-import torch
 
-from dials_cnn_screen.images.frames import Frame, read_frame
+from dials_cnn_screen.images.frame import Frame, check_frame
+from dials_cnn_screen.images.read import read_frame
 from dials_cnn_screen.images.stills import Still
-from dials_cnn_screen.ke2018.preprocessing_cpu import used_range
-from dials_cnn_screen.models.classifier import Answer, Classifier, make_classifier
-from dials_cnn_screen.models.model_file import Model
-from dials_cnn_screen.screening.decision import probabilities
-from dials_cnn_screen.spots.out_of_distribution import is_unlike
-from dials_cnn_screen.util.workers import map_on_workers
+from dials_cnn_screen.models.model import Model
+from dials_cnn_screen.models.predictor import Predictor
+from dials_cnn_screen.screening.decision import Decision
+from dials_cnn_screen.screening.results import ImageResult, decide
+from dials_cnn_screen.util.mpi import mpi_world
+from dials_cnn_screen.util.progress import track
+from dials_cnn_screen.util.workers import (
+    Processes,
+    count_processes,
+    map_on_workers,
+)
+
+logger = logging.getLogger("dials.cnn_screen")
 
 
-@dataclass(frozen=True)
-class Judgement:
-    """What was found of one still.
+class Screener(NamedTuple):
+    """What each process has: the model made ready, and the decision."""
 
-    probabilities: float64 (3,) in the order of Label, or None with an error. seconds:
-    spent on reading, preparing and classifying. spots, strangeness: as in Answer; None
-    with an error.
-    """
-
-    probabilities: np.ndarray | None
-    error: str | None
-    seconds: tuple[float, float, float]
-    spots: np.ndarray | None = None
-    strangeness: float | None = None
-
-    @property
-    def unlike_training(self) -> bool | None:
-        """Whether the still is unlike the model's training; None if not known."""
-        return is_unlike(self.strangeness)
+    predictor: Predictor
+    decision: Decision
 
 
-class Examination(NamedTuple):
-    """A judgement, and what it rests on: the frame and the network's answer.
-
-    frame, answer: None with an error.
-    """
-
-    judgement: Judgement
-    frame: Frame | None
-    answer: Answer | None
+def make_screener(model: Model, device: str, decision: Decision) -> Screener:
+    """The model made ready on cpu or cuda, with the decision."""
+    return Screener(model.predictor(device), decision)
 
 
-def judge(still: Still, classifier: Classifier) -> Judgement:
-    """Read, prepare and classify one still; errors become part of the answer."""
-    return examine(still, classifier).judgement
+def screen_still(screener: Screener, still: Still) -> ImageResult:
+    """Read, prepare and classify one still; an error becomes part of the result."""
+    return screen_frame(screener, still)[0]
 
 
-def examine(still: Still, classifier: Classifier) -> Examination:
-    """Judge one still, with what the judgement rests on."""
+def screen_frame(screener: Screener, still: Still) -> tuple[ImageResult, Frame | None]:
+    """The result for one still, and its frame; None with an error."""
     clock = [time.perf_counter()]
     try:
         frame = read_frame(still.imageset, still.position)
-        check_judgeable(frame)
+        check_frame(frame)
         clock.append(time.perf_counter())
-        prepared = classifier.prepare(frame.data, frame.mask, frame.beam_centre)
+        prepared = screener.predictor.prepare(frame)
         clock.append(time.perf_counter())
-        answer = classifier.answer(prepared)
-        p = probabilities(answer.scores, classifier.temperature)
+        prediction = screener.predictor.classify(prepared)
     except Exception as problem:  # whatever dxtbx or a file format may raise
         error = " ".join(str(problem).split()) or type(problem).__name__
-        return Examination(Judgement(None, error, _seconds(clock)), None, None)
-    judgement = Judgement(p, None, _seconds(clock), answer.spots, answer.strangeness)
-    return Examination(judgement, frame, answer)
+        return decide(still.name, None, error, screener.decision, _seconds(clock)), None
+    seconds = _seconds(clock)
+    return decide(still.name, prediction, None, screener.decision, seconds), frame
 
 
 def _seconds(clock: list[float]) -> tuple[float, float, float]:
     """Between the times on the clock and now, for three steps; 0 for one not begun."""
-    return tuple(np.diff(clock + [time.perf_counter()] * (4 - len(clock))))
+    reading, preparing, classifying = np.diff(
+        clock + [time.perf_counter()] * (4 - len(clock))
+    ).tolist()
+    return reading, preparing, classifying
 
 
-def check_judgeable(frame: Frame) -> None:
-    """Raise ValueError for a frame that has nothing on it to judge by."""
-    least, most = used_range(frame.data, frame.mask)
-    if least > most:
-        raise ValueError("every pixel is masked or outside the trusted range")
-    if least == most:
-        raise ValueError(f"every usable pixel has the same value, {least:g}")
+def stream_results(
+    stills: Sequence[Still],
+    model: Model,
+    decision: Decision,
+    device: str,
+    mp: Processes,
+) -> Iterator[ImageResult]:
+    """The results on processes or MPI ranks, with a progress bar, in order.
+
+    On MPI ranks but the first there are none.
+    """
+    device = choose_device(device)
+    where = f"Screening {len(stills)} image{'s' * (len(stills) != 1)} on {device}"
+    if mp.method == "mpi":
+        world = mpi_world()
+        logger.info("%s, %d MPI ranks", where, world.size)
+        return iter(screen_mpi(stills, model, device, decision, world))
+    nproc = count_processes(mp.nproc, len(stills))
+    logger.info("%s, nproc=%d", where, nproc)
+    results = screen(stills, model, device, decision, nproc)
+    return track(results, "Screening", len(stills))
+
+
+def screen(
+    stills: Sequence[Still], model: Model, device: str, decision: Decision, nproc: int
+) -> Iterator[ImageResult]:
+    """The results for the stills, in order, on nproc processes.
+
+    Close the iterator to stop before the end. Raises ChildProcessError if a process
+    dies, for instance for want of memory.
+    """
+    # A CUDA context does not survive a fork; a compiled kernel does.
+    fork = device == "cpu"
+    if fork and nproc > 1:
+        make_screener(model, device, decision)
+    yield from map_on_workers(
+        screen_still,
+        stills,
+        nproc,
+        make_screener,
+        (model, device, decision),
+        fork=fork,
+    )
+
+
+def screen_mpi(
+    stills: Sequence[Still], model: Model, device: str, decision: Decision, world: Any
+) -> list[ImageResult]:
+    """Screen every size-th still on this MPI rank; all of them, in order, on rank 0.
+
+    world: from mpi_world. Other ranks get an empty list.
+    """
+    screener = make_screener(model, device, decision)
+    mine = [screen_still(screener, s) for s in stills[world.rank :: world.size]]
+    gathered = world.gather(mine, root=0)
+    if world.rank != 0:
+        return []
+    return [gathered[i % world.size][i // world.size] for i in range(len(stills))]
 
 
 def choose_device(device: str) -> str:
-    """cpu or cuda for auto, cpu or cuda; ValueError where cuda is not to be had."""
+    """cpu or cuda for auto, cpu or cuda; ValueError where there is no cuda."""
+    import torch
+
     if device == "auto":
         return "cuda" if torch.cuda.is_available() else "cpu"
     if device == "cuda" and not torch.cuda.is_available():
         raise ValueError("device=cuda, but torch finds no GPU; set device=cpu")
     return device
-
-
-def screen(
-    stills: list[Still],
-    model: Model,
-    device: str,
-    nproc: int,
-    look: Callable[[Still, Classifier], Any] = judge,
-) -> Iterator[Any]:
-    """Judge stills in order, on nproc processes.
-
-    look: what is done with each still, and gives what is yielded; judge by default.
-    Raises ChildProcessError if a process dies, for instance for want of memory.
-    """
-    if nproc == 1:
-        classifier = make_classifier(model, device)
-        yield from (look(still, classifier) for still in stills)
-        return
-    # A CUDA context does not survive a fork; a compiled kernel does.
-    fork = device == "cpu"
-    if fork:
-        make_classifier(model, device)
-    yield from map_on_workers(
-        _look_at,
-        range(len(stills)),
-        nproc,
-        _start_worker,
-        (model, device, stills, look),
-        chunk=16,
-        fork=fork,
-    )
-
-
-def mpi_world() -> Any:
-    """All MPI ranks, as mpi4py's communicator; an error on one of them ends them all.
-
-    Raises ValueError where mpi4py is missing.
-    """
-    try:
-        from mpi4py import MPI
-    except ImportError as error:
-        raise ValueError(
-            f"mp.method=mpi needs mpi4py ({error}): install it into the Python that "
-            "runs DIALS"
-        ) from error
-    show = sys.excepthook
-
-    def show_and_abort(
-        kind: type[BaseException],
-        error: BaseException,
-        traceback: TracebackType | None,
-    ) -> None:
-        show(kind, error, traceback)
-        sys.stderr.flush()
-        # The others would wait for this rank's results for ever.
-        MPI.COMM_WORLD.Abort(1)
-
-    if MPI.COMM_WORLD.size > 1:
-        sys.excepthook = show_and_abort
-    return MPI.COMM_WORLD
-
-
-def screen_mpi(
-    stills: list[Still], model: Model, device: str, world: Any
-) -> list[Judgement]:
-    """Judge every size-th still on this MPI rank; all of them, in order, on rank 0.
-
-    world: from mpi_world. Other ranks get an empty list.
-    """
-    classifier = make_classifier(model, device)
-    mine = [judge(still, classifier) for still in stills[world.rank :: world.size]]
-    parts = world.gather(mine, root=0)
-    if world.rank != 0:
-        return []
-    return [parts[i % world.size][i // world.size] for i in range(len(stills))]
-
-
-# A worker's own, so that a task is no more than a number.
-_classifier: Classifier
-_stills: list[Still]
-_look: Callable[[Still, Classifier], Any]
-
-
-def _start_worker(
-    model: Model,
-    device: str,
-    stills: list[Still],
-    look: Callable[[Still, Classifier], Any],
-) -> None:
-    global _classifier, _stills, _look
-    _classifier, _stills, _look = make_classifier(model, device), stills, look
-
-
-def _look_at(index: int) -> Any:
-    return _look(_stills[index], _classifier)

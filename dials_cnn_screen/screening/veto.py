@@ -25,14 +25,13 @@ from dxtbx.format.image import ImageBool
 from dxtbx.imageset import ImageSet
 from dxtbx.model import ExperimentList
 
-from dials_cnn_screen.evaluation.metrics import wilson_interval
 from dials_cnn_screen.images.stills import Still, list_stills
 from dials_cnn_screen.models.classifier import make_classifier
 from dials_cnn_screen.models.model_file import Model, load_model
 from dials_cnn_screen.phil import load_scope
 from dials_cnn_screen.screening.calibration import choose_decision
 from dials_cnn_screen.screening.decision import Decision, explain, keep
-from dials_cnn_screen.screening.run import Judgement, choose_device, judge, mpi_world
+from dials_cnn_screen.screening.run import Judgement, choose_device, judge
 from dials_cnn_screen.screening.summary import (
     collect,
     image_entry,
@@ -41,6 +40,8 @@ from dials_cnn_screen.screening.summary import (
     write_json,
 )
 from dials_cnn_screen.util.files import check_writable
+from dials_cnn_screen.util.intervals import wilson_interval
+from dials_cnn_screen.util.mpi import mpi_world
 from dials_cnn_screen.util.program import CITATION, find_unreadable, user_errors
 
 logger = logging.getLogger("dials.cnn_screen.pipeline")

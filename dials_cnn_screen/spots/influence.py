@@ -1,4 +1,4 @@
-"""What each spot candidate does to the answer of the network of spots."""
+"""What each spot candidate does to the output of the spot network."""
 
 from __future__ import annotations
 
@@ -8,31 +8,38 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from dials_cnn_screen.labels.label import Label
-from dials_cnn_screen.screening.decision import keep_score, probabilities
+from dials_cnn_screen.labels.probabilities import (
+    PAPER_THRESHOLD,
+    log_odds,
+    p_keep,
+    softmax,
+)
 from dials_cnn_screen.spots.candidates import LEVELS, Candidates, strongest
 from dials_cnn_screen.spots.network import SpotNetwork, batch_of_one
-
-# P(Hit) + P(Maybe) of an image that is no Miss (section 2.1).
-HALF = 0.5
 
 
 @dataclass(frozen=True, eq=False)
 class Influence:
-    """What the n candidates of a frame do to its answer.
+    """What the n candidates of a frame do to its classification.
 
-    p_spot: float64 (n,), the chance of being a spot. without: float64 (n,), P(Hit) +
-    P(Maybe) of the frame without this candidate. weight: float64 (n,), how much the
-    candidate adds to the logarithm of (P(Hit) + P(Maybe)) / P(Miss): that still tells
-    candidates apart where no single one of them changes the probability. deciding: how
-    many of the likeliest spots would have to go to make it a Miss; None if it is one,
-    or would not be one without any candidate.
+    Attributes:
+        p_keep: P(Hit) + P(Maybe) of the frame.
+        p_spot: float64 (n,), probability of being a spot.
+        without: float64 (n,), P(Hit) + P(Maybe) of the frame without this candidate.
+        weight: float64 (n,), how much the candidate adds to the logarithm of
+            (P(Hit) + P(Maybe)) / P(Miss): that still tells candidates apart where no
+            single one of them changes the probability.
+        deciding: How many of the likeliest spots would have to go to make it a Miss;
+            None if it is one, or would not be one without any candidate.
     """
 
-    p_spot: np.ndarray
-    without: np.ndarray
-    weight: np.ndarray
+    p_keep: float
+    p_spot: NDArray[np.float64]
+    without: NDArray[np.float64]
+    weight: NDArray[np.float64]
     deciding: int | None
 
 
@@ -45,19 +52,20 @@ def influence(
     """
     n = len(candidates.z)
     everything = np.arange(n)
-    scores, logits = _answer(network, candidates)
-    lone = [
-        _answer(network, take(candidates, np.delete(everything, i)))[0]
-        for i in everything
+    logits, spot_logits = _run(network, candidates)
+    without = [
+        _run(network, take(candidates, np.delete(everything, i)))[0] for i in everything
     ]
-    lone = np.array(lone).reshape(n, len(Label))
-    weight = _log_odds(scores, temperature) - _log_odds(lone, temperature)
+    lone = np.array(without).reshape(n, len(Label))
+    weight = log_odds(logits, temperature) - log_odds(lone, temperature)
+    kept = float(p_keep(softmax(logits, temperature)))
     deciding = None
-    if keep_score(probabilities(scores, temperature)) >= HALF:
-        deciding = _count_deciding(network, candidates, temperature, logits[:n])
+    if kept >= PAPER_THRESHOLD:
+        deciding = _count_deciding(network, candidates, temperature, spot_logits[:n])
     return Influence(
-        p_spot=1 / (1 + np.exp(-logits[:n].astype(np.float64))),
-        without=keep_score(probabilities(lone, temperature)),
+        p_keep=kept,
+        p_spot=1 / (1 + np.exp(-spot_logits[:n].astype(np.float64))),
+        without=p_keep(softmax(lone, temperature)),
         weight=weight,
         deciding=deciding,
     )
@@ -80,27 +88,21 @@ def _count_deciding(
     network: SpotNetwork,
     candidates: Candidates,
     temperature: float,
-    logits: np.ndarray,
+    spot_logits: NDArray[np.float32],
 ) -> int | None:
-    order = np.argsort(-logits, kind="stable")
+    order = np.argsort(-spot_logits, kind="stable")
     for k in range(1, len(order) + 1):
-        scores, _ = _answer(network, take(candidates, np.sort(order[k:])))
-        if keep_score(probabilities(scores, temperature)) < HALF:
+        logits, _ = _run(network, take(candidates, np.sort(order[k:])))
+        if p_keep(softmax(logits, temperature)) < PAPER_THRESHOLD:
             return k
     return None
 
 
-def _answer(
+def _run(
     network: SpotNetwork, candidates: Candidates
-) -> tuple[np.ndarray, np.ndarray]:
-    """Class scores (3,) and the logits of the candidates, at least one."""
+) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """Logits of the classes (3,) and of the candidates, at least one."""
     device = next(network.parameters()).device
     with torch.inference_mode():
-        verdict = network(batch_of_one(candidates).to(device))
-    return verdict.scores[0].cpu().numpy(), verdict.spots[0].cpu().numpy()
-
-
-def _log_odds(scores: np.ndarray, temperature: float) -> np.ndarray:
-    """ln((P(Hit) + P(Maybe)) / P(Miss)) of scores (..., 3)."""
-    z = scores.astype(np.float64) / temperature
-    return np.logaddexp(z[..., Label.HIT], z[..., Label.MAYBE]) - z[..., Label.MISS]
+        output = network(batch_of_one(candidates).to(device))
+    return output.logits[0].cpu().numpy(), output.spot_logits[0].cpu().numpy()

@@ -1,4 +1,4 @@
-"""A network that judges spot candidates one by one, then the frame by all of them.
+"""A network that classifies spot candidates one by one, then the frame by all of them.
 
 It looks at what is around each candidate, at full resolution, and at how the candidates
 of the frame are as a whole; it never learns where the tiles of a detector are. Its
@@ -19,9 +19,9 @@ from dials_cnn_screen.spots.candidates import DEPTHS, LEVELS, PATCH, Candidates
 
 N_SCALARS = 9
 N_FRAME = len(LEVELS) + len(DEPTHS) + 3
-# Candidates this near to each other are in company, pixels; those whose distances from
+# Candidates this near to each other are neighbours, pixels; those whose distances from
 # the beam differ by no more than RING may be of one powder ring.
-COMPANY, RING = 24.0, 2.0
+NEIGHBOURHOOD, RING = 24.0, 2.0
 
 
 @dataclass(frozen=True)
@@ -70,7 +70,7 @@ def describe(candidates: Candidates) -> tuple[np.ndarray, np.ndarray]:
             candidates.skew,
             np.log1p(candidates.radius) / 4,
             np.log1p(np.arange(n)) / 4,
-            *_company(candidates),
+            *_neighbourhood(candidates),
         ],
         axis=1,
     )
@@ -85,7 +85,7 @@ def describe(candidates: Candidates) -> tuple[np.ndarray, np.ndarray]:
     return scalars.astype(np.float32), frame.astype(np.float32)
 
 
-def _company(candidates: Candidates) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def _neighbourhood(candidates: Candidates) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """How a candidate lies among the others: float (n,) each, about one.
 
     Logarithms of the distance to the next candidate, of the number of those near by and
@@ -100,7 +100,7 @@ def _company(candidates: Candidates) -> tuple[np.ndarray, np.ndarray, np.ndarray
     ring = np.abs(radius[:, None] - radius) <= RING
     return (
         np.log1p(np.sqrt(square.min(axis=1, initial=1e8))) / 4,
-        np.log1p(np.count_nonzero(square <= COMPANY**2, axis=1)) / 2,
+        np.log1p(np.count_nonzero(square <= NEIGHBOURHOOD**2, axis=1)) / 2,
         np.log1p(np.count_nonzero(ring, axis=1) - 1) / 2,
     )
 
@@ -120,16 +120,17 @@ def batch_of_one(candidates: Candidates) -> CandidateBatch:
     )
 
 
-class Verdict(NamedTuple):
-    """What the network says of b frames of k candidates.
+class SpotOutput(NamedTuple):
+    """What the network makes of b frames of k candidates.
 
-    scores: class scores z (b, 3), in the order of Label. spots: logits (b, k) of a
-    candidate's being a spot, -30 where a slot is empty. features: (b, f), what the
-    classes are told by.
+    Attributes:
+        logits: (b, 3), of the classes in the order of Label.
+        spot_logits: (b, k), of a candidate's being a spot, -30 where a slot is empty.
+        features: (b, f), what the classes are told by.
     """
 
-    scores: torch.Tensor
-    spots: torch.Tensor
+    logits: torch.Tensor
+    spot_logits: torch.Tensor
     features: torch.Tensor
 
 
@@ -168,25 +169,26 @@ class SpotNetwork(nn.Module):
             nn.Linear(c.head, len(Label)),
         )
 
-    def forward(self, batch: CandidateBatch) -> Verdict:
-        """The verdict on each frame of the batch."""
-        present = batch.present.unsqueeze(-1)
-        patches = self.patch(batch.patches.flatten(start_dim=2))
+    def forward(self, batch: CandidateBatch) -> SpotOutput:
+        """Classes of the frames of a batch, and which candidates are spots."""
+        present = batch.present.unsqueeze(-1)  # (b, k, 1)
+        patches = self.patch(batch.patches.flatten(start_dim=2))  # (b, k, patch)
         code = self.code(torch.cat([patches, batch.scalars], dim=-1)) * present
-        n = present.sum(dim=1).clamp(min=1)
+        # code: (b, k, candidate), 0 in empty slots
+        n = present.sum(dim=1).clamp(min=1)  # (b, 1)
         pooled = torch.cat([code.sum(dim=1) / n, code.amax(dim=1)], dim=-1)
-        context = self.context(torch.cat([pooled, batch.frame], dim=-1))
-        around = context.unsqueeze(1).expand(-1, code.shape[1], -1)
-        logits = self.spot(torch.cat([code, around], dim=-1)).squeeze(-1)
-        logits = logits.masked_fill(~batch.present, -30.0)
-        chance = torch.sigmoid(logits)
-        # The number of spots as the labels count them: its middle and its spread.
-        number = chance.sum(dim=1, keepdim=True)
-        variance = (chance * (1 - chance)).sum(dim=1, keepdim=True)
-        of_spots = (code * chance.unsqueeze(-1)).sum(dim=1) / (number + 1)
+        context = self.context(torch.cat([pooled, batch.frame], dim=-1))  # (b, context)
+        around = context.unsqueeze(1).expand(-1, code.shape[1], -1)  # (b, k, context)
+        spot_logits = self.spot(torch.cat([code, around], dim=-1)).squeeze(-1)  # (b, k)
+        spot_logits = spot_logits.masked_fill(~batch.present, -30.0)
+        p_spot = torch.sigmoid(spot_logits)  # (b, k)
+        # The number of spots as the labels count them: its mean and its variance.
+        number = p_spot.sum(dim=1, keepdim=True)  # (b, 1)
+        variance = (p_spot * (1 - p_spot)).sum(dim=1, keepdim=True)  # (b, 1)
+        of_spots = (code * p_spot.unsqueeze(-1)).sum(dim=1) / (number + 1)
         counts = torch.cat(
             [number.sqrt(), torch.log1p(number), torch.log1p(variance), number / 20],
             dim=1,
-        )
-        features = torch.cat([context, of_spots, counts], dim=-1)
-        return Verdict(self.head(features), logits, features)
+        )  # (b, 4)
+        features = torch.cat([context, of_spots, counts], dim=-1)  # (b, f)
+        return SpotOutput(self.head(features), spot_logits, features)

@@ -1,4 +1,4 @@
-"""How unlike its training a frame is, by what the network sees of it.
+"""How far out of its training's distribution a frame is, by the network's features.
 
 The Mahalanobis distance of a frame's features from those of held-out training shots,
 after Lee, K., Lee, K., Lee, H. & Shin, J. (2018), NeurIPS 31, 7167, "A simple unified
@@ -12,58 +12,75 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 # Weight, in the covariance, of what is the same for all features: their mean variance.
 # So no direction is without variance, not even that of a feature that is constant. Of
-# shots of other simulated experiments 3% were unlike with 0.0001, and 1% with 0.01.
+# shots of other simulated experiments 3% were out of distribution with 0.0001, and 1%
+# with 0.01.
 SHRINKAGE = 0.01
 
 
 @dataclass(frozen=True, eq=False)
-class Familiarity:
-    """What is like training: a mean, a scale in every direction, and a limit.
+class OutOfDistribution:
+    """The distribution of the features of shots like those of the training.
 
-    mean: float64 (f,). whitening: float64 (f, f); the distance of features x is
-    |(x - mean) @ whitening|. limit: the distance up to which x is like training.
-    Raises ValueError for other shapes, what is not finite, and a limit of 0 or less.
+    Attributes:
+        location: float64 (f,), their mean.
+        whitening: float64 (f, f); the distance of features x is
+            |(x - location) @ whitening|.
+        limit: The distance up to which a frame is like the training.
+
+    Raises:
+        ValueError: Other shapes, numbers that are not finite, a limit of 0 or less.
     """
 
-    mean: np.ndarray
-    whitening: np.ndarray
+    location: NDArray[np.float64]
+    whitening: NDArray[np.float64]
     limit: float
 
     def __post_init__(self) -> None:
-        f = self.mean.size
-        if self.mean.shape != (f,) or self.whitening.shape != (f, f):
+        f = self.location.size
+        if self.location.shape != (f,) or self.whitening.shape != (f, f):
             raise ValueError(
-                f"a familiarity with a mean {self.mean.shape} and a whitening "
-                f"{self.whitening.shape}, not (f,) and (f, f)"
+                f"an out-of-distribution model with a location {self.location.shape} "
+                f"and a whitening {self.whitening.shape}, not (f,) and (f, f)"
             )
-        if not (np.isfinite(self.mean).all() and np.isfinite(self.whitening).all()):
-            raise ValueError("a familiarity with numbers that are not finite")
+        if not (np.isfinite(self.location).all() and np.isfinite(self.whitening).all()):
+            raise ValueError(
+                "an out-of-distribution model with numbers that are not finite"
+            )
         if not 0 < self.limit < np.inf:
-            raise ValueError(f"a familiarity with limit={self.limit}, not over 0")
+            raise ValueError(
+                f"an out-of-distribution model with limit={self.limit}, not over 0"
+            )
 
-    def distance(self, features: np.ndarray) -> np.ndarray:
+    def mahalanobis(self, features: NDArray) -> NDArray[np.float64]:
         """Mahalanobis distance of features (n, f) from the mean; float64 (n,)."""
-        return np.linalg.norm((features - self.mean) @ self.whitening, axis=1)
+        return np.linalg.norm((features - self.location) @ self.whitening, axis=1)
 
-    def strangeness(self, features: np.ndarray) -> np.ndarray:
-        """Distance over limit of features (n, f); (n,), over 1 unlike training."""
-        return self.distance(features) / self.limit
-
-
-def is_unlike(strangeness: float | None) -> bool | None:
-    """Whether a frame so strange is unlike training; None where that is not known."""
-    return None if strangeness is None else strangeness > 1
+    def score(self, features: NDArray) -> NDArray[np.float64]:
+        """Distance over limit of features (n, f); (n,), over 1 out of distribution."""
+        return self.mahalanobis(features) / self.limit
 
 
-def fit_familiarity(features: np.ndarray, exceeded: float = 0.001) -> Familiarity:
-    """The familiarity of features (n, f) of shots that were not trained on.
+def is_out_of_distribution(ood_score: float | None) -> bool | None:
+    """Whether a frame of this score is; None where that is not known."""
+    return None if ood_score is None else ood_score > 1
 
-    exceeded: fraction of these shots that are farther off than the limit. With fewer
-    than 1 / exceeded shots the limit is near the largest distance. Raises ValueError
-    where features are not finite or the same in all shots.
+
+def fit_out_of_distribution(
+    features: NDArray, exceeded: float = 0.001
+) -> OutOfDistribution:
+    """The distribution of features (n, f) of shots that were not trained on.
+
+    Args:
+        features: Of held-out shots.
+        exceeded: Fraction of these shots that are farther off than the limit. With
+            fewer than 1 / exceeded shots the limit is near the largest distance.
+
+    Raises:
+        ValueError: The features are not finite, or the same in all shots.
     """
     features = np.asarray(features, dtype=np.float64)
     if not np.isfinite(features).all():
@@ -72,12 +89,12 @@ def fit_familiarity(features: np.ndarray, exceeded: float = 0.001) -> Familiarit
         raise ValueError(
             f"the features of all {len(features)} held-out shots are equal"
         )
-    mean = features.mean(axis=0)
+    location = features.mean(axis=0)
     covariance = np.cov(features, rowvar=False, bias=True)
-    same = np.eye(len(mean)) * np.trace(covariance) / len(mean)
+    same = np.eye(len(location)) * np.trace(covariance) / len(location)
     covariance = (1 - SHRINKAGE) * covariance + SHRINKAGE * same
     # L of covariance^-1 = L L^T: then |x L|^2 = x covariance^-1 x^T.
     whitening = np.linalg.cholesky(np.linalg.inv(covariance))
-    unlimited = Familiarity(mean, whitening, 1.0)
-    limit = np.quantile(unlimited.distance(features), 1 - exceeded)
-    return Familiarity(mean, whitening, float(limit))
+    unlimited = OutOfDistribution(location, whitening, 1.0)
+    limit = np.quantile(unlimited.mahalanobis(features), 1 - exceeded)
+    return OutOfDistribution(location, whitening, float(limit))

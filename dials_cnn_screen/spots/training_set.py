@@ -2,23 +2,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import nn
 
-from dials_cnn_screen.ke2018.training_set import Augmentation
+from dials_cnn_screen.architecture import Augmentation, check_rate
 from dials_cnn_screen.spots.candidates import PATCH, Candidates
 from dials_cnn_screen.spots.network import (
     N_FRAME,
     N_SCALARS,
     CandidateBatch,
     SpotNetwork,
-    Verdict,
+    SpotOutput,
     describe,
 )
-from dials_cnn_screen.training.loop import check_rate
 
 # A candidate this near to a spot, in pixels along slow and fast, is that spot.
 NEAR = 2.5
@@ -30,20 +31,25 @@ FAINT, VISIBLE = 3.0, 5.5
 class CandidateSet:
     """Candidates of n frames, k slots each, with the truth.
 
-    patches: float16 (n, k, 2, 13, 13). scalars: float32 (n, k, 9). present: bool
-    (n, k). frame: float32 (n, 14). truth: float32 (n, k), 1 for a visible spot, 0 for
-    none, NaN between. labels: int64 (n,).
+    Attributes:
+        patches: float16 (n, k, 2, 13, 13).
+        scalars: float32 (n, k, 9).
+        present: bool (n, k), whether a slot is filled.
+        frame: float32 (n, 14).
+        truth: float32 (n, k), 1 for a visible spot, 0 for none, NaN where not known.
+        labels: int64 (n,).
     """
 
-    patches: np.ndarray
-    scalars: np.ndarray
-    present: np.ndarray
-    frame: np.ndarray
-    truth: np.ndarray
-    labels: np.ndarray
+    patches: NDArray[np.float16]
+    scalars: NDArray[np.float32]
+    present: NDArray[np.bool_]
+    frame: NDArray[np.float32]
+    truth: NDArray[np.float32]
+    labels: NDArray[np.int64]
 
     @classmethod
     def empty(cls, n: int, k: int) -> CandidateSet:
+        """A set for n frames of k candidates at most."""
         return cls(
             patches=np.zeros((n, k, 2, PATCH, PATCH), np.float16),
             scalars=np.zeros((n, k, N_SCALARS), np.float32),
@@ -54,19 +60,23 @@ class CandidateSet:
         )
 
     def put(
-        self, i: int, candidates: Candidates, truth: np.ndarray, label: int
+        self,
+        i: int,
+        prepared: Candidates,
+        label: int,
+        truth: NDArray[np.float32] | None = None,
     ) -> None:
-        """Store the candidates of frame i."""
-        n = len(candidates.z)
-        scalars, frame = describe(candidates)
-        self.patches[i, :n] = candidates.patches
+        """Store the candidates of frame i; truth: of each of them, None: not known."""
+        n = len(prepared.z)
+        scalars, frame = describe(prepared)
+        self.patches[i, :n] = prepared.patches
         self.scalars[i, :n] = scalars
         self.present[i, :n] = True
         self.frame[i] = frame
-        self.truth[i, :n] = truth
+        self.truth[i, :n] = np.nan if truth is None else truth
         self.labels[i] = label
 
-    def batch(self, indices: np.ndarray) -> CandidateBatch:
+    def batch(self, indices: NDArray[np.int64]) -> CandidateBatch:
         """The candidates of these frames."""
         return CandidateBatch(
             torch.from_numpy(self.patches[indices]).float(),
@@ -76,7 +86,10 @@ class CandidateSet:
         )
 
     def augmented(
-        self, indices: np.ndarray, augmentation: Augmentation, rng: np.random.Generator
+        self,
+        indices: NDArray[np.int64],
+        augmentation: Augmentation,
+        rng: np.random.Generator,
     ) -> CandidateBatch:
         """The same frames flipped and turned, as far as patches go.
 
@@ -93,26 +106,42 @@ class CandidateSet:
             patches = patches.flip(3)
         return CandidateBatch(patches, batch.scalars, batch.present, batch.frame)
 
-    def loss(self, verdict: Verdict, indices: np.ndarray) -> torch.Tensor:
+    def logits(self, output: SpotOutput) -> torch.Tensor:
+        """The class logits (b, 3)."""
+        return output.logits
+
+    def loss(self, output: SpotOutput, indices: NDArray[np.int64]) -> torch.Tensor:
         """Cross-entropy of the frames' classes, and of candidates of known truth."""
-        device = verdict.scores.device
+        device = output.logits.device
         labels = torch.from_numpy(self.labels[indices]).to(device)
-        loss = nn.functional.cross_entropy(verdict.scores, labels)
+        loss = nn.functional.cross_entropy(output.logits, labels)
         truth = torch.from_numpy(self.truth[indices]).to(device)
         known = ~torch.isnan(truth)
         if not known.any():
             return loss
         return loss + nn.functional.binary_cross_entropy_with_logits(
-            verdict.spots[known], truth[known]
+            output.spot_logits[known], truth[known]
         )
 
+    def arrays(self) -> Iterator[NDArray]:
+        """All but the labels."""
+        return (values for name, values in vars(self).items() if name != "labels")
 
-def match(
-    candidates: Candidates, spots: np.ndarray, significance: np.ndarray
-) -> np.ndarray:
-    """Truth of each candidate from the spots (n, 2) (slow, fast) and significances.
 
-    1 near a visible spot, NaN near a faint one, otherwise 0; float32.
+def match_spots(
+    candidates: Candidates,
+    spots: NDArray[np.float64],
+    significance: NDArray[np.float64],
+) -> NDArray[np.float32]:
+    """Truth of each candidate: 1 near a visible spot, NaN near a faint one, else 0.
+
+    Args:
+        candidates: n of them.
+        spots: (m, 2), (slow, fast) pixels.
+        significance: (m,), standard deviations.
+
+    Returns:
+        float32 (n,).
     """
     truth = np.zeros(len(candidates.z), np.float32)
     if not len(spots):
@@ -131,8 +160,17 @@ def match(
 class SpotSchedule:
     """How the spot network learns: AdamW, the rate falling as a cosine.
 
-    batches: in an epoch, as many frames of each class in each; None: every frame once.
-    patience: as in Schedule. Raises ValueError for a learning_rate of 0 or less.
+    Attributes:
+        epochs: Passes.
+        batch_size: Frames.
+        learning_rate: At the start; it falls to 0.
+        weight_decay: Of AdamW.
+        batches: In an epoch, as many frames of each class in each; None: every frame
+            once.
+        patience: Stop after so many epochs that were no better; None: never.
+
+    Raises:
+        ValueError: A learning_rate of 0 or less.
     """
 
     epochs: int = 40
@@ -159,11 +197,19 @@ class SpotSchedule:
         )
 
 
+# From fresh weights, and from a model: it has learned what a spot is, so less time and
+# smaller steps are enough.
+SHORT = SpotSchedule(epochs=40, batches=50)
+SHORT_FROM_MODEL = SpotSchedule(
+    epochs=15, batches=10, batch_size=32, learning_rate=1e-3
+)
+
+
 def spot_features(
-    network: SpotNetwork, data: CandidateSet, indices: np.ndarray
-) -> np.ndarray:
+    network: SpotNetwork, data: CandidateSet, indices: NDArray[np.int64]
+) -> NDArray[np.float32]:
     """Features of the frames, float32 (n, f)."""
     network.eval()
     with torch.no_grad():
-        parts = np.array_split(indices, -(-len(indices) // 256))
-        return torch.cat([network(data.batch(p)).features for p in parts]).numpy()
+        chunks = np.array_split(indices, -(-len(indices) // 256))
+        return torch.cat([network(data.batch(c)).features for c in chunks]).numpy()

@@ -19,7 +19,7 @@ import torch
 
 from dials_cnn_screen.evaluation.metrics import area_under_curve, sensitivity_at
 from dials_cnn_screen.labels.label import Label
-from dials_cnn_screen.screening.decision import keep_score, probabilities
+from dials_cnn_screen.labels.probabilities import keep_score, probabilities
 from dials_cnn_screen.spots.candidates import LEVELS
 from dials_cnn_screen.spots.network import SpotNetwork, SpotNetworkConfig
 from dials_cnn_screen.spots.training_set import (

@@ -21,22 +21,20 @@ from tqdm import tqdm
 from dials_cnn_screen.evaluation.metrics import (
     area_under_curve,
     calibration_error,
+    sensitivity_at,
+)
+from dials_cnn_screen.util.intervals import wilson_interval
+from dials_cnn_screen.labels.confusion import (
     confusion_counts,
     hit_or_miss,
     row_percent,
-    sensitivity_at,
     success_rate,
-    wilson_interval,
 )
 from dials_cnn_screen.labels.label import MAYBE_SPOTS, Label
 from dials_cnn_screen.models.classifier import Classifier, make_classifier
 from dials_cnn_screen.models.model_file import Model, load_model
-from dials_cnn_screen.screening.decision import (
-    classify,
-    keep_score,
-    probabilities,
-    threshold_for_hit_loss,
-)
+from dials_cnn_screen.screening.decision import threshold_for_hit_loss
+from dials_cnn_screen.labels.probabilities import classify, keep_score, probabilities
 from dials_cnn_screen.simulation.detector_families import FAMILIES
 from dials_cnn_screen.simulation.experiments import EXPERIMENTS
 from dials_cnn_screen.simulation.random_experiments import find_experiment, plan_wide

@@ -10,7 +10,7 @@ import numpy as np
 
 from dials_cnn_screen.explain.embedding import embed, why_no_map
 from dials_cnn_screen.labels.label import Label
-from dials_cnn_screen.screening.decision import keep_score
+from dials_cnn_screen.labels.probabilities import keep_score
 from dials_cnn_screen.simulation.experiments import EXPERIMENTS
 from dials_cnn_screen.studies.networks import Study, feature_vectors, train_network
 from dials_cnn_screen.studies.shots import SEED

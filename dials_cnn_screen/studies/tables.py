@@ -9,10 +9,11 @@ from pathlib import Path
 
 import numpy as np
 
-from dials_cnn_screen.evaluation.metrics import sensitivity_at, wilson_interval
+from dials_cnn_screen.evaluation.metrics import sensitivity_at
+from dials_cnn_screen.util.intervals import wilson_interval
 from dials_cnn_screen.ke2018.preprocessing import CONTRASTS
 from dials_cnn_screen.labels.label import Label
-from dials_cnn_screen.screening.decision import classify, keep_score
+from dials_cnn_screen.labels.probabilities import classify, keep_score
 from dials_cnn_screen.simulation.experiments import EXPERIMENTS
 from dials_cnn_screen.studies import published
 from dials_cnn_screen.studies.label_curve import SIZES

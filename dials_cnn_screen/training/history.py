@@ -8,11 +8,8 @@ from pathlib import Path
 
 import numpy as np
 
-from dials_cnn_screen.evaluation.metrics import (
-    confusion_counts,
-    hit_or_miss,
-    wilson_interval,
-)
+from dials_cnn_screen.util.intervals import wilson_interval
+from dials_cnn_screen.labels.confusion import confusion_counts, hit_or_miss
 from dials_cnn_screen.labels.splits import Parts, count_classes
 from dials_cnn_screen.training.fitting import Fit, Plan, describe
 from dials_cnn_screen.training.loop import Epoch, best_epoch

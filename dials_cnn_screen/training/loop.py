@@ -15,7 +15,7 @@ from torch import nn
 from dials_cnn_screen.ke2018.training_set import Augmentation
 from dials_cnn_screen.labels.label import Label
 from dials_cnn_screen.models.model_file import Calibration
-from dials_cnn_screen.screening.decision import keep_score, probabilities
+from dials_cnn_screen.labels.probabilities import keep_score, probabilities
 from dials_cnn_screen.training.checkpoint import Checkpoint
 from dials_cnn_screen.util.threads import use_threads
 
@@ -39,48 +39,6 @@ class LabelledFrames(Protocol):
 
     def loss(self, output: Any, indices: np.ndarray) -> torch.Tensor:
         """How wrong the network's output is."""
-
-
-@dataclass(frozen=True)
-class Schedule:
-    """How long and how fast to learn (section 3.4; weight decay of the deposited code).
-
-    The learning rate falls exponentially from learning_rate to final_learning_rate,
-    without momentum, as in equation 5: with it, a rate of 0.1 does not converge.
-    patience: stop after so many epochs that were no better than the best; None: never.
-    Raises ValueError for a learning_rate of 0 or less.
-    """
-
-    epochs: int = 120
-    batches: int = 100
-    batch_size: int = 64
-    learning_rate: float = 0.1
-    final_learning_rate: float = 0.0001
-    weight_decay: float = 5e-4
-    patience: int | None = None
-
-    def __post_init__(self) -> None:
-        check_rate(self.learning_rate)
-
-    def optimiser(self, weights: list[nn.Parameter]) -> torch.optim.Optimizer:
-        return torch.optim.SGD(
-            weights, lr=self.learning_rate, weight_decay=self.weight_decay
-        )
-
-    def rate(
-        self, optimiser: torch.optim.Optimizer, batches: int
-    ) -> torch.optim.lr_scheduler.LRScheduler:
-        """What sets the learning rate after each batch; batches: in an epoch."""
-        decay = self.final_learning_rate / self.learning_rate
-        return torch.optim.lr_scheduler.LambdaLR(
-            optimiser, lambda n: decay ** (n // batches / max(1, self.epochs - 1))
-        )
-
-
-def check_rate(learning_rate: float) -> None:
-    """Raise ValueError for a learning rate of 0 or less."""
-    if learning_rate <= 0:
-        raise ValueError(f"learning_rate={learning_rate} teaches nothing")
 
 
 @dataclass(frozen=True)

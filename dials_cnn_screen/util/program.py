@@ -1,4 +1,4 @@
-"""What all programs do alike: parse arguments, open the log, turn errors into Sorry."""
+"""What all programs do: parse arguments, open the log, turn errors into Sorry."""
 
 from __future__ import annotations
 
@@ -11,12 +11,18 @@ import os
 import re
 import sys
 from collections.abc import Iterator
+from typing import Any, NamedTuple
 
 import dials.util.log
 import libtbx.phil
 from dials.util import Sorry
-from dials.util.options import ArgumentParser
+from dials.util.options import (
+    ArgumentParser,
+    flatten_experiments,
+    flatten_reflections,
+)
 from dials.util.version import dials_version
+from dxtbx.model import ExperimentList
 from dxtbx.model.experiment_list import ExperimentListFactory
 
 from dials_cnn_screen import __version__
@@ -49,13 +55,58 @@ def peak_memory() -> float | None:
     return peak if sys.platform == "darwin" else 1024 * peak
 
 
-def parse(
-    parser: ArgumentParser, args: list[str] | None, program: str
-) -> libtbx.phil.scope_extract:
+class Parsed(NamedTuple):
+    """What a program was called with.
+
+    Attributes:
+        params: PHIL extract.
+        experiments: Of the .expt files or images; empty without any.
+        reflections: Tables of the .refl files.
+        changes: The parameters that were changed, in PHIL form.
+    """
+
+    params: Any
+    experiments: ExperimentList
+    reflections: list[Any]
+    changes: str
+
+
+def parse_images(
+    program: str,
+    doc: str | None,
+    phil: libtbx.phil.scope,
+    args: list[str] | None,
+    usage: str = "imported.expt | image files",
+    read_reflections: bool = False,
+) -> Parsed:
+    """Arguments of a program that takes experiments or image files.
+
+    Opens the log, with versions and what was modified; shows the help without
+    arguments. Raises Sorry for arguments that are not understood, in one line.
+    """
+    parser = ArgumentParser(
+        usage=f"{program} [options] {usage}",
+        phil=phil,
+        read_experiments=True,
+        read_experiments_from_images=True,
+        read_reflections=read_reflections,
+        epilog=doc,
+    )
+    params = parse(parser, args, program)
+    return Parsed(
+        params,
+        flatten_experiments(params.input.experiments),
+        flatten_reflections(params.input.reflections) if read_reflections else [],
+        parser.diff_phil.as_str(),
+    )
+
+
+def parse(parser: ArgumentParser, args: list[str] | None, program: str) -> Any:
     """Parameters of a run; the log is opened, with versions and what was modified.
 
     Raises Sorry for arguments that are not understood, in one line.
     """
+    show_help_without_arguments(parser, args)
     params, options = _parse_arguments(parser, args)
     _check_auto(parser.diff_phil)
     if _is_first_rank(params):
@@ -70,6 +121,13 @@ def parse(
     return params
 
 
+def show_help_without_arguments(parser: ArgumentParser, args: list[str] | None) -> None:
+    """Show the help and end, where a program is called without arguments."""
+    if not (sys.argv[1:] if args is None else args):
+        parser.print_help()
+        raise SystemExit(0)
+
+
 def _check_auto(changes: libtbx.phil.scope) -> None:
     """Sorry where Auto is given to a parameter of which no help tells what it means.
 
@@ -82,18 +140,18 @@ def _check_auto(changes: libtbx.phil.scope) -> None:
             raise Sorry(f"{place.path} cannot be Auto; give a value, or leave it out")
 
 
-def _is_first_rank(params: libtbx.phil.scope_extract) -> bool:
+def _is_first_rank(params: Any) -> bool:
     """Whether this process is the one that speaks: with mp.method=mpi only rank 0."""
     if getattr(getattr(params, "mp", None), "method", None) != "mpi":
         return True
-    from dials_cnn_screen.screening.run import mpi_world
+    from dials_cnn_screen.util.mpi import mpi_world
 
     return mpi_world().rank == 0
 
 
 def _parse_arguments(
     parser: ArgumentParser, args: list[str] | None
-) -> tuple[libtbx.phil.scope_extract, argparse.Namespace]:
+) -> tuple[Any, argparse.Namespace]:
     """Parameters and options, by DIALS's parser and without its tracebacks."""
     _, words = argparse.ArgumentParser.parse_known_args(parser, args)
     files = [word for word in words if "=" not in word and "://" not in word]

@@ -11,38 +11,74 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+State = TypeVar("State")
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+
+@dataclass(frozen=True)
+class Processes:
+    """The parameters of mp: the method, and the number of processes or Auto."""
+
+    method: str
+    nproc: Any
+
+
+def count_processes(nproc: Any, n_items: int) -> int:
+    """Processes for so many items; Auto or None: one for each idle processor."""
+    from libtbx.easy_mp import get_processes
+
+    return max(1, min(get_processes(nproc), n_items))
 
 
 def map_on_workers(
-    function: Callable[[Any], Any],
-    items: Sequence,
+    work: Callable[[State, Item], Result],
+    items: Sequence[Item],
     nproc: int,
-    start: Callable[..., None],
+    start: Callable[..., State],
     arguments: tuple = (),
     *,
-    chunk: int,
-    fork: bool,
-) -> Iterator[Any]:
-    """function(item) for each of the items, in order, on nproc processes.
+    chunk: int = 16,
+    fork: bool = True,
+) -> Iterator[Result]:
+    """``work(state, item)`` for each of the items, in order, on nproc processes.
 
-    start(*arguments) is called first in each process. chunk: items that a process gets
-    at once, at the most. fork: begin the processes as copies of this one, which is
-    quick, where the system can.
+    Close the iterator to stop before the end; no process then goes on with the rest.
 
-    Raises ChildProcessError if a process dies, for instance for want of memory.
+    Args:
+        work: What is done with each item; a function at the top of a module.
+        items: Each process has them all; what is sent is their places.
+        nproc: With 1 the work is done in this process.
+        start: ``start(*arguments)`` makes the state that each process keeps.
+        arguments: Of start.
+        chunk: Items that a process gets at once, at most.
+        fork: Begin the processes as copies of this one, which is quick, where the
+            system can.
+
+    Raises:
+        ChildProcessError: A process died, for instance for want of memory.
     """
+    if nproc == 1 or len(items) < 2:
+        state = start(*arguments)
+        yield from (work(state, item) for item in items)
+        return
     method = "fork" if fork and sys.platform == "linux" else "spawn"
     executor = ProcessPoolExecutor(
-        nproc, multiprocessing.get_context(method), _start, (start, *arguments)
+        nproc,
+        multiprocessing.get_context(method),
+        _start_worker,
+        (work, items, start, arguments),
     )
     with executor:
         try:
             # Few enough to share evenly.
             chunk = max(1, min(chunk, len(items) // (4 * nproc)))
             with _interrupts_blocked():
-                answers = executor.map(function, items, chunksize=chunk)
-            yield from answers
+                results = executor.map(_do, range(len(items)), chunksize=chunk)
+            yield from results
         except BrokenProcessPool as error:
             raise ChildProcessError(
                 "a process died, perhaps for want of memory; try again with a smaller "
@@ -50,6 +86,26 @@ def map_on_workers(
             ) from error
         finally:
             executor.shutdown(wait=False, cancel_futures=True)
+
+
+# What a worker process keeps from one item to the next.
+_worker: dict[str, Any] = {}
+
+
+def _start_worker(
+    work: Callable[[Any, Any], Any],
+    items: Sequence,
+    start: Callable[..., Any],
+    arguments: tuple,
+) -> None:
+    # Ctrl-C is for the parent to answer.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+    _worker.update(work=work, items=items, state=start(*arguments))
+
+
+def _do(place: int) -> Any:
+    return _worker["work"](_worker["state"], _worker["items"][place])
 
 
 @contextlib.contextmanager
@@ -65,14 +121,9 @@ def _interrupts_blocked() -> Iterator[None]:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
-def _start(start: Callable[..., None], *arguments: Any) -> None:
-    # Ctrl-C is for the parent to answer.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    threading.Thread(target=_end_with_parent, daemon=True).start()
-    start(*arguments)
-
-
 def _end_with_parent() -> None:
     """End this process when its parent is killed, not wait for it for ever."""
-    multiprocessing.parent_process().join()
-    os._exit(1)
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        parent.join()
+        os._exit(1)

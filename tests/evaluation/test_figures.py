@@ -8,7 +8,7 @@ import pytest
 
 from dials_cnn_screen.evaluation.figures import Judged, evaluate
 from dials_cnn_screen.evaluation.metrics import sensitivity_at
-from dials_cnn_screen.labels.label import read_annotations
+from dials_cnn_screen.labels.annotation import read_annotations
 from dials_cnn_screen.labels.spot_counts import read_spot_counts
 
 DEPOSITED = Path(__file__).resolve().parents[3] / "shared" / "cxidb76" / "annotation"

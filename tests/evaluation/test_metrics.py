@@ -4,22 +4,26 @@ import numpy as np
 import pytest
 
 from dials_cnn_screen.evaluation.metrics import (
-    area_interval,
     area_under_curve,
     best_cut,
-    bootstrap_interval,
     calibration_error,
-    cohen_kappa,
-    confusion_counts,
     cut_at_specificity,
-    difference_interval,
-    hit_or_miss,
     reliability,
     roc_curve,
-    row_percent,
     sensitivity_at,
-    success_rate,
+)
+from dials_cnn_screen.util.intervals import (
+    area_interval,
+    bootstrap_interval,
+    difference_interval,
     wilson_interval,
+)
+from dials_cnn_screen.labels.confusion import (
+    cohen_kappa,
+    confusion_counts,
+    hit_or_miss,
+    row_percent,
+    success_rate,
 )
 
 COUNTS = np.array([[5, 2, 1], [3, 4, 6], [7, 8, 64]])

@@ -2,10 +2,9 @@ from __future__ import annotations
 
 import pytest
 
-from dials_cnn_screen.labels.label import (
+from dials_cnn_screen.labels.label import Label, label_from_spots
+from dials_cnn_screen.labels.annotation import (
     Annotation,
-    Label,
-    label_from_spots,
     read_annotations,
     write_annotations,
 )

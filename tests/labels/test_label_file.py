@@ -8,7 +8,8 @@ import sys
 
 import pytest
 
-from dials_cnn_screen.labels.label import Annotation, Label, read_annotations
+from dials_cnn_screen.labels.label import Label
+from dials_cnn_screen.labels.annotation import Annotation, read_annotations
 from dials_cnn_screen.labels.label_file import LabelFile, name_images
 
 NAMES = [("run 7.h5", 1), ("run 7.h5", 2), ("other.h5", 1)]

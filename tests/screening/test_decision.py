@@ -8,13 +8,11 @@ import pytest
 from dials_cnn_screen.labels.label import Label
 from dials_cnn_screen.screening.decision import (
     Decision,
-    classify,
     explain,
     keep,
-    keep_score,
-    probabilities,
     threshold_for_hit_loss,
 )
+from dials_cnn_screen.labels.probabilities import classify, keep_score, probabilities
 
 
 def test_probabilities_are_equation_3():

@@ -8,7 +8,7 @@ import pytest
 
 pytest.importorskip("dials")
 
-from dials_cnn_screen.evaluation.metrics import wilson_interval
+from dials_cnn_screen.util.intervals import wilson_interval
 from dials_cnn_screen.screening.decision import Decision
 from dials_cnn_screen.screening.run import Judgement
 from dials_cnn_screen.screening.summary import (

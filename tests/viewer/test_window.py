@@ -12,7 +12,8 @@ import pytest
 
 pytest.importorskip("dials")
 
-from dials_cnn_screen.labels.label import Label, read_annotations
+from dials_cnn_screen.labels.label import Label
+from dials_cnn_screen.labels.annotation import read_annotations
 from dials_cnn_screen.viewer import install
 
 

@@ -1,22 +1,20 @@
-"""From any still that dxtbx reads to one frame: array, mask and beam centre.
+"""The panels of a detector on one array: an orthographic projection along the beam.
 
-The panels of a detector are put together on one canvas as seen along the beam: an
-orthographic projection, with the fast axis along +x and the slow axis along -y of the
-laboratory. The canvas pixels are as large as those of the first panel. An index map
-says for each canvas pixel which panel pixel contains its centre, so that there are no
-holes, and each value stands within a pixel of its true place. It is made once for a
-detector geometry; a change of distance along the beam leaves it as it is.
+The fast axis is along +x and the slow axis along -y of the laboratory. The pixels of
+the array are as large as those of the first panel. An index map says for each pixel
+which panel pixel contains its centre, so that there are no holes, and each value stands
+within a pixel of its true place. It is made once for a detector geometry; a change of
+distance along the beam leaves it as it is.
 """
 
 from __future__ import annotations
 
 import functools
-from dataclasses import dataclass
 
 import numpy as np
-from dxtbx import flumpy
-from dxtbx.imageset import ImageSet
 from dxtbx.model import Beam, Detector, Panel
+
+from dials_cnn_screen.images.frame import Frame
 
 # 8192 x 8192: four times the largest detectors there are (16 megapixels).
 MAX_CANVAS_PIXELS = 2**26
@@ -25,88 +23,17 @@ MAX_CANVAS_PIXELS = 2**26
 EDGE_ON = 0.01
 
 
-@dataclass(frozen=True, eq=False)
-class Frame:
-    """One still on one array.
-
-    data: float32 (slow, fast), ADU. 0 in gaps and where the image was not finite.
-    mask: bool (slow, fast), True = use.
-    beam_centre: (slow, fast) in pixels from the outer corner of the first pixel, as in
-        dxtbx: the centre of pixel (i, j) is at (i + 0.5, j + 0.5). It may lie outside
-        the array.
-    """
-
-    data: np.ndarray
-    mask: np.ndarray
-    beam_centre: tuple[float, float]
-
-
-def read_frame(imageset: ImageSet, index: int) -> Frame:
-    """Read one still of an ImageSet, or of an ImageSequence of stills.
-
-    The mask is dxtbx's: trusted range, untrusted rectangles, the format's static mask
-    and the user's mask. Pedestal and gain are applied as dials.find_spots does, that is
-    where the imageset's lookup files or the panels have any; the trusted range is that
-    of the raw values.
-
-    Raises ValueError if the image has no detector or beam model, if its panels cannot
-    be put together, or if the beam is parallel to the only panel; and whatever dxtbx
-    raises when it cannot read the image.
-    """
-    detector, beam = imageset.get_detector(index), imageset.get_beam(index)
-    if not detector or beam is None:
-        raise ValueError(
-            f"Image {index} has no detector or beam model: import it with "
-            "dials.import, with a reference geometry if its header has none"
-        )
-    panels = [
-        _drop_non_finite(flumpy.to_numpy(pixels), flumpy.to_numpy(mask))
-        for pixels, mask in zip(
-            _read_pixels(imageset, index), imageset.get_mask(index), strict=True
-        )
-    ]
-    # dxtbx keeps the last image of each imageset, and each still may have its own.
-    imageset.clear_cache()
-    if len(detector) == 1:
-        return Frame(*panels[0], _beam_centre(detector[0], beam))
-    return _assemble(panels, detector, beam)
-
-
-def find_beam(detector: Detector, beam: Beam) -> tuple[float, float]:
+def find_beam_centre(detector: Detector, beam: Beam) -> tuple[float, float]:
     """The beam centre of the frames of this geometry, (slow, fast), as in Frame.
 
     Raises ValueError as read_frame does.
     """
     if len(detector) == 1:
-        return _beam_centre(detector[0], beam)
+        return _panel_centre(detector[0], beam)
     return _lay_out(detector, beam)[1]
 
 
-def _read_pixels(imageset: ImageSet, index: int) -> tuple:
-    """One flex array for each panel, corrected for pedestal and gain if there are any.
-
-    dxtbx answers an empty tuple for a gain of 1 and a pedestal of 0, so that nothing is
-    spent on making a corrected copy, in double precision, that would be the same.
-    """
-    if imageset.get_gain(index) or imageset.get_pedestal(index):
-        return imageset.get_corrected_data(index)
-    return imageset.get_raw_data(index)
-
-
-def _drop_non_finite(
-    pixels: np.ndarray, mask: np.ndarray
-) -> tuple[np.ndarray, np.ndarray]:
-    """The pixels of a panel as float32, and its mask: 0 and False if not finite."""
-    with np.errstate(over="ignore"):
-        data = pixels.astype(np.float32)
-    if pixels.dtype.kind != "f":
-        return data, mask
-    finite = np.isfinite(data)
-    data[~finite] = 0
-    return data, mask & finite
-
-
-def _beam_centre(panel: Panel, beam: Beam) -> tuple[float, float]:
+def _panel_centre(panel: Panel, beam: Beam) -> tuple[float, float]:
     """Where the beam meets the plane of a panel, in pixels (slow, fast)."""
     try:
         # Bidirectional: an s0 that points away from the panel has a beam centre too.
@@ -120,7 +47,7 @@ def _beam_centre(panel: Panel, beam: Beam) -> tuple[float, float]:
     return slow, fast
 
 
-def _assemble(
+def assemble(
     panels: list[tuple[np.ndarray, np.ndarray]], detector: Detector, beam: Beam
 ) -> Frame:
     """Put the panels on one canvas: float32 and bool (slow, fast), gaps 0 and False."""

@@ -1,0 +1,287 @@
+"""What an architecture provides: one entry holds all in which networks differ.
+
+The entries are ``spots/architecture.py`` (the default model) and
+``ke2018/architecture.py`` (the networks of the paper); ``models/registry.py`` lists
+them. What prepares, trains, screens and explains knows networks through this alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dials_cnn_screen.images.frame import Frame
+from dials_cnn_screen.labels.label import Label
+
+if TYPE_CHECKING:
+    import torch
+    from torch import nn
+
+# Random crops are shifted by up to this many bins (section 2.2).
+MAX_SHIFT = 120
+# Section 3.4.
+PAPER_SCHEDULE = {"epochs": 120, "batches": 100, "batch_size": 64}
+
+
+class Preparation(Protocol):
+    """How a frame becomes a network's input; stored with the model."""
+
+    def as_dict(self) -> dict[str, Any]:
+        """The fields, as JSON values."""
+
+
+class NetworkOutput(NamedTuple):
+    """What a network makes of one frame.
+
+    Attributes:
+        logits: float32 (3,), z of equation 3 in the order of Label.
+        features: float32 (f,), what its last layer tells the classes by.
+        spots: int64 (n, 2), the candidates that are likelier a spot than not, (slow,
+            fast) pixel indices on the frame, the strongest first; None from a network
+            that does not look for spots.
+    """
+
+    logits: NDArray[np.float32]
+    features: NDArray[np.float32]
+    spots: NDArray[np.int64] | None
+
+
+class Pipeline(Protocol):
+    """A network on a device, with the preparation of its input."""
+
+    def prepare(self, frame: Frame) -> Any:
+        """The network's input."""
+
+    def run(self, prepared: Any) -> NetworkOutput:
+        """What the network makes of it."""
+
+
+@dataclass(frozen=True)
+class Augmentation:
+    """How a frame is varied each time that it is trained on.
+
+    Attributes:
+        shift: Crops are moved by up to this many bins along both axes.
+        flips: Whether frames are flipped.
+        quarter_turns: Whether frames are turned by multiples of 90 degrees.
+        intensity: Prepared values are multiplied by a factor from 1 / (1 + intensity)
+            to 1 + intensity.
+
+    Raises:
+        ValueError: A shift that training sets leave no room for, or an intensity below
+            0.
+    """
+
+    shift: int = MAX_SHIFT
+    flips: bool = True
+    quarter_turns: bool = True
+    intensity: float = 0.0
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.shift <= MAX_SHIFT:
+            raise ValueError(f"shift={self.shift} is not from 0 to {MAX_SHIFT}")
+        if not 0 <= self.intensity < np.inf:
+            raise ValueError(f"intensity={self.intensity} is not 0 or more")
+
+
+class Batch(Protocol):
+    """What a network takes at once."""
+
+    def to(self, device: str) -> Any:
+        """The same on a device."""
+
+
+class TrainingSet(Protocol):
+    """Prepared frames with labels.
+
+    Attributes:
+        labels: int64 (n,), values of Label.
+    """
+
+    labels: NDArray[np.int64]
+
+    def put(self, i: int, prepared: Any, label: int) -> None:
+        """Store frame i, as prepare_for_training makes it."""
+
+    def batch(self, indices: NDArray[np.int64]) -> Batch:
+        """Frames as the network takes them."""
+
+    def augmented(
+        self,
+        indices: NDArray[np.int64],
+        augmentation: Augmentation,
+        rng: np.random.Generator,
+    ) -> Batch:
+        """Frames as it takes them, varied at random."""
+
+    def logits(self, output: Any) -> torch.Tensor:
+        """The logits (b, 3) in what the network gives."""
+
+    def loss(self, output: Any, indices: NDArray[np.int64]) -> torch.Tensor:
+        """How wrong the network's output is."""
+
+    def arrays(self) -> Iterator[NDArray]:
+        """All that training depends on but for the labels."""
+
+
+class Schedule(Protocol):
+    """How long and how fast to learn.
+
+    Attributes:
+        epochs: Passes.
+        batches: In an epoch, as many frames of each class in each; None: every frame
+            once.
+        batch_size: Frames.
+        patience: Stop after so many epochs that were no better; None: never.
+    """
+
+    @property
+    def epochs(self) -> int: ...
+
+    @property
+    def batches(self) -> int | None: ...
+
+    @property
+    def batch_size(self) -> int: ...
+
+    @property
+    def patience(self) -> int | None: ...
+
+    def optimiser(self, weights: list[nn.Parameter]) -> torch.optim.Optimizer:
+        """What changes the weights."""
+
+    def rate(
+        self, optimiser: torch.optim.Optimizer, batches: int
+    ) -> torch.optim.lr_scheduler.LRScheduler:
+        """What sets the learning rate after each batch; batches: in an epoch."""
+
+
+def check_rate(learning_rate: float) -> None:
+    """Raise ValueError for a learning rate of 0 or less."""
+    if learning_rate <= 0:
+        raise ValueError(f"learning_rate={learning_rate} teaches nothing")
+
+
+@dataclass(frozen=True)
+class Mark:
+    """A circle about a pixel of the frame that says what the pixel does.
+
+    Attributes:
+        slow, fast: The pixel.
+        share: From -1 to 1, of the mark that counts most; over 0 it speaks for a hit or
+            makes the model less sure, as the explanation has it.
+        large: Whether the circle is.
+        text: What it says.
+    """
+
+    slow: int
+    fast: int
+    share: float
+    large: bool
+    text: str
+
+
+@dataclass(frozen=True)
+class Overlay:
+    """Values that lie on the frame, square bins of pixels.
+
+    Attributes:
+        values: float64 (size, size), 0 where nothing is shown.
+        threshold: The least absolute value that is shown.
+        slow, fast: The first pixel of the frame under it; may lie outside.
+        binning: Pixels along the edge of a bin.
+    """
+
+    values: NDArray[np.float64]
+    threshold: float
+    slow: int
+    fast: int
+    binning: int
+
+
+@dataclass(frozen=True)
+class Explanation:
+    """Why a network classified a frame as it did.
+
+    Attributes:
+        sentences: What the marks say.
+        marks: In any order.
+        numbers: The same for JSON.
+        overlay: None where there is none.
+    """
+
+    sentences: list[str]
+    marks: list[Mark]
+    numbers: dict[str, Any]
+    overlay: Overlay | None = field(default=None)
+
+
+class Architecture(Protocol):
+    """All in which one kind of network differs from another."""
+
+    @property
+    def name(self) -> str:
+        """As in model files and in ``architecture=``."""
+
+    def preparation(self, **values: Any) -> Preparation:
+        """The preparation of the input; values replace the usual ones.
+
+        Raises:
+            ValueError: There are no such values.
+        """
+
+    def network(self, **configuration: Any) -> nn.Module:
+        """A network with fresh weights; values replace those of the configuration.
+
+        Its ``config`` is a dataclass. Raises ValueError for values that can't be.
+        """
+
+    def check(self, network: nn.Module, preparation: Preparation) -> None:
+        """Raise ValueError where a network is fed with what it does not take."""
+
+    def n_features(self, network: nn.Module) -> int:
+        """Length of the feature vector of a frame."""
+
+    def max_spots(self, preparation: Preparation) -> int | None:
+        """How many spots of a frame are found at most; None: none are looked for."""
+
+    def pipeline(
+        self, network: nn.Module, preparation: Preparation, device: str
+    ) -> Pipeline:
+        """The network made ready to classify on cpu or cuda."""
+
+    def schedule(self, name: str, from_model: bool) -> Schedule:
+        """How the network is trained: short or paper, from a model or fresh weights."""
+
+    def freeze(self, network: nn.Module) -> None:
+        """Keep what is not fitted to new labels when training starts from a model."""
+
+    def training_bytes(self, preparation: Preparation) -> int:
+        """What a frame takes in the training set."""
+
+    def on_disk(self) -> bool:
+        """Whether the training set is a file, not in memory."""
+
+    def prepare_for_training(self, frame: Frame, preparation: Preparation) -> Any:
+        """What a training set stores of a frame."""
+
+    def training_set(
+        self, n: int, preparation: Preparation, folder: Path
+    ) -> TrainingSet:
+        """An empty training set for n frames; on disk in folder, if it is large."""
+
+    def explain(
+        self,
+        network: nn.Module,
+        preparation: Preparation,
+        frame: Frame,
+        temperature: float,
+        predicted: Label,
+        labelled: Label | None,
+    ) -> Explanation:
+        """Why a frame got the class that it got; labelled: by an expert."""

@@ -1,0 +1,89 @@
+"""One image as all models take it: one array, its mask and the beam centre."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+
+@dataclass(frozen=True, eq=False)
+class Frame:
+    """The assembled array of one image.
+
+    Attributes:
+        data: (slow, fast), ADU; float32 as dxtbx's images are read. 0 in gaps and where
+            the image was not finite.
+        mask: bool (slow, fast), True = use.
+        beam_centre: (slow, fast) in pixels from the outer corner of the first pixel, as
+            in dxtbx: the centre of pixel (i, j) is at (i + 0.5, j + 0.5). It may lie
+            outside the array.
+    """
+
+    data: NDArray
+    mask: NDArray[np.bool_]
+    beam_centre: tuple[float, float]
+
+
+def make_frame(
+    data: ArrayLike,
+    mask: ArrayLike | None = None,
+    beam_centre: tuple[float, float] | None = None,
+) -> Frame:
+    """A frame from plain arrays; pixels that are not finite are masked.
+
+    Args:
+        data: (slow, fast) numbers, ADU or photons.
+        mask: bool (slow, fast), True = use; None uses every pixel.
+        beam_centre: (slow, fast), pixels, as in Frame; None is the middle.
+
+    Raises:
+        ValueError: The array is not one of numbers in two dimensions, the mask is of
+            another shape, or the beam centre is not finite.
+    """
+    data = np.asarray(data)
+    if data.ndim != 2 or data.dtype.kind not in "iuf" or not data.size:
+        raise ValueError(
+            f"data of shape {data.shape} and type {data.dtype}: give one image, an "
+            "array of numbers (slow, fast)"
+        )
+    used = np.ones(data.shape, bool) if mask is None else np.asarray(mask, bool)
+    if used.shape != data.shape:
+        raise ValueError(
+            f"the mask is {used.shape} pixels and the image {data.shape}; give a mask "
+            "of the image's shape, True where a pixel is used"
+        )
+    if beam_centre is None:
+        beam_centre = (data.shape[0] / 2, data.shape[1] / 2)
+    if not np.isfinite(beam_centre).all():
+        raise ValueError(f"the beam centre {beam_centre} is not finite")
+    if data.dtype.kind == "f":
+        data, used = drop_non_finite(data, used)
+    slow, fast = beam_centre
+    return Frame(data, used, (float(slow), float(fast)))
+
+
+def drop_non_finite(
+    pixels: NDArray, mask: NDArray[np.bool_]
+) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
+    """Pixels as float32, and their mask: 0 and False where a pixel is not finite."""
+    with np.errstate(over="ignore"):
+        data = pixels.astype(np.float32)
+    if pixels.dtype.kind != "f":
+        return data, mask
+    finite = np.isfinite(data)
+    data[~finite] = 0
+    return data, mask & finite
+
+
+def check_frame(frame: Frame) -> None:
+    """Raise ValueError for a frame with nothing on it to classify it by."""
+    # Not above: numba takes half a second.
+    from dials_cnn_screen.images.frame_cpu import used_range
+
+    least, most = used_range(frame.data, frame.mask)
+    if least > most:
+        raise ValueError("every pixel is masked or outside the trusted range")
+    if least == most:
+        raise ValueError(f"every usable pixel has the same value, {least:g}")

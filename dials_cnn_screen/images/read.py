@@ -1,0 +1,51 @@
+"""From any still that dxtbx reads to one frame: array, mask and beam centre."""
+
+from __future__ import annotations
+
+from dxtbx import flumpy
+from dxtbx.imageset import ImageSet
+
+from dials_cnn_screen.images.frame import Frame, drop_non_finite
+from dials_cnn_screen.images.panels import assemble, find_beam_centre
+
+
+def read_frame(imageset: ImageSet, index: int) -> Frame:
+    """Read one still of an ImageSet, or of an ImageSequence of stills.
+
+    The mask is dxtbx's: trusted range, untrusted rectangles, the format's static mask
+    and the user's mask. Pedestal and gain are applied as dials.find_spots does, that is
+    where the imageset's lookup files or the panels have any; the trusted range is that
+    of the raw values.
+
+    Raises ValueError if the image has no detector or beam model, if its panels cannot
+    be put together, or if the beam is parallel to the only panel; and whatever dxtbx
+    raises when it cannot read the image.
+    """
+    detector, beam = imageset.get_detector(index), imageset.get_beam(index)
+    if not detector or beam is None:
+        raise ValueError(
+            f"Image {index} has no detector or beam model: import it with "
+            "dials.import, with a reference geometry if its header has none"
+        )
+    panels = [
+        drop_non_finite(flumpy.to_numpy(pixels), flumpy.to_numpy(mask))
+        for pixels, mask in zip(
+            _read_pixels(imageset, index), imageset.get_mask(index), strict=True
+        )
+    ]
+    # dxtbx keeps the last image of each imageset, and each still may have its own.
+    imageset.clear_cache()
+    if len(detector) == 1:
+        return Frame(*panels[0], find_beam_centre(detector, beam))
+    return assemble(panels, detector, beam)
+
+
+def _read_pixels(imageset: ImageSet, index: int) -> tuple:
+    """One flex array for each panel, corrected for pedestal and gain if there are any.
+
+    dxtbx answers an empty tuple for a gain of 1 and a pedestal of 0, so that nothing is
+    spent on making a corrected copy, in double precision, that would be the same.
+    """
+    if imageset.get_gain(index) or imageset.get_pedestal(index):
+        return imageset.get_corrected_data(index)
+    return imageset.get_raw_data(index)

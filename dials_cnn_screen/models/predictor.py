@@ -1,0 +1,67 @@
+"""A model made ready on a device: frame to prediction."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from dials_cnn_screen.architecture import Pipeline
+from dials_cnn_screen.images.frame import Frame, check_frame
+from dials_cnn_screen.labels.probabilities import softmax
+from dials_cnn_screen.models.prediction import Prediction, make_prediction
+from dials_cnn_screen.spots.out_of_distribution import OutOfDistribution
+
+
+class Predictor:
+    """Frame to network input to prediction, in two steps that can be timed."""
+
+    def __init__(
+        self,
+        pipeline: Pipeline,
+        temperature: float,
+        out_of_distribution: OutOfDistribution | None,
+    ) -> None:
+        """As the model has them; compiles what has to be, so that no frame waits."""
+        import torch
+
+        self._pipeline = pipeline
+        self._temperature = temperature
+        self._out_of_distribution = out_of_distribution
+        # Frames are shared out among processes; threads within would only compete.
+        torch.set_num_threads(1)
+        nothing = np.zeros((2, 2), dtype=np.float32)
+        pipeline.run(pipeline.prepare(Frame(nothing, nothing == 0, (1.0, 1.0))))
+
+    def prepare(self, frame: Frame) -> Any:
+        """The network's input."""
+        return self._pipeline.prepare(frame)
+
+    def classify(self, prepared: Any) -> Prediction:
+        """The prediction for a prepared frame.
+
+        Raises:
+            ValueError: What the network gives is not finite.
+        """
+        output = self._pipeline.run(prepared)
+        if not np.isfinite(output.logits).all():
+            raise ValueError("the network's output is not finite")
+        ood_score = None
+        if self._out_of_distribution is not None:
+            ood_score = float(self._out_of_distribution.score(output.features[None])[0])
+        return make_prediction(
+            softmax(output.logits, self._temperature),
+            output.spots,
+            ood_score,
+            output.features,
+        )
+
+    def predict(self, frame: Frame) -> Prediction:
+        """The prediction for a frame.
+
+        Raises:
+            ValueError: There is nothing on the frame to classify it by, or what the
+                network gives is not finite.
+        """
+        check_frame(frame)
+        return self.classify(self.prepare(frame))

@@ -1,0 +1,119 @@
+"""Pictures of images with what was found of them, for the reports."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from dials_cnn_screen.images.read import read_frame
+from dials_cnn_screen.images.stills import Still
+from dials_cnn_screen.ke2018.preprocessing import crop_corner
+from dials_cnn_screen.labels.image_name import ImageName
+from dials_cnn_screen.labels.label import Label, label_from_spots
+from dials_cnn_screen.outputs.pictures import EDGE, GALLERY_BLOCK, middle
+from dials_cnn_screen.screening.decision import KeptBecause
+from dials_cnn_screen.screening.results import ImageResult
+
+_KEPT = {
+    KeptBecause.ERROR: "kept, since it could not be classified",
+    KeptBecause.OUT_OF_DISTRIBUTION: "kept, since it is out of distribution",
+    KeptBecause.P_KEEP: "kept",
+    KeptBecause.AUDIT: "kept for the audit",
+}
+
+
+@dataclass(frozen=True, eq=False)
+class Picture:
+    """One picture of a gallery.
+
+    Attributes:
+        name: The image, with as much of the path as tells images apart.
+        result: What was found of it.
+        title: Its class.
+        expert: The class that an expert gave it, if any.
+        caption: Spots, whether it is kept and why, notes.
+        jpeg: The middle of the frame, in base64.
+        corner: (slow, fast) pixel of the frame at the corner of the picture.
+    """
+
+    name: ImageName
+    result: ImageResult
+    title: str
+    expert: str
+    caption: str
+    jpeg: str
+    corner: tuple[int, int]
+
+
+def make_picture(
+    result: ImageResult,
+    name: ImageName,
+    still: Still,
+    max_spots: int | None,
+    expert: Label | None = None,
+    note: str = "",
+    kept_shown: bool = True,
+) -> Picture:
+    """The picture of a still that was classified.
+
+    Args:
+        result: What was found of it.
+        name: As it is shown.
+        still: Is read again.
+        max_spots: How many spots the model finds at most.
+        expert: Its label, if any.
+        note: What else there is to say.
+        kept_shown: Whether images are kept or rejected here.
+    """
+    frame = read_frame(still.imageset, still.position)
+    remarks = [
+        format_spots(result, max_spots),
+        _KEPT[result.kept_because] if kept_shown and result.kept_because else "",
+        note,
+    ]
+    if result.prediction is not None and result.out_of_distribution:
+        remarks.append(f"out-of-distribution score {result.prediction.ood_score:.2f}")
+    return Picture(
+        name,
+        result,
+        result.title,
+        "" if expert is None else expert.title,
+        ", ".join(filter(None, remarks)),
+        middle(frame, GALLERY_BLOCK, quality=90),
+        crop_corner(frame.beam_centre, EDGE),
+    )
+
+
+def format_spots(result: ImageResult, max_spots: int | None) -> str:
+    """The number of spots; empty where the model looks for none.
+
+    Where the class and the number seem to disagree it says why: the class comes from
+    all candidates together, and a spot is a candidate that is likelier one than not.
+    """
+    n = None if result.prediction is None else result.prediction.n_spots
+    if n is None:
+        return ""
+    text = f"{n} or more spots" if n == max_spots else f"{n} spot{'s' * (n != 1)}"
+    expected = label_from_spots(n)
+    if result.label in (None, expected) or n == max_spots:
+        return text
+    return f"{text} found with certainty; P(Hit) + P(Maybe) = {result.p_keep:.2f}"
+
+
+class Failure(NamedTuple):
+    """An image that could not be classified, and why."""
+
+    name: ImageName
+    error: str
+
+
+def name_failures(
+    images: Sequence[ImageResult], names: Sequence[ImageName]
+) -> list[Failure]:
+    """The images that could not be classified, under the names that are shown."""
+    return [
+        Failure(name, str(image.error))
+        for image, name in zip(images, names, strict=True)
+        if image.prediction is None
+    ]

@@ -1,0 +1,111 @@
+"""What a screening run says in its log."""
+
+from __future__ import annotations
+
+import logging
+import textwrap
+
+from dials.util import tabulate
+
+from dials_cnn_screen.models.model import Model
+from dials_cnn_screen.outputs.rates import list_rates
+from dials_cnn_screen.screening.results import ScreeningResults
+from dials_cnn_screen.util.intervals import format_interval
+
+logger = logging.getLogger("dials.cnn_screen")
+
+# Characters in a line of the log.
+WIDTH = 80
+# Images that a line of the log names of many; all are in the scores file.
+NAMED = 5
+
+
+def log_model(model: Model) -> None:
+    """Name, architecture and training of the model."""
+    logger.info(
+        "Model %s (%s), trained on %s", model.name, model.architecture, model.trained_on
+    )
+
+
+def log_text(text: str) -> None:
+    """A paragraph in lines of the log's width."""
+    logger.info("%s", textwrap.fill(text, WIDTH))
+
+
+def log_failures(results: ScreeningResults) -> None:
+    """The images that could not be classified, a line each up to a few."""
+    names = results.display_names()
+    failed = [
+        (name, image.error)
+        for name, image in zip(names, results.images, strict=True)
+        if image.prediction is None
+    ]
+    for name, error in failed[:NAMED]:
+        logger.warning("%s could not be classified and is kept: %s", name, error)
+    if len(failed) > NAMED:
+        logger.warning(
+            "%d more images could not be classified and are kept; the scores file "
+            "names them",
+            len(failed) - NAMED,
+        )
+
+
+def log_results(results: ScreeningResults, elapsed: float) -> None:
+    """Table of rates, what went wrong, speed; elapsed: seconds of the run."""
+    table = tabulate(
+        [
+            [
+                rate.title,
+                rate.count,
+                f"{rate.percent:.1f}",
+                format_interval(*rate.interval).strip("()"),
+            ]
+            for rate in list_rates(results)
+        ],
+        headers=["Class", "Images", "%", "95% interval"],
+        disable_numparse=True,
+        colalign=("left", "right", "right", "right"),
+    )
+    logger.info("\n%s", table)
+    log_failures(results)
+    log_out_of_distribution(results)
+    reading, preparing, classifying = 1e3 * results.mean_seconds()
+    logger.info(
+        "\n%.1f images/s. Mean time per image: %.1f ms to read, %.1f ms to prepare, "
+        "%.1f ms to classify",
+        len(results.images) / elapsed,
+        reading,
+        preparing,
+        classifying,
+    )
+
+
+def log_out_of_distribution(results: ScreeningResults) -> None:
+    """How many images are out of distribution, and some of their names."""
+    far = results.out_of_distribution
+    if not far:
+        return
+    display = dict(
+        zip(
+            [image.name for image in results.images],
+            results.display_names(),
+            strict=True,
+        )
+    )
+    names = [str(display[image.name]) for image in far[:NAMED]]
+    if len(far) > NAMED:
+        names.append("...")
+    logger.warning("\n%s: %s", format_out_of_distribution(results), ", ".join(names))
+
+
+def format_out_of_distribution(results: ScreeningResults) -> str:
+    """How many images are out of distribution, a sentence; empty if none are."""
+    n, total = len(results.out_of_distribution), len(results.images)
+    if not n:
+        return ""
+    are, they = ("is", "It is") if n == 1 else ("are", "They are")
+    return (
+        f"{n} of {total} images {are} out of the distribution of the model's training. "
+        f"{they} kept, since the model's prediction means little there; look at "
+        f"{'it' if n == 1 else 'them'}"
+    )

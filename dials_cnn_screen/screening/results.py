@@ -1,0 +1,285 @@
+"""The result for each image, those of a run, and cnn_screen.json."""
+
+from __future__ import annotations
+
+import json
+import math
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dials_cnn_screen import __version__
+from dials_cnn_screen.labels.image_name import ImageName, short_names
+from dials_cnn_screen.labels.label import Label, count_labels
+from dials_cnn_screen.models.model import Model
+from dials_cnn_screen.models.prediction import Prediction, make_prediction
+from dials_cnn_screen.screening.decision import Decision, KeptBecause, why_kept
+from dials_cnn_screen.util.files import replacing
+
+FAILED = "Could not be classified"
+# Digits of probabilities in JSON; P(Hit) + P(Maybe) is written as it is.
+_DIGITS = 4
+
+
+@dataclass(frozen=True, eq=False)
+class ImageResult:
+    """What was found of one image; decide makes one.
+
+    Attributes:
+        name: The image.
+        prediction: None where the image could not be classified.
+        error: Why it could not; None where it could.
+        kept_because: Why it is kept; None where it is not.
+        seconds: Spent on reading, preparing and classifying; 0 where not known.
+    """
+
+    name: ImageName
+    prediction: Prediction | None
+    error: str | None
+    kept_because: KeptBecause | None
+    seconds: tuple[float, float, float] = (0.0, 0.0, 0.0)
+
+    @property
+    def kept(self) -> bool:
+        """Whether the image is kept."""
+        return self.kept_because is not None
+
+    @property
+    def label(self) -> Label | None:
+        """The predicted class; None where the image could not be classified."""
+        return None if self.prediction is None else self.prediction.label
+
+    @property
+    def title(self) -> str:
+        """The predicted class as people read it, or that there is none."""
+        return FAILED if self.label is None else self.label.title
+
+    @property
+    def p_keep(self) -> float:
+        """P(Hit) + P(Maybe); NaN where the image could not be classified."""
+        return math.nan if self.prediction is None else self.prediction.p_keep
+
+    @property
+    def out_of_distribution(self) -> bool:
+        """Whether the image is known to be."""
+        return bool(self.prediction and self.prediction.out_of_distribution)
+
+
+def decide(
+    name: ImageName,
+    prediction: Prediction | None,
+    error: str | None,
+    decision: Decision,
+    seconds: tuple[float, float, float] = (0.0, 0.0, 0.0),
+) -> ImageResult:
+    """The result for an image, kept or not by a decision."""
+    kept_because = why_kept(name, prediction, decision)
+    return ImageResult(name, prediction, error, kept_because, seconds)
+
+
+def decide_again(result: ImageResult, decision: Decision) -> ImageResult:
+    """The same result by another decision."""
+    kept_because = why_kept(result.name, result.prediction, decision)
+    return replace(result, kept_because=kept_because)
+
+
+@dataclass(frozen=True)
+class ModelSummary:
+    """What results say of the model that made them.
+
+    Attributes:
+        name, sha256, architecture, trained_on: As in Model.
+        max_spots: How many spots of an image it finds at most; None if it looks for
+            none.
+    """
+
+    name: str
+    sha256: str
+    architecture: str = ""
+    trained_on: str = ""
+    max_spots: int | None = None
+
+    @classmethod
+    def of(cls, model: Model) -> ModelSummary:
+        """That of a model."""
+        return cls(
+            model.name,
+            model.sha256,
+            model.architecture,
+            model.trained_on,
+            model.max_spots,
+        )
+
+
+@dataclass(frozen=True)
+class ScreeningResults:
+    """The results of a run, in the order of its images.
+
+    Attributes:
+        model: That made them.
+        decision: By which images are kept.
+        images: One for each image; a run appends to them as they come.
+    """
+
+    model: ModelSummary
+    decision: Decision
+    images: list[ImageResult] = field(default_factory=list)
+
+    @property
+    def kept(self) -> list[bool]:
+        """Which images are kept."""
+        return [image.kept for image in self.images]
+
+    @property
+    def classified(self) -> list[ImageResult]:
+        """Those that could be classified."""
+        return [image for image in self.images if image.prediction is not None]
+
+    @property
+    def failed(self) -> list[ImageResult]:
+        """Those that could not."""
+        return [image for image in self.images if image.prediction is None]
+
+    @property
+    def out_of_distribution(self) -> list[ImageResult]:
+        """Those out of the distribution of the model's training, the farthest first."""
+        return sorted(
+            (image for image in self.images if image.out_of_distribution),
+            key=lambda image: -image.prediction.ood_score,  # type: ignore[union-attr, operator]
+        )
+
+    def summary(self) -> dict[str, int | None]:
+        """Numbers of images: all, of each class, failed, kept, out of distribution."""
+        counts = count_labels(
+            image.label for image in self.images if image.label is not None
+        )
+        known = [p.prediction.out_of_distribution for p in self.images if p.prediction]
+        unknown = bool(known) and all(flag is None for flag in known)
+        return {
+            "images": len(self.images),
+            **{label.key: n for label, n in counts.items()},
+            "failed": len(self.failed),
+            "kept": sum(self.kept),
+            "out_of_distribution": None if unknown else sum(map(bool, known)),
+        }
+
+    def display_names(self) -> list[ImageName]:
+        """Names with as much of the path as tells the images apart."""
+        return short_names([image.name for image in self.images])
+
+    def mean_seconds(self) -> NDArray[np.float64]:
+        """Seconds to read, prepare and classify an image: the mean of each.
+
+        NaN where no image could be classified.
+        """
+        seconds = [image.seconds for image in self.classified]
+        return np.mean(seconds, axis=0) if seconds else np.full(3, np.nan)
+
+    def as_json(self) -> dict[str, Any]:
+        """All results, in the form of cnn_screen.json."""
+        entries = zip(self.images, self.display_names(), strict=True)
+        return {
+            "program": "dials.cnn_screen",
+            "version": __version__,
+            "model": asdict(self.model),
+            "decision": asdict(self.decision),
+            "summary": self.summary(),
+            "images": [
+                image_as_json(i, image, name) for i, (image, name) in enumerate(entries)
+            ],
+        }
+
+
+def image_as_json(
+    index: int, image: ImageResult, display_name: ImageName
+) -> dict[str, Any]:
+    """What cnn_screen.json says of one image."""
+    prediction = image.prediction
+    p = [None] * len(Label)
+    if prediction is not None:
+        p = [round(float(x), _DIGITS) for x in prediction.probabilities]
+    ood_score = prediction and prediction.ood_score
+    spots = prediction and prediction.spots
+    return {
+        "index": index,
+        "file": display_name.path,
+        "frame": image.name.number,
+        **{f"p_{label.key}": x for label, x in zip(Label, p, strict=True)},
+        "p_keep": prediction and prediction.p_keep,
+        "class": None if image.label is None else image.label.title,
+        "kept": image.kept,
+        "kept_because": image.kept_because and image.kept_because.value,
+        "error": image.error,
+        "out_of_distribution": prediction and prediction.out_of_distribution,
+        "ood_score": None if ood_score is None else round(ood_score, 3),
+        "n_spots": prediction and prediction.n_spots,
+        "spots": None if spots is None else spots.tolist(),
+        "path": image.name.path,
+    }
+
+
+def image_from_json(entry: dict[str, Any]) -> ImageResult:
+    """The result in an entry of cnn_screen.json.
+
+    Raises:
+        ValueError, KeyError, TypeError: It is not one.
+    """
+    name = ImageName(str(entry["path"]), int(entry["frame"]))
+    because = entry["kept_because"]
+    kept_because = None if because is None else KeptBecause(because)
+    p = [entry[f"p_{label.key}"] for label in Label]
+    if p == [None] * len(Label):
+        return ImageResult(name, None, str(entry["error"]), kept_because)
+    p_keep, ood_score = float(entry["p_keep"]), entry["ood_score"]
+    if not 0 <= p_keep <= 1:
+        raise ValueError(f"P(Hit) + P(Maybe) of {name} is {p_keep}")
+    spots = entry["spots"]
+    prediction = make_prediction(
+        p,
+        None if spots is None else np.array(spots, dtype=np.int64).reshape(-1, 2),
+        None if ood_score is None else float(ood_score),
+    )
+    # As they were before the probabilities were rounded.
+    label = Label[str(entry["class"]).upper()]
+    prediction = replace(prediction, p_keep=p_keep, label=label)
+    return ImageResult(name, prediction, None, kept_because)
+
+
+def write_results(path: str | Path, results: ScreeningResults) -> None:
+    """Write cnn_screen.json."""
+    write_json(path, results.as_json())
+
+
+def read_results(path: str | Path) -> ScreeningResults:
+    """Read cnn_screen.json of an earlier run.
+
+    Raises:
+        ValueError: The file is not one.
+    """
+    try:
+        content = json.loads(Path(path).read_bytes())
+        return ScreeningResults(
+            ModelSummary(**content["model"]),
+            Decision(**content["decision"]),
+            [image_from_json(entry) for entry in content["images"]],
+        )
+    except (ValueError, KeyError, TypeError, OverflowError) as error:
+        raise ValueError(
+            f"'{path}' is not a scores file of dials.cnn_screen ({error}); give the "
+            "cnn_screen.json of an earlier run"
+        ) from error
+
+
+def write_json(path: str | Path, results: dict[str, Any]) -> None:
+    """Write results as JSON, one image a line so that people can search it too."""
+    head = json.dumps({k: v for k, v in results.items() if k != "images"}, indent=1)
+    lines = ",\n  ".join(
+        json.dumps(image, allow_nan=False) for image in results["images"]
+    )
+    with replacing(path) as unfinished:
+        Path(unfinished).write_text(
+            f'{head[:-2]},\n "images": [\n  {lines}\n ]\n}}\n', encoding="utf-8"
+        )

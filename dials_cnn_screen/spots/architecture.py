@@ -1,0 +1,157 @@
+"""The registry's entry of the default model's architecture."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from dials_cnn_screen.architecture import (
+    PAPER_SCHEDULE,
+    Explanation,
+    NetworkOutput,
+)
+from dials_cnn_screen.images.frame import Frame
+from dials_cnn_screen.labels.label import Label
+from dials_cnn_screen.spots.candidates import PATCH, Candidates, CandidateSearch
+
+# What takes time to import, torch and numba, is imported where it is used.
+if TYPE_CHECKING:
+    from dials_cnn_screen.spots.network import SpotNetwork
+    from dials_cnn_screen.spots.training_set import CandidateSet, SpotSchedule
+
+
+class SpotArchitecture:
+    """Candidates for spots at full resolution, and a network that weighs them."""
+
+    name = "spots"
+
+    def preparation(self, **values: Any) -> CandidateSearch:
+        """How candidates are searched for."""
+        if "contrast" in values:
+            raise ValueError(
+                f"contrast={values['contrast']} is for networks that see whole images, "
+                f"and architecture={self.name} looks at spots in units of the noise; "
+                "leave contrast out"
+            )
+        return CandidateSearch(**values)
+
+    def network(self, **configuration: Any) -> SpotNetwork:
+        """A SpotNetwork with fresh weights."""
+        from dials_cnn_screen.spots.network import SpotNetwork, SpotNetworkConfig
+
+        return SpotNetwork(SpotNetworkConfig(**configuration))
+
+    def check(self, network: SpotNetwork, preparation: CandidateSearch) -> None:
+        """Any number of candidates fits the network."""
+
+    def n_features(self, network: SpotNetwork) -> int:
+        """What the head takes."""
+        return network.head[0].in_features
+
+    def max_spots(self, preparation: CandidateSearch) -> int:
+        """Each candidate may be a spot."""
+        return preparation.most
+
+    def pipeline(
+        self, network: SpotNetwork, preparation: CandidateSearch, device: str
+    ) -> SpotPipeline:
+        """Candidates on the CPU, the network on the device."""
+        return SpotPipeline(network, preparation, device)
+
+    def schedule(self, name: str, from_model: bool) -> SpotSchedule:
+        """Short, or as long as the paper's."""
+        from dials_cnn_screen.spots.training_set import SHORT, SHORT_FROM_MODEL
+
+        schedule = SHORT_FROM_MODEL if from_model else SHORT
+        return replace(schedule, **PAPER_SCHEDULE) if name == "paper" else schedule
+
+    def freeze(self, network: SpotNetwork) -> None:
+        """Train the head alone, the layers that tell the class from the features.
+
+        What the network takes for a spot, and what is known to be out of its training's
+        distribution, stay as they are, and stay true.
+        """
+        network.requires_grad_(False)
+        network.head.requires_grad_(True)
+
+    def training_bytes(self, preparation: CandidateSearch) -> int:
+        """The patches of a frame, float16."""
+        return preparation.most * 2 * PATCH * PATCH * 2
+
+    def on_disk(self) -> bool:
+        """Candidates stay in memory."""
+        return False
+
+    def prepare_for_training(
+        self, frame: Frame, preparation: CandidateSearch
+    ) -> Candidates:
+        """The candidates of the frame."""
+        from dials_cnn_screen.spots.candidates_cpu import find_candidates
+
+        return find_candidates(frame.data, frame.mask, frame.beam_centre, preparation)
+
+    def training_set(
+        self, n: int, preparation: CandidateSearch, folder: Path
+    ) -> CandidateSet:
+        """In memory; nothing is written to folder."""
+        from dials_cnn_screen.spots.training_set import CandidateSet
+
+        return CandidateSet.empty(n, preparation.most)
+
+    def explain(
+        self,
+        network: SpotNetwork,
+        preparation: CandidateSearch,
+        frame: Frame,
+        temperature: float,
+        predicted: Label,
+        labelled: Label | None,
+    ) -> Explanation:
+        """What each candidate adds to P(Hit) + P(Maybe); whatever the labels are."""
+        from dials_cnn_screen.spots.explanation import explain_candidates
+
+        candidates = self.prepare_for_training(frame, preparation)
+        return explain_candidates(network, candidates, temperature)
+
+
+class SpotPipeline:
+    """Frame to candidates to classes and spots."""
+
+    def __init__(
+        self, network: SpotNetwork, search: CandidateSearch, device: str
+    ) -> None:
+        from dials_cnn_screen.spots.candidates_cpu import find_candidates
+
+        self._find_candidates = find_candidates
+        self._search = search
+        self._device = device
+        self._network = network.eval().to(device)
+
+    def prepare(self, frame: Frame) -> Candidates:
+        """The candidates of the frame."""
+        return self._find_candidates(
+            frame.data, frame.mask, frame.beam_centre, self._search
+        )
+
+    def run(self, prepared: Candidates) -> NetworkOutput:
+        """Logits and features of the frame, and which candidates are spots."""
+        import torch
+
+        from dials_cnn_screen.spots.network import batch_of_one
+
+        with torch.inference_mode():
+            output = self._network(batch_of_one(prepared).to(self._device))
+        # A logit of 0 is a chance of one half. Without candidates one slot is empty.
+        is_spot = (output.spot_logits[0] > 0).cpu().numpy()[: len(prepared.z)]
+        places = np.stack([prepared.slow, prepared.fast], axis=1)
+        return NetworkOutput(
+            output.logits[0].cpu().numpy(),
+            output.features[0].cpu().numpy(),
+            places[is_spot],
+        )
+
+
+SPOTS = SpotArchitecture()

@@ -1,0 +1,24 @@
+"""From PHIL to dataclasses: beyond a program's first lines nothing knows of PHIL."""
+
+from __future__ import annotations
+
+from dataclasses import fields, is_dataclass
+from typing import Any, TypeVar, get_type_hints
+
+Parameters = TypeVar("Parameters")
+
+
+def read_parameters(kind: type[Parameters], scope: Any) -> Parameters:
+    """A dataclass filled from the parameters of the same names in a PHIL extract.
+
+    A field whose type is a dataclass is filled from the scope of that name.
+    """
+    hints = get_type_hints(kind)
+    values = {}
+    for field in fields(kind):  # type: ignore[arg-type]
+        value = getattr(scope, field.name)
+        hint = hints[field.name]
+        values[field.name] = (
+            read_parameters(hint, value) if is_dataclass(hint) else value
+        )
+    return kind(**values)
