@@ -9,7 +9,7 @@ from pathlib import Path
 from dxtbx.imageset import ImageSet
 from dxtbx.model import ExperimentList
 
-from dials_cnn_screen.images.stills import Still, one_image
+from dials_cnn_screen.images.stills import Still, of_one_image, one_image
 from dials_cnn_screen.util.files import replacing
 
 
