@@ -66,7 +66,7 @@ def experiment_of_still(experiments: ExperimentList, still: Still) -> Experiment
     """A list of one experiment, the first one of this still, and of no other image."""
     imageset = one_image(still.imageset, still.position)
     experiment = experiments[still.experiments[0]]
-    return ExperimentList([_ofone_image(experiment, still.position, imageset)])
+    return ExperimentList([of_one_image(experiment, still.position, imageset)])
 
 
 def _positions(experiment: Experiment) -> range:
@@ -95,7 +95,7 @@ def one_image(imageset: ImageSet, position: int) -> ImageSet:
     return imageset.partial_set(reader.copy(paths, *number), position, position + 1)
 
 
-def _ofone_image(
+def of_one_image(
     experiment: Experiment, position: int, imageset: ImageSet
 ) -> Experiment:
     """An experiment with the imageset of one of its images in place of its own."""
