@@ -112,7 +112,7 @@ def _screen(experiments: ExperimentList, params: Parameters) -> None:
     if not results.classified:
         raise ValueError(
             f"none of the {len(stills)} images could be classified; the first, "
-            f"{stills[0].name}: {images[0].error}"
+            f"{results.display_names()[0]}: {images[0].error}"
         )
     log_results(results, time.perf_counter() - start)
     _write(experiments, stills, results, params.output)
