@@ -198,11 +198,11 @@ def image_as_json(
 ) -> dict[str, Any]:
     """What cnn_screen.json says of one image."""
     prediction = image.prediction
-    p = [None] * len(Label)
+    p: list[float | None] = [None] * len(Label)
+    ood_score, spots = None, None
     if prediction is not None:
         p = [round(float(x), _DIGITS) for x in prediction.probabilities]
-    ood_score = prediction and prediction.ood_score
-    spots = prediction and prediction.spots
+        ood_score, spots = prediction.ood_score, prediction.spots
     return {
         "index": index,
         "file": display_name.path,

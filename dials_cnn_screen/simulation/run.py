@@ -64,9 +64,7 @@ def map_shots(
     )
 
 
-def _start(
-    function: Callable[[Item], Result], nproc: int
-) -> Callable[[Item], Result]:
+def _start(function: Callable[[Item], Result], nproc: int) -> Callable[[Item], Result]:
     if nproc > 1:
         torch.set_num_threads(1)
     return function
