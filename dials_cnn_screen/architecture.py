@@ -97,13 +97,11 @@ class Batch(Protocol):
 
 
 class TrainingSet(Protocol):
-    """Prepared frames with labels.
+    """Prepared frames with labels."""
 
-    Attributes:
-        labels: int64 (n,), values of Label.
-    """
-
-    labels: NDArray[np.int64]
+    @property
+    def labels(self) -> NDArray[np.int64]:
+        """int64 (n,), values of Label."""
 
     def put(self, i: int, prepared: Any, label: int) -> None:
         """Store frame i, as prepare_for_training makes it."""
