@@ -118,11 +118,11 @@ def level_model(tmp_path_factory) -> Path:
     """
     import torch
 
-    from dials_cnn_screen.ke2018.preprocessing import Preprocessing
-    from dials_cnn_screen.models.model_file import Calibration, Model, save_model
-    from dials_cnn_screen.models.registry import build_network
+    from dials_cnn_screen.ke2018.architecture import KE2018
+    from dials_cnn_screen.models.model import Calibration, Model
+    from dials_cnn_screen.models.model_file import save_model
 
-    network = build_network("ke2018", size=32, channels=(1,))
+    network = KE2018.network(size=32, channels=(1,))
     with torch.no_grad():
         convolution, normalisation = network.features[:2]
         for parameter in (*convolution.parameters(), normalisation.bias):
@@ -137,7 +137,7 @@ def level_model(tmp_path_factory) -> Path:
         name="level",
         network=network,
         architecture="ke2018",
-        preprocessing=Preprocessing(size=32, contrast="none"),
+        preparation=KE2018.preparation(size=32, contrast="none"),
         calibration=Calibration(1.0, np.linspace(0, 1, 201)[1:-1], "a ramp"),
         trained_on="nothing",
         provenance={},
@@ -154,11 +154,11 @@ def spot_model(tmp_path_factory) -> Path:
     """
     import torch
 
-    from dials_cnn_screen.models.model_file import Calibration, Model, save_model
-    from dials_cnn_screen.models.registry import build_network
-    from dials_cnn_screen.spots.candidates import CandidateSearch
+    from dials_cnn_screen.models.model import Calibration, Model
+    from dials_cnn_screen.models.model_file import save_model
+    from dials_cnn_screen.spots.architecture import SPOTS
 
-    network = build_network("spots")
+    network = SPOTS.network()
     with torch.no_grad():
         for layer in (network.code[1], network.spot[0], network.spot[-1]):
             layer.weight.zero_()
@@ -175,7 +175,7 @@ def spot_model(tmp_path_factory) -> Path:
         name="spots",
         network=network,
         architecture="spots",
-        preprocessing=CandidateSearch(most=16),
+        preparation=SPOTS.preparation(most=16),
         calibration=Calibration(),
         trained_on="nothing",
         provenance={},
