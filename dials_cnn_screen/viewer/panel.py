@@ -92,7 +92,8 @@ class AnnotationPanel(wx.Panel):
                 str(session.name),
                 format_progress(session),
             )
-            self._label.SetForegroundColour(COLOURS.get(label, "#000000"))
+            colour = "#000000" if label is None else COLOURS[label]
+            self._label.SetForegroundColour(colour)
         for widget, text in zip(
             (self._label, self._name, self._progress), texts, strict=True
         ):
@@ -134,7 +135,7 @@ def format_progress(session: Session) -> str:
     )
     if session.rate is not None:
         line += f"   |   {session.rate:.0f} per minute"
-        if session.left:
+        if session.left and session.minutes_left is not None:
             line += f", {_format_minutes(session.minutes_left)} left"
     return line
 

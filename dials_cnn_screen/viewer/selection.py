@@ -120,9 +120,9 @@ def _features(result: ImageResult) -> list[float]:
     prediction = result.prediction
     if prediction is None:
         return [math.nan] * 9
-    spots = prediction.spots
-    if spots is None or not len(spots):
-        spots = np.zeros((1, 2))
+    spots: NDArray = np.zeros((1, 2))
+    if prediction.spots is not None and len(prediction.spots):
+        spots = prediction.spots
     return [
         *prediction.probabilities,
         np.log1p(prediction.n_spots or 0),

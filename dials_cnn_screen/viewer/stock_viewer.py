@@ -104,7 +104,8 @@ class StockViewer:
             # The frame has the same scale and axes, from another corner.
             beam = self._beam_in_picture()
             centre = find_beam_centre(self.frame.get_detector(), self.frame.get_beam())
-            return (spots.positions - centre)[:, ::-1] + beam
+            slow_fast = spots.positions - centre + beam[::-1]
+            return [(fast, slow) for slow, fast in slow_fast.tolist()]
         panels = (
             spots.panels if spots.panels is not None else [0] * len(spots.positions)
         )

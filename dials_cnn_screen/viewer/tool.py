@@ -6,7 +6,7 @@ import contextlib
 import logging
 import statistics
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 import wx
@@ -17,6 +17,7 @@ from wxtbx.phil_controls.intctrl import IntCtrl as PhilIntCtrl
 from dials_cnn_screen.labels.image_name import ImageName
 from dials_cnn_screen.labels.label import Label
 from dials_cnn_screen.labels.label_file import LabelFile
+from dials_cnn_screen.viewer.overlay import Spots
 from dials_cnn_screen.viewer.panel import AnnotationPanel
 from dials_cnn_screen.viewer.session import Keys, Session
 from dials_cnn_screen.viewer.stock_viewer import StockViewer
@@ -51,8 +52,9 @@ class AnnotationTool(AnnotationPanel):
         self._keys = task.keys if task else Keys()
         super().__init__(frame, self._keys, self._do)
         self._viewer = StockViewer(frame)
-        self._task: Task | None = None
         self._session: Session | None = None
+        self._spots: Mapping[ImageName, Spots] = {}
+        self._always_circle = False
         self._displayed: ImageName | None = None
         self._is_painted = False  # whether the expert can see the image
         self._paint_timer = wx.Timer(self)
@@ -97,10 +99,10 @@ class AnnotationTool(AnnotationPanel):
         self._start(Task(labels, keys=self._keys))
 
     def _start(self, task: Task) -> None:
-        self._task = task
         self._session = Session(task.labels, task.order)
+        self._spots, self._always_circle = task.spots, task.always_circle
         self._view = View.from_notes(task.labels.notes)
-        self._show_current()
+        self._show_current(self._session)
 
     def _close(self) -> None:
         if self._seconds:
@@ -145,7 +147,7 @@ class AnnotationTool(AnnotationPanel):
                 self.show_message(message, warning=True)
                 wx.Bell()
                 return
-            self._show_current()
+            self._show_current(session)
 
     @property
     def _actions(self) -> dict[str, Callable[[Session], object]]:
@@ -175,17 +177,17 @@ class AnnotationTool(AnnotationPanel):
 
     # The displayed image.
 
-    def _show_current(self) -> None:
+    def _show_current(self, session: Session) -> None:
         """Display the session's current image."""
-        session = self._session
         wanted = session.labels.names[session.current]
-        start, error = time.perf_counter(), None
+        error: Exception | None = None
+        start = time.perf_counter()
         if wanted != self._viewer.selected:
             try:
                 self._viewer.show(wanted)
             except Exception as e:  # whatever dxtbx or a format class may raise
                 error = e
-        self._follow_viewer()
+        self._follow_viewer(session)
         if error is None:
             self._seconds.append(time.perf_counter() - start)
         else:
@@ -196,31 +198,30 @@ class AnnotationTool(AnnotationPanel):
             logger.warning("%s", message)
             self.show_message(message, warning=True)
 
-    def _follow_viewer(self) -> None:
+    def _follow_viewer(self, session: Session) -> None:
         """Make the image selected in the viewer the current one, with the same view."""
         self._is_painted, self._drawing_ahead = False, None
         self._displayed = self._viewer.selected
-        names = self._session.labels.names
+        names = session.labels.names
         if self._displayed not in names:  # opened with the File menu
             self._paint_timer.Stop()
             self.show_message("This image is not to be labelled", warning=True)
             return
         self._paint_timer.StartOnce(_PAINT_DELAY)
-        self._session.go_to(names.index(self._displayed))
+        session.go_to(names.index(self._displayed))
         if self._viewer.is_drawn:
             self._viewer.view = self._view
-        self._circle_spots()
-        self.show_session(self._session)
+        self._circle_spots(session)
+        self.show_session(session)
 
-    def _circle_spots(self) -> None:
+    def _circle_spots(self, session: Session) -> None:
         """Circle spots; only on a labelled image, lest the circles bias the label."""
-        task = self._task
         spots = None
-        if task.always_circle or self._session.label is not None:
-            spots = task.spots.get(self._displayed)
+        if self._always_circle or session.label is not None:
+            spots = self._spots.get(session.labels.names[session.current])
         self._viewer.circle_spots(spots if self._viewer.is_drawn else None)
         if spots is None:
-            self.show_message(f"Labels are saved to {task.labels.path}")
+            self.show_message(f"Labels are saved to {session.labels.path}")
         else:
             n = len(spots.positions)
             self.show_message(f"{n} spot{'' if n == 1 else 's'} circled")
@@ -242,7 +243,7 @@ class AnnotationTool(AnnotationPanel):
         if self._session is None:
             return
         if self._viewer.selected != self._displayed:  # by the viewer's own buttons
-            self._follow_viewer()
+            self._follow_viewer(self._session)
         if not self._viewer.is_drawn:
             return
         if self._viewer.size != self._size:  # the window was resized

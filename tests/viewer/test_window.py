@@ -74,11 +74,14 @@ def in_menu():
     folder = install.plugin_folder()
     if not os.access(folder, os.W_OK):
         pytest.skip(f"{folder} can't be written")
-    was_there = (folder / install.PLUGIN.name).exists()
+    target = folder / install.PLUGIN.name
+    before = target.read_bytes() if target.exists() else None
     install.install(folder)
     yield
-    if not was_there:
+    if before is None:
         install.remove(folder)
+    else:
+        target.write_bytes(before)
 
 
 def test_stock_viewer_and_its_menu(desk, start, in_menu, shots, tmp_path):
