@@ -2,9 +2,10 @@
 """
 Label stills as Hit, Maybe or Miss by eye, in dials.image_viewer.
 
-The stock viewer opens with a strip of buttons below the image: j is a Hit (ten or more
-Bragg spots), k a Maybe (four to nine), l a Miss, and on to the next image. Each label
-is on disk when the next image shows; the same command goes on where you left off.
+The viewer opens with a row of buttons below the image. Press j for a Hit (ten or more
+Bragg spots), k for a Maybe (four to nine) or l for a Miss; the next image follows. Each
+label is saved before the next image is shown, and the same command resumes where you
+stopped.
 
 Examples::
 
@@ -20,152 +21,125 @@ Examples::
 from __future__ import annotations
 
 import logging
-from pathlib import Path
+from collections.abc import Sequence
+from dataclasses import dataclass
 
 import libtbx.phil
 from dials.util import show_mail_handle_errors
-from dials.util.options import (
-    ArgumentParser,
-    flatten_experiments,
-    flatten_reflections,
-)
-from dxtbx.model import ExperimentList
 
-from dials_cnn_screen.images.stills import find_image, list_stills
-from dials_cnn_screen.labels.agreement import compare_labels, tell_agreement
-from dials_cnn_screen.labels.label import Label
-from dials_cnn_screen.labels.annotation import read_annotations
-from dials_cnn_screen.labels.label_file import LabelFile, Name, name_images
-from dials_cnn_screen.labels.orders import (
-    diverse_order,
-    random_order,
-    uncertain_order,
-)
+from dials_cnn_screen.images.stills import list_stills
+from dials_cnn_screen.labels.agreement import compare_labels, format_agreement
+from dials_cnn_screen.labels.image_name import ImageName
+from dials_cnn_screen.labels.label_file import LabelFile
 from dials_cnn_screen.phil import load_scope
-from dials_cnn_screen.screening.scores_file import read_scores
-from dials_cnn_screen.util.program import CITATION, parse, user_errors
-from dials_cnn_screen.viewer.overlay import spots_in_reflections, spots_in_scores
+from dials_cnn_screen.screening.results import ImageResult
+from dials_cnn_screen.util.parameters import read_parameters
+from dials_cnn_screen.util.program import CITATION, Parsed, parse_images, user_errors
+from dials_cnn_screen.viewer.overlay import (
+    Spots,
+    spots_in_reflections,
+    spots_in_results,
+)
+from dials_cnn_screen.viewer.selection import (
+    ORDERS_BY_SCORES,
+    choose_order,
+    read_first_pass,
+    read_scores,
+)
 from dials_cnn_screen.viewer.session import Keys
+from dials_cnn_screen.viewer.task import Task
 
 logger = logging.getLogger("dials.cnn_annotate")
 
 phil_scope = load_scope("cnn_annotate")
 
 
+@dataclass(frozen=True)
+class Parameters:
+    """The parameters of dials.cnn_annotate."""
+
+    annotation: str | None
+    order: str
+    scores: str | None
+    random_seed: int
+    compare: str | None
+    circle_spots: str
+    keys: Keys
+
+
 @show_mail_handle_errors()
 def run(args: list[str] | None = None, phil: libtbx.phil.scope = phil_scope) -> None:
     """Run dials.cnn_annotate with these arguments (default: the command line's)."""
-    parser = ArgumentParser(
-        usage="dials.cnn_annotate [options] imported.expt | image files [strong.refl]",
-        phil=phil,
-        read_experiments=True,
-        read_reflections=True,
-        read_experiments_from_images=True,
-        epilog=__doc__,
-    )
+    usage = "imported.expt | image files [strong.refl]"
     with user_errors():
-        params = parse(parser, args, "dials.cnn_annotate")
-        _annotate(
-            flatten_experiments(params.input.experiments),
-            flatten_reflections(params.input.reflections),
-            params,
+        parsed = parse_images(
+            "dials.cnn_annotate", __doc__, phil, args, usage, read_reflections=True
         )
+        _annotate(parsed, read_parameters(Parameters, parsed.params))
 
 
-def _annotate(
-    experiments: ExperimentList, tables: list, params: libtbx.phil.scope_extract
-) -> None:
-    if not len(experiments):
-        raise ValueError("no images: give an .expt file from dials.import, or images")
+def _annotate(parsed: Parsed, params: Parameters) -> None:
+    """Open the viewer; report the labels before and after."""
+    names = [still.name for still in list_stills(parsed.experiments)]
     if params.annotation is None:
-        raise ValueError("annotation=None: the labels need a file to go to")
-    # Not above: -h and -c work where there are no windows.
+        raise ValueError(
+            "annotation=None: give a file for the labels, such as annotation=labels.txt"
+        )
+    # Not above: -h and -c work where wx does not.
     try:
-        from dials_cnn_screen.viewer.tool import Task
         from dials_cnn_screen.viewer.window import label_in_viewer
     except ImportError as error:
-        raise ValueError(f"this DIALS has no image viewer here: {error}") from error
-
-    keys = Keys(**{k: v for k, v in params.keys.__dict__.items() if k[0] != "_"})
-    stills = list_stills(experiments)
-    images = [find_image(still.imageset, still.position) for still in stills]
-    names = name_images(images)
-    order = _choose_order(names, params)
-    spots = {}
-    if params.circle_spots != "never":
-        if tables:
-            spots = spots_in_reflections(experiments, tables)
-        else:
-            spots = spots_in_scores(images, names, _read_scores(params))
+        raise ValueError(f"the image viewer can't be loaded: {error}") from error
+    first_pass = read_first_pass(params.compare, params.annotation, names)
+    results = _read_scores(names, params, bool(parsed.reflections))
+    order = choose_order(params.order, params.random_seed, names, results, first_pass)
+    spots = _choose_spots(names, results, parsed, params.circle_spots)
+    always = params.circle_spots == "always"
     with LabelFile(params.annotation, names) as labels:
-        labels.note(**_describe_order(params))
-        logger.info(
-            "%d images, %d of them labelled in %s",
-            len(names),
-            sum(labels.counts().values()),
-            params.annotation,
+        labels.note(
+            order="random" if first_pass else params.order,
+            scores=params.scores,
+            compare=params.compare,
         )
-        label_in_viewer(
-            experiments,
-            Task(images, labels, order, keys, spots, params.circle_spots == "always"),
-        )
-        counts = labels.counts()
-        left = sum(labels.get(names[i]) is None for i in order or range(len(names)))
-    logger.info(
-        "%d images labelled in %s: %s; %d left",
-        sum(counts.values()),
-        params.annotation,
-        ", ".join(f"{counts[label]} {label.title}" for label in Label),
-        left,
-    )
-    if params.compare is not None and counts:
-        agreement = compare_labels(params.compare, params.annotation)
-        logger.info("\n%s", tell_agreement(agreement))
+        logger.info("%s: %s", params.annotation, labels.format_progress(order))
+        task = Task(labels, order, params.keys, spots, always)
+        label_in_viewer(parsed.experiments, task)
+        logger.info("%s: %s", params.annotation, labels.format_progress(order))
+        counts = compare_labels(first_pass, labels.labels)
+    if counts.any():
+        logger.info("\n%s", format_agreement(counts))
     logger.info("\nPlease cite: %s", CITATION)
 
 
-def _choose_order(
-    names: list[Name], params: libtbx.phil.scope_extract
-) -> list[int] | None:
-    """Indices of the images to be shown, first to last; None for all as they come."""
-    if params.compare is not None:
-        if Path(params.compare).resolve() == Path(params.annotation).resolve():
-            raise ValueError(
-                f"compare='{params.compare}' is the file that the labels go to; give a "
-                "new annotation=second.txt"
-            )
-        labelled = {
-            (a.file, a.frame): a.label for a in read_annotations(params.compare)
-        }
-        shuffled = random_order(len(names), params.random_seed)
-        order = [i for i in shuffled if labelled.get(names[i]) is not None]
-        if not order:
-            raise ValueError(f"none of these images is labelled in '{params.compare}'")
-        return order
-    if params.order == "sequence":
-        return None
-    if params.order == "random":
-        return random_order(len(names), params.random_seed)
-    scores = _read_scores(params)
-    by_score = uncertain_order if params.order == "uncertain" else diverse_order
-    return by_score(names, scores)
-
-
-def _read_scores(params: libtbx.phil.scope_extract) -> dict[Name, dict]:
-    """The entries of cnn_screen.json, by name."""
+def _read_scores(
+    names: Sequence[ImageName], params: Parameters, has_reflections: bool
+) -> list[ImageResult | None]:
+    """The scores of the images, where a parameter needs them."""
+    if params.compare is None and params.order in ORDERS_BY_SCORES:
+        reason = f"order={params.order} needs scores"
+    elif params.circle_spots != "never" and not has_reflections:
+        reason = f"circle_spots={params.circle_spots} needs scores or a .refl file"
+    else:
+        return []
     if params.scores is None:
         raise ValueError(
-            f"order={params.order}, circle_spots={params.circle_spots} go by what a "
-            "model says: run dials.cnn_screen, and give scores=cnn_screen.json"
+            f"{reason}; run dials.cnn_screen and give scores=cnn_screen.json"
         )
-    return read_scores(params.scores, dict)[1]
+    return read_scores(params.scores, names)
 
 
-def _describe_order(params: libtbx.phil.scope_extract) -> dict[str, object]:
-    """How the images were chosen, for the notes: it matters to who trains on them."""
-    if params.compare is not None:
-        return {"order": "random", "compare": params.compare}
-    return {"order": params.order, "scores": params.scores}
+def _choose_spots(
+    names: Sequence[ImageName],
+    results: Sequence[ImageResult | None],
+    parsed: Parsed,
+    circle_spots: str,
+) -> dict[ImageName, Spots]:
+    """The spots to be circled: those of reflections, or else the model's."""
+    if circle_spots == "never":
+        return {}
+    if parsed.reflections:
+        return spots_in_reflections(parsed.experiments, parsed.reflections)
+    return spots_in_results(names, results)
 
 
 if __name__ == "__main__":

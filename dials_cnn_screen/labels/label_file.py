@@ -1,4 +1,4 @@
-"""The label file of one expert, on disk with every label, and locked meanwhile."""
+"""The annotation file of one expert: saved with every label, and locked meanwhile."""
 
 from __future__ import annotations
 
@@ -9,55 +9,64 @@ import logging
 import os
 import socket
 import time
-from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
+from typing import Any
 
 from filelock import FileLock, Timeout
 
 from dials_cnn_screen import __version__
-from dials_cnn_screen.labels.label import Label
 from dials_cnn_screen.labels.annotation import (
     Annotation,
     read_annotations,
     write_annotations,
 )
+from dials_cnn_screen.labels.image_name import ImageName, NameIndex, short_names
+from dials_cnn_screen.labels.label import Label, count_labels, format_counts
 from dials_cnn_screen.util.files import check_writable, replacing
 
 logger = logging.getLogger("dials.cnn_annotate")
 
-# File of the image, its number there from 1.
-Name = tuple[str, int]
-
 
 class LabelFile:
-    """The labels of some images in a file of the deposited form, kept up to date.
+    """The labels of some images, in an annotation file that is always up to date.
 
-    Beside it, under the same name with .json, stand the notes: how the images were
-    looked at. Both are written anew and renamed, so that a crash never leaves half a
-    file. A lock keeps a second person from writing to the same file; it ends with the
-    process.
+    Notes on the session (the order of the images, contrast, zoom) are kept beside it,
+    in a file of the same name with .json. Both files are written under another name and
+    then renamed, so that a crash never leaves half a file. A lock keeps a second person
+    from writing to the same file; it ends with the process.
+
+    Attributes:
+        path: The annotation file, symbolic links resolved.
+        names: The images, with their full paths. Labels go by the index in this list.
+        short_names: The same as they are written, with as few folders as tell the files
+            apart.
+        notes: The notes, as JSON.
     """
 
-    def __init__(self, path: str | Path, names: Sequence[Name]) -> None:
-        """Open the file for the images of these names; one that exists is resumed.
+    def __init__(self, path: str | Path, names: Sequence[ImageName]) -> None:
+        """Open the file for these images; an existing file is resumed.
 
-        Raises ValueError where it can't be written, somebody else has it open, or it
-        has labels of other images; OSError where it can't be read.
+        Raises:
+            ValueError: The file can't be read or written, is in use, or has a label of
+                another image or of one that could be several of these.
         """
         self.path = Path(path).resolve()
         self.names = list(names)
+        self.short_names = short_names(self.names)
         check_writable(path)
         if self.path.exists() and not os.access(self.path, os.W_OK):
-            raise ValueError(f"'{path}' is read-only: copy it, and go on in the copy")
+            raise ValueError(
+                f"'{path}' is read-only; copy it, and continue in the copy"
+            )
         self._notes_path = self.path.with_name(f"{self.path.name}.json")
         self._lock = self._take_lock(path)
         self._closed = False
         try:
             self._labels = self._read(path)
             self.notes = self._read_notes()
-            self._write_notes(_holder())
+            self._write_notes(_describe_user())
         except BaseException:
             self._release()
             raise
@@ -73,37 +82,56 @@ class LabelFile:
     ) -> None:
         self.close()
 
-    def get(self, name: Name) -> Label | None:
-        """The label of an image, or None."""
-        return self._labels.get(name)
+    @property
+    def labels(self) -> dict[int, Label]:
+        """The labels of the labelled images, by index."""
+        return dict(self._labels)
 
-    def set(self, name: Name, label: Label | None) -> None:
-        """Give an image a label, or none, and write the file.
+    def get(self, index: int) -> Label | None:
+        """The label of an image; None where it has none."""
+        return self._labels.get(index)
 
-        Raises OSError where that fails; the label then stays as it was.
+    def set(self, index: int, label: Label | None) -> None:
+        """Label an image, or remove its label, and write the file.
+
+        Raises:
+            OSError: The file can't be written; the label then stays as it was.
         """
-        changed = {**self._labels, name: label}
-        if label is None:
-            del changed[name]
+        changed = {**self._labels, index: label}
         with replacing(self.path) as unfinished:
             write_annotations(
-                unfinished, (Annotation(*n, changed.get(n)) for n in self.names)
+                unfinished,
+                (Annotation(n, changed.get(i)) for i, n in enumerate(self.short_names)),
             )
-            _to_disk(unfinished)
-        self._labels = changed
+            _sync(unfinished)
+        self._labels = {i: label for i, label in changed.items() if label is not None}
 
     def note(self, **notes: object) -> None:
-        """Keep something with the labels, as JSON."""
+        """Keep notes with the labels, as JSON."""
         if any(self.notes.get(key) != value for key, value in notes.items()):
             self.notes.update(notes)
             self._write_notes(self.notes["open"])
 
-    def counts(self) -> Counter[Label]:
-        """How many images have each label."""
-        return Counter(self._labels.values())
+    def counts(self) -> dict[Label, int]:
+        """Number of images of each class."""
+        return count_labels(self._labels.values())
+
+    def format_progress(self, order: Sequence[int] | None = None) -> str:
+        """``3 of 6 images labelled (0 Hit, 1 Maybe, 2 Miss), 3 left``.
+
+        Args:
+            order: Indices of the images that are to be labelled; None for all.
+        """
+        n_images, n_labelled = len(self.names), len(self._labels)
+        wanted = range(n_images) if order is None else order
+        left = sum(i not in self._labels for i in wanted)
+        return (
+            f"{n_labelled} of {n_images} images labelled "
+            f"({format_counts(self.counts())}), {left} left"
+        )
 
     def close(self) -> None:
-        """Write the notes and let others have the file."""
+        """Write the notes and release the file."""
         if not self._closed:
             self._closed = True
             try:
@@ -112,7 +140,8 @@ class LabelFile:
                 self._release()
 
     def _release(self) -> None:
-        # Away before it is free, or two others could hold what has the same name.
+        # Deleted before it is released, or two processes could hold locks on two files
+        # of the same name.
         with contextlib.suppress(OSError):
             os.unlink(self._lock.lock_file)
         self._lock.release()
@@ -122,77 +151,78 @@ class LabelFile:
         try:
             lock.acquire(timeout=0)
         except Timeout:
-            holder = self._read_notes().get("open") or "another program"
+            user = self._read_notes().get("open") or "another program"
             raise ValueError(
-                f"'{path}' is open already: {holder}; give another file, or wait"
+                f"'{path}' is in use by {user}; choose another file, or wait"
             ) from None
-        except (OSError, NotImplementedError) as problem:
+        except (OSError, NotImplementedError) as error:
             logger.warning(
-                "%s can't be locked (%s): see to it that nobody else labels into it",
+                "%s could not be locked (%s); make sure that nobody else writes to it",
                 path,
-                problem,
+                error,
             )
         return lock
 
-    def _read(self, path: str | Path) -> dict[Name, Label]:
+    def _read(self, path: str | Path) -> dict[int, Label]:
         if not self.path.exists():
             return {}
-        labels = {
-            (a.file, a.frame): a.label
-            for a in read_annotations(self.path)
-            if a.label is not None
-        }
-        known = set(self.names)
-        strange = [name for name in labels if name not in known]
-        if strange:
+        labels, others = read_labels(path, self.names)
+        if others:
             raise ValueError(
-                f"'{path}' has labels of other images, {tell_name(strange[0])} is not "
-                f"among these {len(self.names)}: give another file"
+                f"'{path}' has labels of other images: {others[0].name} is not among "
+                f"these {len(self.names)}; choose another file"
             )
         return labels
 
-    def _read_notes(self) -> dict:
+    def _read_notes(self) -> dict[str, Any]:
         try:
             notes = json.loads(self._notes_path.read_bytes())
         except (OSError, ValueError):
             return {}
         return notes if isinstance(notes, dict) else {}
 
-    def _write_notes(self, holder: str | None) -> None:
-        self.notes.update(
-            program="dials.cnn_annotate", version=__version__, open=holder
-        )
+    def _write_notes(self, user: str | None) -> None:
+        self.notes.update(program="dials.cnn_annotate", version=__version__, open=user)
         with replacing(self._notes_path) as unfinished:
             Path(unfinished).write_text(
                 json.dumps(self.notes, indent=1) + "\n", encoding="utf-8"
             )
 
 
-def name_images(images: Sequence[tuple[str, int]]) -> list[Name]:
-    """What images, by path and number in the file, are called in label files.
+def read_labels(
+    path: str | Path, names: Sequence[ImageName]
+) -> tuple[dict[int, Label], list[Annotation]]:
+    """The labels that an annotation file has of these images.
 
-    The file's name, and where files in several folders have one name, as many folders
-    before it as tell them apart.
+    Returns:
+        The labels by index into names, and the labelled lines of other images.
+
+    Raises:
+        ValueError: The file can't be read, a labelled line could be of several of the
+            images, or two are of the same one.
     """
-    paths = dict.fromkeys(Path(path) for path, _ in images)
-    named: dict[str, list[Path]] = {}
-    for path in paths:
-        named.setdefault(path.name, []).append(path)
-    short = {}
-    for alike in named.values():
-        n = 1
-        while len({path.parts[-n:] for path in alike}) < len(alike):
-            n += 1
-        short |= {path: str(Path(*path.parts[-n:])) for path in alike}
-    return [(short[Path(path)], number) for path, number in images]
+    index = NameIndex(names)
+    labels: dict[int, Label] = {}
+    others: list[Annotation] = []
+    for a in read_annotations(path):
+        if a.label is None:
+            continue
+        try:
+            i = index.find(a.name)
+        except ValueError as error:
+            raise ValueError(f"{a.where}: {error}") from None
+        if i is None:
+            others.append(a)
+        elif i in labels:
+            raise ValueError(
+                f"{a.where}: {a.name} is labelled twice; keep one of the two lines"
+            )
+        else:
+            labels[i] = a.label
+    return labels, others
 
 
-def tell_name(name: Name) -> str:
-    """A name as it stands in label files: ``r0027_2000.h5 [1]``."""
-    return f"{name[0]} [{name[1]}]"
-
-
-def _holder() -> str:
+def _describe_user() -> str:
     """Who has the file open, for others to read."""
     try:
         user = getpass.getuser()
@@ -202,7 +232,7 @@ def _holder() -> str:
     return f"{user} on {socket.gethostname()}, process {os.getpid()}, since {since}"
 
 
-def _to_disk(path: str) -> None:
-    """See to it that a file outlives a loss of power too."""
+def _sync(path: str) -> None:
+    """Force a file to disk, so that it survives a loss of power."""
     with open(path, "rb+") as file:
         os.fsync(file.fileno())

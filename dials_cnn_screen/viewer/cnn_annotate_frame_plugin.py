@@ -1,26 +1,24 @@
 """The Hit / Maybe / Miss tool of dials_cnn_screen in dials.image_viewer's Actions menu.
 
-`python -m dials_cnn_screen.viewer.install` puts this file where the viewer looks for
-tools, beside its own; with --remove it is taken away.
+`python -m dials_cnn_screen.viewer.install` copies this file to the folder in which the
+viewer looks for plugins; with --remove it deletes the copy.
 """
 
 from __future__ import annotations
 
-from typing import Any
-
 import wx
 
 
-def open_tool(frame: wx.Frame, *args: Any, **kwargs: Any) -> wx.Window:
-    """Open the tool in a viewer's window."""
+def open_tool(frame: wx.Frame, *args: object, **kwargs: object) -> wx.Window:
+    """Open the tool in a viewer's window; the viewer gives more than is needed."""
     # Not above: an error there would keep the viewer from starting.
-    from dials_cnn_screen.viewer.tool import open_from_menu
+    from dials_cnn_screen.viewer.tool import AnnotationTool
 
-    return open_from_menu(frame)
+    return AnnotationTool(frame)
 
 
 class PluginHelper:
-    """What the viewer asks a tool for."""
+    """What the viewer asks a plugin for."""
 
     _plugin_layer = "_cnn_annotate_layer"
     _plugin_title = "Hit / Maybe / Miss tool"

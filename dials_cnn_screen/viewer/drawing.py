@@ -1,9 +1,9 @@
-"""How the viewer comes by its pictures: at one contrast, and ahead of time.
+"""How the viewer's images are drawn: with one contrast, and ahead of time.
 
 For each image the viewer makes a flex image, which turns pixels into grey levels and
-those into square tiles of the screen. That takes it half a second for four megapixels.
-Here the flex image of the image that comes next is made while the expert looks, step by
-step between events, and its tiles too.
+those into square tiles of the screen. This takes half a second for four megapixels.
+Here the flex image of the next image is made while the expert looks at this one, step
+by step between events, and its tiles too.
 """
 
 from __future__ import annotations
@@ -11,33 +11,42 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from dials.util.image_viewer.slip_viewer import tile_generation
 
 from dials_cnn_screen.viewer.contrast import brightness_for, display_level
 
+if TYPE_CHECKING:
+    from dials.util.image_viewer.spotfinder_frame import SpotFrame
+    from dials.util.image_viewer.spotfinder_wrap import chooser_wrapper
+
+# Screen pixels along the edge of the viewer's tiles.
+_TILE = 256
+
 
 class Drawing:
-    """A flex image, some of whose tiles are ready."""
+    """A flex image, some of whose tiles are ready; in all else it is that flex image.
+
+    The methods with names in the viewer's style replace those of the flex image.
+    """
 
     def __init__(self, flex_image: Any) -> None:
         self._flex_image = flex_image
-        self._colours: int | None = None
+        self._color_scheme: int | None = None
         self._ready: dict[tuple, tuple[int, int, bytes]] = {}
-        self._zoom: Any = None
+        self._zoom: int | None = None
         self._tile: tuple = ()
 
     def __getattr__(self, name: str) -> Any:
-        """All else is the flex image's."""
         return getattr(self._flex_image, name)
 
     def adjust(self, color_scheme: int = 0) -> None:
-        """Make grey levels or colours of the pixels, unless that is done."""
-        if color_scheme != self._colours:
+        """Turn pixels into grey levels or colours, unless that is done."""
+        if color_scheme != self._color_scheme:
             self._flex_image.adjust(color_scheme=color_scheme)
             self._ready.clear()
-            self._colours = color_scheme
+            self._color_scheme = color_scheme
 
     def setZoom(self, zoom: int) -> None:
         self._zoom = zoom
@@ -65,10 +74,10 @@ class Drawing:
         return ready[2] if ready else self._flex_image.as_bytes()
 
     def prepare_tile(self, zoom: int, x: int, y: int) -> None:
-        """Have a tile ready, by the viewer's own arithmetic (tile_generation)."""
+        """Make a tile, with the viewer's own arithmetic (tile_generation)."""
         image = self._flex_image
         self.setZoom(zoom)
-        self.setWindowCart(y, x, 256.0 / image.size1() / 2**zoom)
+        self.setWindowCart(y, x, float(_TILE) / image.size1() / 2**zoom)
         self.prep_string()
         self._ready[self._tile] = (
             image.ex_size1(),
@@ -78,46 +87,47 @@ class Drawing:
 
 
 class Drawer:
-    """Makes the pictures of a viewer's window (its SpotFrame).
+    """Draws the images of a viewer's window in place of the viewer.
 
-    levels: for each kind of detector the level by which all its images are scaled; that
-    of the first seen, where there is none.
+    Attributes:
+        levels: For each kind of detector the level by which all its images are scaled,
+            ADU; the first image of a kind sets it where there is none.
     """
 
-    def __init__(self, frame: Any) -> None:
+    def __init__(self, frame: SpotFrame) -> None:
         self.levels: dict[str, float] = {}
         self._frame = frame
         self._draw = tile_generation.get_flex_image_multipanel
-        self._ahead: tuple[object, Drawing] | None = None
+        self._ahead: tuple[tuple, Drawing] | None = None
 
     @contextmanager
-    def at_work(self) -> Iterator[None]:
-        """Meanwhile the viewer has its pictures from here."""
+    def active(self) -> Iterator[None]:
+        """Within this context the viewer's images are drawn here."""
         tile_generation.get_flex_image_multipanel = self._draw_image
         try:
             yield
         finally:
             tile_generation.get_flex_image_multipanel = self._draw
 
-    def draw_ahead(self, wrapper: Any) -> Iterator[None]:
-        """Make the picture of an image that is not shown yet, in short steps."""
+    def draw_ahead(self, wrapper: chooser_wrapper) -> Iterator[None]:
+        """Draw an image that is not shown yet, in short steps."""
         frame, tiles = self._frame, self._frame.pyslip.tiles
-        if not self._is_plain() or frame.params.show_mask:
+        if not self._shows_pixels() or frame.params.show_mask:
             return
         self._ahead = None
         panels = frame.get_image_data(wrapper)
         yield
-        colours = frame.settings.color_scheme
+        color_scheme = frame.settings.color_scheme
         drawing = self._make(
             panels,
             frame.settings.brightness / 100,
             detector=wrapper.get_detector(),
             beam=wrapper.get_beam(),
-            color_scheme=colours,
+            color_scheme=color_scheme,
         )
         yield
-        drawing.adjust(color_scheme=colours)
-        self._ahead = (self._occasion(wrapper), drawing)
+        drawing.adjust(color_scheme=color_scheme)
+        self._ahead = (self._state(wrapper), drawing)
         yield
         for x, y in self._visible_tiles():
             drawing.prepare_tile(tiles.zoom_level, x, y)
@@ -127,11 +137,11 @@ class Drawer:
         self, *, image_data: Sequence[Any], brightness: float = 1.0, **others: Any
     ) -> Any:
         """In place of the viewer's get_flex_image_multipanel."""
-        if not self._is_plain():
+        if not self._shows_pixels():
             return self._draw(image_data=image_data, brightness=brightness, **others)
-        # What was made ahead serves once: later calls are for stacks, and the like.
+        # What was drawn ahead is used once: later calls are for stacks and the like.
         ahead, self._ahead = self._ahead, None
-        if ahead and ahead[0] == self._occasion(self._frame.images.selected):
+        if ahead and ahead[0] == self._state(self._frame.images.selected):
             return ahead[1]
         return self._make(image_data, brightness, **others)
 
@@ -144,12 +154,12 @@ class Drawer:
             brightness = brightness_for(level, panels, brightness)
         return Drawing(self._draw(image_data=panels, brightness=brightness, **others))
 
-    def _is_plain(self) -> bool:
+    def _shows_pixels(self) -> bool:
         """Whether the viewer shows the images themselves, not a filter's output."""
         return self._frame.settings.display == "image"
 
-    def _occasion(self, wrapper: Any) -> tuple:
-        """All that the picture of an image depends on."""
+    def _state(self, wrapper: chooser_wrapper) -> tuple:
+        """All that the drawing of an image depends on."""
         settings = self._frame.settings
         return (
             id(wrapper),
@@ -162,12 +172,9 @@ class Drawer:
 
     def _visible_tiles(self) -> list[tuple[int, int]]:
         """The tiles in the window, (x, y), counted as the viewer does."""
-        pyslip, edge = self._frame.pyslip, 256
+        pyslip = self._frame.pyslip
         left, top = pyslip.view_offset_x, pyslip.view_offset_y
-        columns = range(
-            math.floor(left / edge), math.ceil((left + pyslip.view_width) / edge)
-        )
-        rows = range(
-            math.floor(top / edge), math.ceil((top + pyslip.view_height) / edge)
-        )
+        right, bottom = left + pyslip.view_width, top + pyslip.view_height
+        columns = range(math.floor(left / _TILE), math.ceil(right / _TILE))
+        rows = range(math.floor(top / _TILE), math.ceil(bottom / _TILE))
         return [(x, y) for x in columns for y in rows]

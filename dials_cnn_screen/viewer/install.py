@@ -1,9 +1,9 @@
-"""Put the annotation tool into the Actions menu of the stock dials.image_viewer.
+"""Add the annotation tool to the Actions menu of the stock dials.image_viewer.
 
     python -m dials_cnn_screen.viewer.install [--remove]
 
-The viewer finds tools by the names of files in a folder of DIALS's own. One such file
-goes there, and none that is there is touched. dials.cnn_annotate needs none of this.
+The viewer finds plugins by their file names in a folder of DIALS itself. One file is
+copied there; no other file is touched. dials.cnn_annotate does not need this.
 """
 
 from __future__ import annotations
@@ -19,25 +19,27 @@ PLUGIN = Path(__file__).with_name("cnn_annotate_frame_plugin.py")
 
 
 def plugin_folder() -> Path:
-    """Where dials.image_viewer of this interpreter looks for tools.
+    """The folder in which this interpreter's dials.image_viewer looks for plugins.
 
-    Raises ValueError where there is no DIALS.
+    Raises:
+        ValueError: There is no DIALS, or its viewer has no such folder.
     """
-    # Found, not imported: that would want wx, and a display for it.
+    # Found without import, which would need wx and a display.
     spec = importlib.util.find_spec("dials")
     if spec is None or not spec.submodule_search_locations:
-        raise ValueError(f"{sys.executable} has no DIALS; use the one that runs it")
+        raise ValueError(f"{sys.executable} has no DIALS; use the interpreter of DIALS")
     folder = "util/image_viewer/slip_viewer"
     for location in spec.submodule_search_locations:
         if (Path(location) / folder).is_dir():
             return Path(location) / folder
-    raise ValueError(f"this DIALS has no dials/{folder}, so its viewer has no tools")
+    raise ValueError(f"this DIALS has no folder dials/{folder} for plugins")
 
 
 def install(folder: Path) -> Path:
-    """Put the tool into this folder, in place of an older one; returns its file.
+    """Copy the plugin to this folder, in place of an older version; returns its path.
 
-    Raises OSError where the folder can't be written.
+    Raises:
+        OSError: The folder can't be written.
     """
     target = folder / PLUGIN.name
     text = PLUGIN.read_text(encoding="utf-8")
@@ -48,26 +50,28 @@ def install(folder: Path) -> Path:
 
 
 def remove(folder: Path) -> Path:
-    """Take the tool away, if it is there; returns its file. Raises as install does."""
+    """Delete the plugin from this folder, if it is there; returns its path.
+
+    Raises:
+        OSError: The folder can't be written.
+    """
     target = folder / PLUGIN.name
     target.unlink(missing_ok=True)
     return target
 
 
 def main(args: list[str] | None = None) -> None:
-    """Do so, and say what was done, or in one line why not."""
+    """Install or remove the plugin and print its path, or why that failed."""
     parser = argparse.ArgumentParser(
         prog="python -m dials_cnn_screen.viewer.install",
-        description="Put the Hit / Maybe / Miss tool into dials.image_viewer's menu.",
+        description="Add the Hit / Maybe / Miss tool to dials.image_viewer's menu.",
     )
-    parser.add_argument("--remove", action="store_true", help="take it away again")
+    parser.add_argument("--remove", action="store_true", help="remove it again")
     options = parser.parse_args(args)
     try:
         target = (remove if options.remove else install)(plugin_folder())
-    except (ValueError, OSError) as problem:
-        sys.exit(
-            f"{problem}; dials.cnn_annotate works all the same, without the menu entry"
-        )
+    except (ValueError, OSError) as error:
+        sys.exit(f"{error}; dials.cnn_annotate works without the menu entry too")
     print(f"{'Removed' if options.remove else 'Installed'} {target}")
 
 

@@ -2,80 +2,89 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 from dxtbx import flumpy
 from dxtbx.model import ExperimentList
+from numpy.typing import NDArray
 
-from dials_cnn_screen.images.stills import find_image
-from dials_cnn_screen.labels.label_file import Name
+from dials_cnn_screen.images.stills import name_image
+from dials_cnn_screen.labels.image_name import ImageName
+from dials_cnn_screen.screening.results import ImageResult
 
-# Path of an image's file, its number there from 1.
-Image = tuple[str, int]
+if TYPE_CHECKING:
+    from dials.array_family import flex
 
 
 class Spots(NamedTuple):
     """Spots of one image.
 
-    places: float64 (n, 2), (slow, fast) in pixels from the outer corner of the first,
-    as in dxtbx. panels: int (n,), the panels that these are pixels of; None for the
-    frame that the model sees (see frames.py), which is the image if it has one panel.
+    Attributes:
+        positions: float64 (n, 2), (slow, fast) in pixels from the outer corner of the
+            first pixel, as in dxtbx.
+        panels: int (n,), the panels that these are pixels of; None where they are
+            pixels of the frame that the model sees (images/frame.py), which is the
+            image if the detector has one panel.
     """
 
-    places: np.ndarray
-    panels: np.ndarray | None
+    positions: NDArray[np.float64]
+    panels: NDArray[np.int64] | None
 
 
-def spots_in_scores(
-    images: Sequence[Image], names: Sequence[Name], scores: Mapping[Name, dict]
-) -> dict[Image, Spots]:
-    """What the model took for spots, by the entries of cnn_screen.json.
+def spots_in_results(
+    names: Sequence[ImageName], results: Sequence[ImageResult | None]
+) -> dict[ImageName, Spots]:
+    """The spots that the model found on the images of these names.
 
-    Raises ValueError where the model does not look for spots.
+    Args:
+        names: (n,), the images.
+        results: (n,), their results; None for an image without one.
+
+    Raises:
+        ValueError: The results have no spots, since the model looks for none.
     """
-    found = {}
-    for image, name in zip(images, names, strict=True):
-        spots = scores.get(name, {}).get("spots")
-        if spots is not None:
-            places = np.asarray(spots, dtype=np.float64).reshape(-1, 2)
-            found[image] = Spots(places + 0.5, None)
+    found = {
+        name: Spots(result.prediction.spots + 0.5, None)
+        for name, result in zip(names, results, strict=True)
+        if result and result.prediction and result.prediction.spots is not None
+    }
     if not found:
         raise ValueError(
-            "these scores have no spots of these images; screen them with model=default"
+            "the scores have no spots of these images; screen them with model=default"
         )
     return found
 
 
 def spots_in_reflections(
-    experiments: ExperimentList, tables: Sequence[Any]
-) -> dict[Image, Spots]:
-    """What dials.find_spots took for spots, by its reflection tables.
+    experiments: ExperimentList, tables: Iterable[flex.reflection_table]
+) -> dict[ImageName, Spots]:
+    """The spots that dials.find_spots found on the images of these experiments.
 
-    Raises ValueError where a table is of other experiments.
+    Raises:
+        ValueError: A reflection table is of other experiments.
     """
-    places: dict[Image, list[np.ndarray]] = {}
-    panels: dict[Image, list[np.ndarray]] = {}
+    positions: dict[ImageName, list[NDArray[np.float64]]] = {}
+    panels: dict[ImageName, list[NDArray[np.int64]]] = {}
     for table in tables:
-        numbers = flumpy.to_numpy(table["id"])
-        if numbers.max(initial=-1) >= len(experiments):
+        ids = flumpy.to_numpy(table["id"])
+        if ids.max(initial=-1) >= len(experiments):
             raise ValueError(
-                f"the reflections are of {numbers.max() + 1} experiments, and there "
-                f"are {len(experiments)}; find the spots of these images"
+                f"the reflections are of {ids.max() + 1} experiments, but there are "
+                f"{len(experiments)}; give the reflections of these images"
             )
         fast_slow_z = flumpy.to_numpy(table["xyzobs.px.value"])
         panel = flumpy.to_numpy(table["panel"])
-        for number in np.unique(numbers[numbers >= 0]):
-            imageset = experiments[int(number)].imageset
-            of_experiment = numbers == number
-            position = np.clip(fast_slow_z[:, 2].astype(int), 0, len(imageset) - 1)
-            for index in np.unique(position[of_experiment]):
-                chosen = of_experiment & (position == index)
-                image = find_image(imageset, int(index))
-                places.setdefault(image, []).append(fast_slow_z[chosen, 1::-1])
-                panels.setdefault(image, []).append(panel[chosen])
+        for i in np.unique(ids[ids >= 0]):
+            imageset = experiments[int(i)].imageset
+            index = np.clip(fast_slow_z[:, 2].astype(int), 0, len(imageset) - 1)
+            for position in np.unique(index[ids == i]):
+                chosen = (ids == i) & (index == position)
+                name = name_image(imageset, int(position))
+                positions.setdefault(name, []).append(fast_slow_z[chosen, 1::-1])
+                panels.setdefault(name, []).append(panel[chosen])
     return {
-        image: Spots(np.concatenate(those), np.concatenate(panels[image]))
-        for image, those in places.items()
+        name: Spots(np.concatenate(those), np.concatenate(panels[name]))
+        for name, those in positions.items()
     }

@@ -1,4 +1,4 @@
-"""The strip of buttons below the image, and what the expert has to see."""
+"""The panel below the image: buttons, the label of the image, counts and rate."""
 
 from __future__ import annotations
 
@@ -6,16 +6,16 @@ from collections.abc import Callable
 
 import wx
 
-from dials_cnn_screen.labels.label import HIT_SPOTS, MAYBE_SPOTS, Label
-from dials_cnn_screen.labels.label_file import tell_name
+from dials_cnn_screen.labels.label import HIT_SPOTS, MAYBE_SPOTS, Label, format_counts
 from dials_cnn_screen.viewer.session import Keys, Session
 
 # White on these is easy to read; the report has the same.
 COLOURS = {Label.HIT: "#1b7837", Label.MAYBE: "#b35806", Label.MISS: "#5f5f5f"}
+_WARNING_COLOUR = "#b2182b"
 
 RULE = (
     f"Hit: {HIT_SPOTS} or more Bragg spots.   "
-    f"Maybe: {MAYBE_SPOTS} to {HIT_SPOTS - 1}.   Miss: fewer."
+    f"Maybe: {MAYBE_SPOTS} to {HIT_SPOTS - 1}.   Miss: {MAYBE_SPOTS - 1} or fewer."
 )
 _BUTTONS = {
     "previous": "Previous",
@@ -27,34 +27,40 @@ _BUTTONS = {
 
 
 class AnnotationPanel(wx.Panel):
-    """Buttons for the three classes and for moving about; label, counts and pace."""
+    """Buttons for the classes and for navigation, and the state of the session."""
 
     def __init__(
-        self, parent: wx.Window, keys: Keys, act: Callable[[str], None]
+        self, parent: wx.Window, keys: Keys, on_action: Callable[[str], None]
     ) -> None:
-        """act: called with the name of the button, a field of Keys, or "file"."""
+        """Make the buttons.
+
+        Args:
+            parent: The viewer's window.
+            keys: Shown on the buttons.
+            on_action: Called with what a button does: a field of Keys, or "file".
+        """
         super().__init__(parent)
-        self._act = act
+        self._on_action = on_action
         buttons = wx.BoxSizer(wx.HORIZONTAL)
         for label in Label:
-            button = self._add(buttons, label.name.lower(), label.name, keys)
+            button = self._add_button(buttons, label.key, label.name, keys)
             button.SetBackgroundColour(COLOURS[label])
             button.SetForegroundColour(wx.WHITE)
             button.SetFont(button.GetFont().Bold())
             button.SetMinSize((110, 40))
         buttons.AddSpacer(24)
-        for name, text in _BUTTONS.items():
-            self._add(buttons, name, text, keys).SetMinSize((-1, 40))
-        self._name = self._text(scale=1.1)
-        self._label = self._text(scale=1.6, bold=True)
-        self._progress = self._text()
-        self._message = self._text()
-        self._warning = self._text()
-        self._warning.SetForegroundColour("#b2182b")
+        for action, text in _BUTTONS.items():
+            self._add_button(buttons, action, text, keys).SetMinSize((-1, 40))
+        self._name = self._make_text(scale=1.1)
+        self._label = self._make_text(scale=1.6, bold=True)
+        self._progress = self._make_text()
+        self._message = self._make_text()
+        self._warning = self._make_text()
+        self._warning.SetForegroundColour(_WARNING_COLOUR)
         self._warning.Hide()
         self._file = wx.Button(self, label="File...")
-        self._file.SetToolTip("Choose the file that the labels go to")
-        self._file.Bind(wx.EVT_BUTTON, lambda event: act("file"))
+        self._file.SetToolTip("Choose the file that the labels are saved to")
+        self._file.Bind(wx.EVT_BUTTON, lambda event: on_action("file"))
 
         state = wx.BoxSizer(wx.HORIZONTAL)
         state.Add(self._label, flag=wx.ALIGN_CENTER_VERTICAL | wx.RIGHT, border=16)
@@ -74,8 +80,8 @@ class AnnotationPanel(wx.Panel):
         rows.AddSpacer(6)
         self.SetSizer(rows)
 
-    def show(self, session: Session | None) -> None:
-        """Bring the text up to date; without a session there is no label file."""
+    def show_session(self, session: Session | None) -> None:
+        """Update label, name and progress; None where there is no label file."""
         self._progress.Show(session is not None)
         if session is None:
             texts = ("", "", "")
@@ -83,18 +89,19 @@ class AnnotationPanel(wx.Panel):
             label = session.label
             texts = (
                 label.name if label is not None else "no label",
-                tell_name(session.name),
-                tell_progress(session),
+                str(session.name),
+                format_progress(session),
             )
-            self._label.SetForegroundColour(COLOURS.get(label, "#000000"))
+            colour = "#000000" if label is None else COLOURS[label]
+            self._label.SetForegroundColour(colour)
         for widget, text in zip(
             (self._label, self._name, self._progress), texts, strict=True
         ):
             widget.SetLabel(text)
         self.Layout()
 
-    def tell(self, message: str, warning: bool = False) -> None:
-        """Say something beside the rule; a warning in a line of its own."""
+    def show_message(self, message: str, warning: bool = False) -> None:
+        """Show a message beside the rule, or a warning in a line of its own."""
         self._message.SetLabel("" if warning else message)
         self._warning.SetLabel(message if warning else "")
         if self._warning.IsShown() != warning:
@@ -102,13 +109,16 @@ class AnnotationPanel(wx.Panel):
             self.GetParent().Layout()
         self.Layout()
 
-    def _add(self, row: wx.Sizer, name: str, text: str, keys: Keys) -> wx.Button:
-        button = wx.Button(self, label=f"{text} ({getattr(keys, name)})", name=name)
-        button.Bind(wx.EVT_BUTTON, lambda event: self._act(name))
+    def _add_button(
+        self, row: wx.Sizer, action: str, text: str, keys: Keys
+    ) -> wx.Button:
+        label = f"{text} ({getattr(keys, action)})"
+        button = wx.Button(self, label=label, name=action)
+        button.Bind(wx.EVT_BUTTON, lambda event: self._on_action(action))
         row.Add(button, flag=wx.RIGHT, border=6)
         return button
 
-    def _text(self, scale: float = 1.0, bold: bool = False) -> wx.StaticText:
+    def _make_text(self, scale: float = 1.0, bold: bool = False) -> wx.StaticText:
         style = wx.ST_ELLIPSIZE_MIDDLE | wx.ST_NO_AUTORESIZE if scale == 1 else 0
         text = wx.StaticText(self, style=style)
         font = text.GetFont().Scaled(scale)
@@ -116,22 +126,21 @@ class AnnotationPanel(wx.Panel):
         return text
 
 
-def tell_progress(session: Session) -> str:
-    """Counts by class, done and left, rate and time left, in a line."""
-    counts = session.labels.counts()
-    classes = ", ".join(f"{counts[label]} {label.title}" for label in Label)
+def format_progress(session: Session) -> str:
+    """Counts by class, position in the order, images left, rate and time left."""
     line = (
-        f"{classes}   |   image {session.place} of {len(session.order)}   |   "
-        f"{session.done} done, {session.left} left"
+        f"{format_counts(session.labels.counts())}   |   "
+        f"image {session.position} of {len(session.order)}   |   "
+        f"{session.done} labelled, {session.left} left"
     )
     if session.rate is not None:
-        line += f"   |   {session.rate:.0f} a minute"
-        if session.left:
-            line += f", {_tell_time(session.minutes_left)} left"
+        line += f"   |   {session.rate:.0f} per minute"
+        if session.left and session.minutes_left is not None:
+            line += f", {_format_minutes(session.minutes_left)} left"
     return line
 
 
-def _tell_time(minutes: float) -> str:
+def _format_minutes(minutes: float) -> str:
     if minutes < 1:
         return "under a minute"
     return f"{minutes:.0f} min" if minutes < 90 else f"{minutes / 60:.1f} h"

@@ -1,4 +1,4 @@
-"""A session of labelling: which image it is, what was chosen, how fast it goes."""
+"""A labelling session: the current image, changes and undo, and the rate."""
 
 from __future__ import annotations
 
@@ -8,16 +8,28 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields
 
+from dials_cnn_screen.labels.image_name import ImageName
 from dials_cnn_screen.labels.label import Label
-from dials_cnn_screen.labels.label_file import LabelFile, Name
+from dials_cnn_screen.labels.label_file import LabelFile
 
-# The rate is that of the last labels.
+# The rate is that of the latest labels.
 _LATEST = 20
 
 
 @dataclass(frozen=True)
 class Keys:
-    """The keys of the tool; Hit, Maybe, Miss as in the deposited one."""
+    """The keys of the tool; those for Hit, Maybe, Miss as in the deposited tool.
+
+    Attributes:
+        hit, maybe, miss: Label the image and go to the next.
+        previous, next: Go back or on by one image.
+        next_unlabelled: Go to the next image without a label.
+        undo: Undo the last change and go to its image.
+        clear: Remove the label of the image.
+
+    Raises:
+        ValueError: A key is not one printable character, or is used twice.
+    """
 
     hit: str = "j"
     maybe: str = "k"
@@ -34,7 +46,7 @@ class Keys:
             key = str(getattr(self, field.name))  # None is no key
             if len(key) != 1 or not key.isprintable() or key.isspace():
                 raise ValueError(
-                    f"keys.{field.name}='{key}' is not one letter, digit or sign"
+                    f"keys.{field.name}='{key}' is not a single letter, digit or symbol"
                 )
             if key.lower() in used:
                 raise ValueError(
@@ -42,8 +54,8 @@ class Keys:
                 )
             used[key.lower()] = field.name
 
-    def meaning(self, key: str) -> str | None:
-        """The button that a key stands for, large letters or small; None if none."""
+    def find_action(self, key: str) -> str | None:
+        """The field that a key, upper or lower case, belongs to; None if to none."""
         for field in fields(self):
             if getattr(self, field.name).lower() == key.lower():
                 return field.name
@@ -51,9 +63,12 @@ class Keys:
 
 
 class Session:
-    """The images in the order in which they are shown, and the expert's place there.
+    """The images in the order in which they are shown, and the current one.
 
-    current: index of the image, among the names of the label file.
+    Attributes:
+        labels: The label file.
+        order: Indices of the images to be shown, first to last.
+        current: Index of the current image, among the names of the label file.
     """
 
     def __init__(
@@ -62,13 +77,17 @@ class Session:
         order: Sequence[int] | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        """order: indices of the images to be shown; None for all, as they come.
+        """Start at the first image without a label, or at the first if all have one.
 
-        Starts at the first without a label, or at the first if all have one.
+        Args:
+            labels: The label file.
+            order: Indices of the images to be shown; None shows all in the file's
+                order.
+            clock: Gives the time, in seconds.
         """
         self.labels = labels
         self.order = list(range(len(labels.names)) if order is None else order)
-        self._place = {index: place for place, index in enumerate(self.order)}
+        self._positions = {index: i for i, index in enumerate(self.order)}
         self._undo: list[tuple[int, Label | None]] = []
         self._clock = clock
         self._last: float | None = None
@@ -78,34 +97,35 @@ class Session:
             self.next_unlabelled()
 
     @property
-    def name(self) -> Name:
-        return self.labels.names[self.current]
+    def name(self) -> ImageName:
+        """The name of the current image, as the label file has it."""
+        return self.labels.short_names[self.current]
 
     @property
     def label(self) -> Label | None:
         """The label of the current image."""
-        return self.labels.get(self.name)
+        return self.labels.get(self.current)
 
     @property
-    def place(self) -> int:
+    def position(self) -> int:
         """The current image's number in the order, from 1; 0 if it is not in it."""
-        return self._place.get(self.current, -1) + 1
+        return self._positions.get(self.current, -1) + 1
 
     @property
     def done(self) -> int:
         """How many images of the order have a label."""
-        names = self.labels.names
-        return sum(self.labels.get(names[i]) is not None for i in self.order)
+        return sum(self.labels.get(i) is not None for i in self.order)
 
     @property
     def left(self) -> int:
+        """How many images of the order have no label."""
         return len(self.order) - self.done
 
     @property
     def rate(self) -> float | None:
-        """Labels a minute; None before the second.
+        """Labels per minute; None before the second label.
 
-        By the median interval, so that a break does not count.
+        From the median interval, so that a break does not count.
         """
         if not self._intervals:
             return None
@@ -113,12 +133,14 @@ class Session:
 
     @property
     def minutes_left(self) -> float | None:
+        """How long the images without a label take at this rate; None without one."""
         return None if self.rate is None else self.left / self.rate
 
     def choose(self, label: Label) -> None:
         """Label the current image, on disk, and go to the next.
 
-        Raises OSError where the label can't be written; nothing is changed then.
+        Raises:
+            OSError: The label can't be written; nothing is changed then.
         """
         self._set(self.current, label)
         now = self._clock()
@@ -128,58 +150,61 @@ class Session:
         self.next()
 
     def clear(self) -> None:
-        """Take the current image's label away."""
+        """Remove the current image's label. Raises OSError as choose does."""
         if self.label is not None:
             self._set(self.current, None)
 
     def undo(self) -> bool:
-        """Take the last change back and go to its image; False if there is none."""
+        """Undo the last change and go to its image; False if there is none.
+
+        Raises OSError as choose does.
+        """
         if not self._undo:
             return False
         index, before = self._undo[-1]
-        self.labels.set(self.labels.names[index], before)
+        self.labels.set(index, before)
         self._undo.pop()
         self.current = index
         return True
 
     def next(self) -> None:
-        """Go on by one; from outside of the order, back into it."""
-        if self.place:
+        """Go to the next image; from an image not in the order, back into the order."""
+        if self.position:
             self._step(+1)
         else:
             self.next_unlabelled()
 
     def previous(self) -> None:
+        """Go to the previous image."""
         self._step(-1)
 
     def next_unlabelled(self) -> bool:
-        """Go to the next without a label, round the end; False if all have one."""
-        start = self._place.get(self.current, -1) + 1
-        names = self.labels.names
-        for index in self.order[start:] + self.order[:start]:
-            if self.labels.get(names[index]) is None:
+        """Go to the next image without a label, first to last; False if all have one.
+
+        After the last image of the order the search starts over at its first.
+        """
+        for index in self.order[self.position :] + self.order[: self.position]:
+            if self.labels.get(index) is None:
                 self.current = index
                 return True
         return False
 
     def go_to(self, index: int) -> None:
-        """Follow the viewer to an image that was chosen there."""
+        """Go to an image that was chosen in the viewer."""
         self.current = index
 
     def following(self) -> int | None:
-        """The image that comes next, if there is one."""
-        place = self._place.get(self.current)
-        if place is None or place + 1 == len(self.order):
+        """The index of the next image; None if there is none."""
+        if self.position in (0, len(self.order)):
             return None
-        return self.order[place + 1]
+        return self.order[self.position]
 
     def _set(self, index: int, label: Label | None) -> None:
-        name = self.labels.names[index]
-        before = self.labels.get(name)
-        self.labels.set(name, label)
+        before = self.labels.get(index)
+        self.labels.set(index, label)
         self._undo.append((index, before))
 
     def _step(self, by: int) -> None:
-        place = self._place.get(self.current)
-        if place is not None and 0 <= place + by < len(self.order):
-            self.current = self.order[place + by]
+        target = self.position - 1 + by
+        if self.position and 0 <= target < len(self.order):
+            self.current = self.order[target]

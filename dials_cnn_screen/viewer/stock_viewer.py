@@ -1,4 +1,4 @@
-"""What the tool wants of a window of dials.image_viewer; only this knows how."""
+"""A window of dials.image_viewer; only this module and drawing.py know its inside."""
 
 from __future__ import annotations
 
@@ -8,81 +8,88 @@ from dataclasses import replace
 from typing import Any
 
 import wx
+from dials.util.image_viewer.spotfinder_frame import SpotFrame
+from dials.util.image_viewer.spotfinder_wrap import chooser_wrapper
 
-from dials_cnn_screen.images.frames import find_beam
-from dials_cnn_screen.images.stills import find_image
+from dials_cnn_screen.images.panels import find_beam_centre
+from dials_cnn_screen.images.stills import name_image
+from dials_cnn_screen.labels.image_name import ImageName
 from dials_cnn_screen.viewer.drawing import Drawer
-from dials_cnn_screen.viewer.overlay import Image, Spots
+from dials_cnn_screen.viewer.overlay import Spots
 from dials_cnn_screen.viewer.view import View
 
-# Around spots, in pixels of the screen.
+# Screen pixels.
 _CIRCLE_RADIUS = 12
 _CIRCLE_COLOUR = "#d7191c"
 
 
 class StockViewer:
-    """A SpotFrame of dials.image_viewer and the images in it."""
+    """A window of dials.image_viewer and the images in it.
 
-    def __init__(self, frame: Any) -> None:
+    Attributes:
+        frame: The window; false once it is gone.
+    """
+
+    def __init__(self, frame: SpotFrame) -> None:
         self.frame = frame
         self._drawer = Drawer(frame)
         self._circles: Any = None
-        self._read_ahead: Any = None
-        self._wrappers: dict[Image, Any] = {}
+        self._read_ahead: chooser_wrapper | None = None
+        self._wrappers: dict[ImageName, chooser_wrapper] = {}
         for wrapper in frame.images:
-            self._wrappers.setdefault(_identify(wrapper), wrapper)
+            self._wrappers.setdefault(_find_name(wrapper), wrapper)
 
     @property
-    def images(self) -> list[Image]:
-        """The images that the viewer was opened on, each once, in its order."""
+    def names(self) -> list[ImageName]:
+        """The images that the viewer was opened with, each once, in its order."""
         return list(self._wrappers)
 
     @property
-    def selected(self) -> Image:
-        """The image that the viewer is at."""
-        return _identify(self.frame.images.selected)
+    def selected(self) -> ImageName:
+        """The image that is selected in the viewer."""
+        return _find_name(self.frame.images.selected)
 
     @property
     def is_drawn(self) -> bool:
-        """Whether that is the image on the screen; it is not if it can't be read."""
+        """Whether the selected image is displayed; it is not if it can't be read."""
         drawn = self.frame._img
         return drawn is not None and drawn._raw is self.frame.images.selected
 
-    def show(self, image: Image) -> None:
+    def show(self, name: ImageName) -> None:
         """Read and draw an image. Raises whatever dxtbx does when it can't be read."""
         before = self.frame.images.selected
-        wrapper = self._wrappers[image]
+        wrapper = self._wrappers[name]
         self.frame.load_image(wrapper)
-        # An imageset keeps its last image: of 2000 sets of one, all of them.
+        # An imageset caches its last image: 2000 sets of one image would cache all.
         for other in (before, self._read_ahead):
             if other is not None and other.image_set is not wrapper.image_set:
                 other.image_set.clear_cache()
 
-    def draw_ahead(self, image: Image) -> Iterator[None]:
-        """Read an image and draw it out of sight, in steps; show is quick then."""
-        self._read_ahead = self._wrappers[image]
+    def draw_ahead(self, name: ImageName) -> Iterator[None]:
+        """Read and draw an image off the screen, in steps, so that show is quick."""
+        self._read_ahead = self._wrappers[name]
         return self._drawer.draw_ahead(self._read_ahead)
 
     @contextmanager
     def docked(self, panel: wx.Window) -> Iterator[None]:
-        """Meanwhile the panel stands below the image."""
+        """Within this context the panel is below the image."""
         self.frame.sizer.Add(panel, 0, wx.EXPAND)
         self.frame.Layout()
         yield
         if self.frame and not self.frame.IsBeingDeleted():
             wx.CallAfter(self.frame.Layout)
 
-    def drawing(self) -> AbstractContextManager[None]:
-        """Meanwhile equal pixel values are equally dark on all images."""
-        return self._drawer.at_work()
+    def one_contrast(self) -> AbstractContextManager[None]:
+        """Within this context equal pixel values are equally dark on all images."""
+        return self._drawer.active()
 
-    def circle(self, spots: Spots | None) -> None:
-        """Draw a circle around each spot, and no other."""
+    def circle_spots(self, spots: Spots | None) -> None:
+        """Draw a circle around each spot in place of the circles drawn before."""
         pyslip = self.frame.pyslip
         if self._circles is not None:
             pyslip.DeleteLayer(self._circles)
             self._circles = None
-        if spots is not None and len(spots.places):
+        if spots is not None and len(spots.positions):
             self._circles = pyslip.AddPointLayer(
                 [self._on_map(*spot) for spot in self._in_picture(spots)],
                 renderer=self._draw_circles,
@@ -91,21 +98,24 @@ class StockViewer:
             )
 
     def _in_picture(self, spots: Spots) -> list[tuple[float, float]]:
-        """Where spots are in the viewer's picture, (fast, slow) in its pixels."""
+        """Positions of spots in the viewer's picture, (fast, slow) in its pixels."""
         to_picture = self.frame.pyslip.tiles.flex_image.tile_readout_to_picture
         if spots.panels is None and len(self.frame.get_detector()) > 1:
-            # The model's canvas has the same scale and axes, from another corner.
+            # The frame has the same scale and axes, from another corner.
             beam = self._beam_in_picture()
-            centre = find_beam(self.frame.get_detector(), self.frame.get_beam())
-            return (spots.places - centre)[:, ::-1] + beam
-        panels = spots.panels if spots.panels is not None else [0] * len(spots.places)
+            centre = find_beam_centre(self.frame.get_detector(), self.frame.get_beam())
+            slow_fast = spots.positions - centre + beam[::-1]
+            return [(fast, slow) for slow, fast in slow_fast.tolist()]
+        panels = (
+            spots.panels if spots.panels is not None else [0] * len(spots.positions)
+        )
         return [
             to_picture(int(panel), slow - 0.5, fast - 0.5)[::-1]
-            for panel, (slow, fast) in zip(panels, spots.places, strict=True)
+            for panel, (slow, fast) in zip(panels, spots.positions, strict=True)
         ]
 
     def _draw_circles(self, dc: wx.DC, data: list, map_rel: bool) -> None:
-        """Called by the viewer with what AddPointLayer was given."""
+        """Called by the viewer with the points that AddPointLayer was given."""
         dc.SetPen(wx.Pen(_CIRCLE_COLOUR, 2))
         dc.SetBrush(wx.TRANSPARENT_BRUSH)
         for longitude, latitude, *_ in data:
@@ -114,28 +124,28 @@ class StockViewer:
 
     @property
     def size(self) -> tuple[int, int]:
-        """Width and height of what is seen of the image, pixels of the screen."""
+        """Width and height of the visible part of the image, screen pixels."""
         return self.frame.pyslip.view_width, self.frame.pyslip.view_height
 
     @property
     def view(self) -> View:
-        """How the image is looked at now."""
+        """How the image is displayed now."""
         pyslip = self.frame.pyslip
         view = View(
             zoom=pyslip.level,
             brightness=self.frame.settings.brightness,
             levels=dict(self._drawer.levels),
         )
-        beam = self._find_beam()
-        if beam is None:
+        on_map = self._find_beam()
+        if on_map is None:
             return view
-        x, y = pyslip.ConvertGeo2View(beam)
-        place = (round(x / pyslip.view_width, 4), round(y / pyslip.view_height, 4))
-        return replace(view, beam=place)
+        x, y = pyslip.ConvertGeo2View(on_map)
+        beam = (round(x / pyslip.view_width, 4), round(y / pyslip.view_height, 4))
+        return replace(view, beam=beam)
 
     @view.setter
     def view(self, view: View) -> None:
-        """Look at the image so."""
+        """Display the image so."""
         self._set_brightness(view)
         pyslip = self.frame.pyslip
         now = self.view
@@ -168,7 +178,7 @@ class StockViewer:
         return self._on_map(*self._beam_in_picture())
 
     def _beam_in_picture(self) -> tuple[float, float]:
-        """Where the beam is in the viewer's picture, (fast, slow) in its pixels."""
+        """Position of the beam in the viewer's picture, (fast, slow) in its pixels."""
         panel, fast, slow = self.frame.get_beam_center_px()
         flex_image = self.frame.pyslip.tiles.flex_image
         return flex_image.tile_readout_to_picture(panel, slow - 0.5, fast - 0.5)[::-1]
@@ -178,6 +188,6 @@ class StockViewer:
         return tiles.picture_fast_slow_to_map_relative(fast, slow)
 
 
-def _identify(wrapper: Any) -> Image:
-    """The image of a chooser_wrapper; its own name counts from 1 in each imageset."""
-    return find_image(wrapper.image_set, wrapper.index)
+def _find_name(wrapper: chooser_wrapper) -> ImageName:
+    """The name of an image; the viewer's own name counts from 1 in each imageset."""
+    return name_image(wrapper.image_set, wrapper.index)

@@ -1,21 +1,24 @@
-"""How the images are looked at: contrast, zoom, and where the beam is on the screen."""
+"""How images are displayed: contrast, zoom, and where the beam is on the screen."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
+from typing import Any
 
 
 @dataclass(frozen=True)
 class View:
-    """What is kept from image to image; the usual one is that of section 3.3.1.
+    """What stays from image to image; by default as in section 3.3.1.
 
-    zoom: a pixel's edge takes 2**zoom pixels of the screen. beam: where the beam is, as
-    fractions of the window's width and height; there it was at the lower centre.
-    brightness: the viewer's, from 1 to 1000; at 100
-    the contrast is that of Fig. 6. levels: for each kind of detector the level of the
-    image that brightness refers to, ADU (see contrast.py).
+    Attributes:
+        zoom: The edge of an image pixel is 2**zoom screen pixels.
+        beam: Where the beam is, as fractions of the window's width and height; by
+            default at the lower centre.
+        brightness: The viewer's, from 1 to 1000; 100 is the contrast of Fig. 6.
+        levels: For each kind of detector the level of the image that the brightness
+            refers to, ADU (see contrast.py).
     """
 
     zoom: int = 1
@@ -24,8 +27,8 @@ class View:
     levels: Mapping[str, float] = field(default_factory=dict)
 
     @classmethod
-    def from_notes(cls, notes: dict) -> View:
-        """The view in the notes of a label file; the usual one if there is none."""
+    def from_notes(cls, notes: Mapping[str, Any]) -> View:
+        """The view in the notes of a label file; the default if there is none."""
         try:
             stored = notes["view"]
             x, y = stored["beam"]
@@ -33,13 +36,14 @@ class View:
                 int(stored["zoom"]),
                 (float(x), float(y)),
                 int(stored["brightness"]),
-                {str(name): float(x) for name, x in stored["levels"].items()},
+                {str(kind): float(level) for kind, level in stored["levels"].items()},
             )
         except (KeyError, TypeError, ValueError, AttributeError):
             return cls()
         numbers = (*view.beam, *view.levels.values())
-        possible = 1 <= view.brightness <= 1000 and all(map(math.isfinite, numbers))
-        return view if possible else cls()
+        valid = 1 <= view.brightness <= 1000 and all(map(math.isfinite, numbers))
+        return view if valid else cls()
 
-    def as_notes(self) -> dict:
+    def as_notes(self) -> dict[str, Any]:
+        """The view as JSON."""
         return {**asdict(self), "beam": list(self.beam)}

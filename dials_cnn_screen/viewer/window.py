@@ -3,41 +3,45 @@
 from __future__ import annotations
 
 import signal
-from pathlib import Path
 
 import wx
 from dials.command_line import image_viewer
 from dials.util.image_viewer.spotfinder_frame import SpotFrame
 from dials.util.image_viewer.spotfinder_wrap import chooser_wrapper
+from dxtbx.imageset import ImageSet
 from dxtbx.model import ExperimentList
 
-from dials_cnn_screen.images.stills import find_image
-from dials_cnn_screen.labels.label_file import tell_name
-from dials_cnn_screen.viewer.tool import AnnotationTool, Task
+from dials_cnn_screen.images.stills import name_image
+from dials_cnn_screen.labels.image_name import ImageName
+from dials_cnn_screen.viewer.task import Task
+from dials_cnn_screen.viewer.tool import AnnotationTool
 
-
-class NamedImage(chooser_wrapper):
-    """An image of the viewer, under the name that it has in label files."""
-
-    def __str__(self) -> str:
-        path, number = find_image(self.image_set, self.index)
-        return tell_name((Path(path).name, number))
-
-
-# What the viewer leaves for its window of settings, on the right.
+# What the viewer leaves for its settings window, on the right, in screen pixels.
 _SETTINGS_WIDTH = 400
 
 
-def label_in_viewer(experiments: ExperimentList, task: Task) -> None:
-    """Open the viewer on the images of the experiments; returns when it is closed.
+class NamedImage(chooser_wrapper):
+    """An image of the viewer under the name that it has in the label file."""
 
-    Raises ValueError without a display.
+    def __init__(self, imageset: ImageSet, index: int, short_name: ImageName) -> None:
+        super().__init__(imageset, index)
+        self.short_name = short_name
+
+    def __str__(self) -> str:
+        return str(self.short_name)
+
+
+def label_in_viewer(experiments: ExperimentList, task: Task) -> None:
+    """Open the viewer with the images of the experiments; returns when it is closed.
+
+    Raises:
+        ValueError: There is no display.
     """
     if not wx.App.IsDisplayAvailable():
         raise ValueError(
             "there is no display for the window; set DISPLAY, or log in with ssh -X"
         )
-    # Each label is on disk, so Ctrl-C may end the program as it always does.
+    # Each label is on disk, so Ctrl-C may end the program at once.
     signal.signal(signal.SIGINT, signal.SIG_DFL)
     app = wx.App()
     _, _, width, height = wx.GetClientDisplayRect()
@@ -47,18 +51,22 @@ def label_in_viewer(experiments: ExperimentList, task: Task) -> None:
         "dials.cnn_annotate",
         pos=(0, 0),
         params=image_viewer.phil_scope.extract(),
-        # One by one, or the viewer takes them apart and says so of each.
+        # One by one, or the viewer splits them and says so for each.
         experiments=[ExperimentList([experiment]) for experiment in experiments],
         reflections=[],
     )
     frame.SetSize((max(width - _SETTINGS_WIDTH, 1024), height))
     frame.Show()
+    short_names = dict(zip(task.labels.names, task.labels.short_names, strict=True))
     for imageset in frame.imagesets:
         for index in range(len(imageset)):
-            frame.add_file_name_or_data(NamedImage(imageset, index))
+            # An imageset may have more images than are to be labelled.
+            name = name_image(imageset, index)
+            short_name = short_names.get(name, ImageName(name.file, name.number))
+            frame.add_file_name_or_data(NamedImage(imageset, index, short_name))
     frame.load_image(frame.images[0])
     for name, plugin in frame.plugins.items():
-        # Here the tool stays: its entry in the Actions menu would open another.
+        # The tool is open: its entry in the Actions menu would open another.
         if plugin.__name__ == "cnn_annotate_frame_plugin":
             frame._actions_menu.Delete(frame._id_plugins[name])
     AnnotationTool(frame, task)

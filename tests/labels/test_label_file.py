@@ -8,11 +8,18 @@ import sys
 
 import pytest
 
-from dials_cnn_screen.labels.label import Label
 from dials_cnn_screen.labels.annotation import Annotation, read_annotations
-from dials_cnn_screen.labels.label_file import LabelFile, name_images
+from dials_cnn_screen.labels.image_name import ImageName
+from dials_cnn_screen.labels.label import Label
+from dials_cnn_screen.labels.label_file import LabelFile, read_labels
 
-NAMES = [("run 7.h5", 1), ("run 7.h5", 2), ("other.h5", 1)]
+FOLDER = "/data/today"
+NAMES = [
+    ImageName(f"{FOLDER}/run 7.h5", 1),
+    ImageName(f"{FOLDER}/run 7.h5", 2),
+    ImageName(f"{FOLDER}/other.h5", 1),
+]
+TWO_RUNS = [ImageName(f"/data/{run}/data.h5", n) for run in "ab" for n in (1, 2)]
 
 
 def stored(path) -> list[Label | None]:
@@ -23,14 +30,15 @@ def test_each_label_is_on_disk_at_once(tmp_path):
     path = tmp_path / "labels.txt"
     with LabelFile(path, NAMES) as labels:
         assert not path.exists()
-        labels.set(NAMES[1], Label.HIT)
+        labels.set(1, Label.HIT)
         assert path.read_text() == (
             "run 7.h5 [1] None\nrun 7.h5 [2] HIT\nother.h5 [1] None\n"
         )
-        labels.set(NAMES[2], Label.MISS)
-        labels.set(NAMES[1], None)
+        labels.set(2, Label.MISS)
+        labels.set(1, None)
         assert stored(path) == [None, None, Label.MISS]
-        assert labels.counts() == {Label.MISS: 1}
+        assert labels.counts() == {Label.HIT: 0, Label.MAYBE: 0, Label.MISS: 1}
+        assert labels.labels == {2: Label.MISS}
     assert sorted(p.name for p in tmp_path.iterdir()) == [
         "labels.txt",
         "labels.txt.json",
@@ -39,17 +47,17 @@ def test_each_label_is_on_disk_at_once(tmp_path):
 
 def test_resume(tmp_path):
     with LabelFile(tmp_path / "labels.txt", NAMES) as labels:
-        labels.set(NAMES[0], Label.MAYBE)
+        labels.set(0, Label.MAYBE)
         labels.note(view={"zoom": 1})
     # More images than before are no matter.
-    names = [("new.h5", 1), *NAMES]
+    names = [ImageName("/data/new.h5", 1), *NAMES]
     with LabelFile(tmp_path / "labels.txt", names) as labels:
-        assert labels.get(NAMES[0]) is Label.MAYBE
+        assert labels.get(1) is Label.MAYBE
         assert labels.notes["view"] == {"zoom": 1}
-        labels.set(("new.h5", 1), Label.MISS)
+        labels.set(0, Label.MISS)
     assert read_annotations(tmp_path / "labels.txt")[:2] == [
-        Annotation("new.h5", 1, Label.MISS),
-        Annotation("run 7.h5", 1, Label.MAYBE),
+        Annotation(ImageName("new.h5", 1), Label.MISS),
+        Annotation(ImageName("run 7.h5", 1), Label.MAYBE),
     ]
 
 
@@ -57,11 +65,12 @@ def test_labels_of_other_images_are_refused_by_name(tmp_path):
     path = tmp_path / "labels.txt"
     text = "run 7.h5 [1] HIT\nrun 8.h5 [1] MISS\nrun 8.h5 [2] MISS\n"
     path.write_text(text)
-    with pytest.raises(ValueError, match=r"of other images, run 8\.h5 \[1\] is not"):
+    with pytest.raises(ValueError, match=r"of other images: run 8\.h5 \[1\] is not"):
         LabelFile(path, NAMES)
     assert path.read_text() == text
     # A second try is not kept out by the lock of the first.
-    with LabelFile(path, [*NAMES, ("run 8.h5", 1), ("run 8.h5", 2)]) as labels:
+    more = [ImageName("/elsewhere/run 8.h5", n) for n in (1, 2)]
+    with LabelFile(path, [*NAMES, *more]) as labels:
         assert sum(labels.counts().values()) == 3
 
 
@@ -69,20 +78,91 @@ def test_unlabelled_lines_of_other_images_do_no_harm(tmp_path):
     path = tmp_path / "labels.txt"
     path.write_text("elsewhere.h5 [1] None\nother.h5 [1] HIT\n")
     with LabelFile(path, NAMES) as labels:
-        assert labels.counts() == {Label.HIT: 1}
+        assert labels.labels == {2: Label.HIT}
 
 
-def test_folders_tell_files_of_one_name_apart():
-    images = [("/d/1/a/x.h5", 1), ("/d/2/a/x.h5", 1), ("/d/2/y.h5", 3)]
-    assert name_images(images) == [("1/a/x.h5", 1), ("2/a/x.h5", 1), ("y.h5", 3)]
-    images = [("/d/x.cbf", 1), ("/d/y.cbf", 1), ("/d/y.cbf", 2)]
-    assert name_images(images) == [("x.cbf", 1), ("y.cbf", 1), ("y.cbf", 2)]
+def test_folders_tell_files_of_one_name_apart(tmp_path):
+    path = tmp_path / "labels.txt"
+    with LabelFile(path, TWO_RUNS) as labels:
+        labels.set(2, Label.HIT)
+        assert [str(name) for name in labels.short_names] == [
+            "a/data.h5 [1]",
+            "a/data.h5 [2]",
+            "b/data.h5 [1]",
+            "b/data.h5 [2]",
+        ]
+    assert path.read_text() == (
+        "a/data.h5 [1] None\na/data.h5 [2] None\n"
+        "b/data.h5 [1] HIT\nb/data.h5 [2] None\n"
+    )
+    with LabelFile(path, TWO_RUNS) as labels:
+        assert labels.labels == {2: Label.HIT}
+
+
+@pytest.mark.parametrize(
+    "line", ["data.h5 [2]", "b/data.h5 [2]", "/data/b/data.h5 [2]"]
+)
+def test_file_with_more_or_fewer_folders_is_resumed(tmp_path, line):
+    path = tmp_path / "labels.txt"
+    path.write_text(f"{line} MAYBE\n")
+    with LabelFile(path, TWO_RUNS[2:]) as labels:
+        assert labels.labels == {1: Label.MAYBE}
+        labels.set(0, Label.HIT)
+    assert path.read_text() == "data.h5 [1] HIT\ndata.h5 [2] MAYBE\n"
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (
+            "a/data.h5 [1] HIT\ndata.h5 [2] MISS\n",
+            r"line 2: data\.h5 \[2\] could be an image of 2 files, /data/a/data\.h5, "
+            r"/data/b/data\.h5; write the folder before",
+        ),
+        (
+            "a/data.h5 [2] HIT\n/data/a/data.h5 [2] HIT\n",
+            r"line 2: /data/a/data\.h5 \[2\] is labelled twice; keep one",
+        ),
+        ("c/data.h5 [1] HIT\n", r"of other images: c/data\.h5 \[1\] is not among"),
+    ],
+)
+def test_line_that_fits_no_image_or_several_is_refused(tmp_path, text, message):
+    path = tmp_path / "labels.txt"
+    path.write_text(text)
+    with pytest.raises(ValueError, match=message):
+        LabelFile(path, TWO_RUNS)
+    assert path.read_text() == text
+
+
+def test_unlabelled_line_may_fit_several_images(tmp_path):
+    path = tmp_path / "labels.txt"
+    path.write_text("data.h5 [1] None\nb/data.h5 [1] HIT\n")
+    with LabelFile(path, TWO_RUNS) as labels:
+        assert labels.labels == {2: Label.HIT}
+
+
+def test_labels_of_some_images(tmp_path):
+    path = tmp_path / "labels.txt"
+    path.write_text("b/data.h5 [1] HIT\na/data.h5 [1] None\nother.h5 [1] MISS\n")
+    labels, others = read_labels(path, TWO_RUNS)
+    assert labels == {2: Label.HIT}
+    assert others == [Annotation(ImageName("other.h5", 1), Label.MISS)]
+    assert others[0].where == f"{path}, line 3"
+
+
+def test_progress(tmp_path):
+    with LabelFile(tmp_path / "labels.txt", NAMES) as labels:
+        labels.set(1, Label.MISS)
+        said = "1 of 3 images labelled (0 Hit, 0 Maybe, 1 Miss), "
+        assert labels.format_progress() == said + "2 left"
+        assert labels.format_progress([1, 0]) == said + "1 left"
+        assert labels.format_progress([1]) == said + "0 left"
 
 
 def test_second_person_is_told_who_has_the_file(tmp_path):
     path = tmp_path / "labels.txt"
     me = f"process {os.getpid()}"
-    with LabelFile(path, NAMES), pytest.raises(ValueError, match=f"open al.*{me}"):
+    with LabelFile(path, NAMES), pytest.raises(ValueError, match=f"in use by .*{me}"):
         LabelFile(path, NAMES)
     with LabelFile(path, NAMES) as labels:
         assert me in labels.notes["open"]
@@ -90,10 +170,11 @@ def test_second_person_is_told_who_has_the_file(tmp_path):
 
 KILLED = """
 import os, signal, sys
+from dials_cnn_screen.labels.image_name import ImageName
 from dials_cnn_screen.labels.label import Label
-from dials_cnn_screen.labels.label_file import LabelFile, name_images
-labels = LabelFile(sys.argv[1], [("a.h5", 1), ("a.h5", 2)])
-labels.set(("a.h5", 1), Label.HIT)
+from dials_cnn_screen.labels.label_file import LabelFile
+labels = LabelFile(sys.argv[1], [ImageName("a.h5", 1), ImageName("a.h5", 2)])
+labels.set(0, Label.HIT)
 labels.note(view={"zoom": 1})
 os.kill(os.getpid(), signal.SIGKILL)
 """
@@ -103,15 +184,15 @@ def test_killed_process_leaves_its_labels_and_no_lock(tmp_path):
     path = tmp_path / "labels.txt"
     done = subprocess.run([sys.executable, "-c", KILLED, str(path)], check=False)
     assert done.returncode == -signal.SIGKILL
-    with LabelFile(path, [("a.h5", 1), ("a.h5", 2)]) as labels:
-        assert labels.get(("a.h5", 1)) is Label.HIT
+    with LabelFile(path, [ImageName("a.h5", 1), ImageName("a.h5", 2)]) as labels:
+        assert labels.get(0) is Label.HIT
         assert labels.notes["view"] == {"zoom": 1}
 
 
 def test_label_that_cannot_be_written_is_not_taken(tmp_path, monkeypatch):
     path = tmp_path / "labels.txt"
     with LabelFile(path, NAMES) as labels:
-        labels.set(NAMES[0], Label.HIT)
+        labels.set(0, Label.HIT)
 
         def full(*args):
             raise OSError(28, "No space left on device")
@@ -119,10 +200,10 @@ def test_label_that_cannot_be_written_is_not_taken(tmp_path, monkeypatch):
         with monkeypatch.context() as patch:
             patch.setattr(os, "fsync", full)
             with pytest.raises(OSError, match="No space left"):
-                labels.set(NAMES[1], Label.MISS)
-        assert labels.get(NAMES[1]) is None
+                labels.set(1, Label.MISS)
+        assert labels.get(1) is None
         assert stored(path) == [Label.HIT, None, None]
-        labels.set(NAMES[1], Label.MISS)
+        labels.set(1, Label.MISS)
     assert stored(path) == [Label.HIT, Label.MISS, None]
 
 
@@ -148,7 +229,7 @@ def test_link_is_followed(tmp_path):
     (tmp_path / "real.txt").write_text("run 7.h5 [1] HIT\n")
     (tmp_path / "link.txt").symlink_to("real.txt")
     with LabelFile(tmp_path / "link.txt", NAMES) as labels:
-        labels.set(NAMES[1], Label.MISS)
+        labels.set(1, Label.MISS)
     assert (tmp_path / "link.txt").is_symlink()
     assert stored(tmp_path / "real.txt") == [Label.HIT, Label.MISS, None]
 

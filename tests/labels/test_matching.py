@@ -5,36 +5,33 @@ from pathlib import Path
 
 import pytest
 
-pytest.importorskip("dials")
-
-from dxtbx.model.experiment_list import ExperimentListFactory
-
-from dials_cnn_screen.images.stills import Still, list_stills
+from dials_cnn_screen.labels.image_name import ImageName
 from dials_cnn_screen.labels.label import Label
-from dials_cnn_screen.labels.matching import match_labels
+from dials_cnn_screen.labels.matching import match_given_splits, match_labels
 
-pytestmark = pytest.mark.usefixtures("installed_formats", "in_tmp_path")
+pytestmark = pytest.mark.usefixtures("in_tmp_path")
 
 
-def stills_of(*files: str) -> list[Still]:
-    return list_stills(ExperimentListFactory.from_filenames(list(files)))
+def names_of(*paths: str, n: int = 2) -> list[ImageName]:
+    """Images 1 to n of each file, with the whole path."""
+    return [
+        ImageName(str(Path(path).resolve()), number)
+        for path in paths
+        for number in range(1, n + 1)
+    ]
 
 
 @pytest.fixture
-def two_of_one_name(write_levels) -> list[Still]:
-    for folder in ("a", "b"):
-        os.mkdir(folder)
-        write_levels(f"{folder}/run1.h5", [10, 20])
-    return stills_of("a/run1.h5", "b/run1.h5")
+def two_of_one_name(in_tmp_path) -> list[ImageName]:
+    return names_of("a/run1.h5", "b/run1.h5")
 
 
-def test_labels_of_several_files_in_any_order(write_levels):
-    for name in ("run1.h5", "run2.h5"):
-        write_levels(name, [10, 20, 30])
+def test_labels_of_several_files_in_any_order():
     Path("one.txt").write_text("run2.h5 [3] hit\n\nrun1.h5 [2] None\n")
     Path("two.txt").write_text("run1.h5 [1] MAYBE\n")
-    found = match_labels(stills_of("run1.h5", "run2.h5"), ["one.txt", None, "two.txt"])
-    assert [(s.file, s.frame, label) for s, label in found] == [
+    names = names_of("run1.h5", "run2.h5", n=3)
+    found = match_labels(names, ["one.txt", None, "two.txt"])
+    assert [(names[i].file, names[i].number, label) for i, label in found.items()] == [
         ("run1.h5", 1, Label.MAYBE),
         ("run2.h5", 3, Label.HIT),
     ]
@@ -43,8 +40,7 @@ def test_labels_of_several_files_in_any_order(write_levels):
 def test_folders_tell_files_of_one_name_apart(two_of_one_name):
     Path("labels.txt").write_text("b/run1.h5 [1] HIT\na/run1.h5 [1] MISS\n")
     found = match_labels(two_of_one_name, ["labels.txt"])
-    assert [label for _, label in found] == [Label.MISS, Label.HIT]
-    assert [still for still, _ in found] == [two_of_one_name[0], two_of_one_name[2]]
+    assert list(found.items()) == [(0, Label.MISS), (2, Label.HIT)]
 
 
 @pytest.mark.parametrize(
@@ -53,7 +49,7 @@ def test_folders_tell_files_of_one_name_apart(two_of_one_name):
         (
             "run1.h5 [2] HIT",
             "",
-            r"first, line 1: run1.h5 \[2\] is an image of 2 files, .*a/run1.h5, "
+            r"first, line 1: run1.h5 \[2\] could be an image of 2 files, .*a/run1.h5, "
             ".*b/run1.h5; write the folder before",
         ),
         (
@@ -82,3 +78,26 @@ def test_labels_that_fit_no_image_or_several(two_of_one_name, first, second, mes
 def test_no_annotation_file():
     with pytest.raises(ValueError, match="no labels: give annotation="):
         match_labels([], [None])
+
+
+def test_given_splits_count_the_labelled_images(two_of_one_name):
+    Path("training").write_text("b/run1.h5 [2] HIT\n")
+    Path("validation").write_text("a/run1.h5 [2] MISS\na/run1.h5 [1] None\n")
+    Path("test").write_text("b/run1.h5 [1] MAYBE\n")
+    labelled, splits = match_given_splits(
+        two_of_one_name, ["training"], ["validation", None], ["test"]
+    )
+    assert list(labelled.items()) == [(1, Label.MISS), (2, Label.MAYBE), (3, Label.HIT)]
+    assert [split.tolist() for split in splits] == [[2], [0], [1]]
+    # There may be no test images.
+    labelled, splits = match_given_splits(
+        two_of_one_name, ["training"], ["validation"], [None]
+    )
+    assert list(labelled) == [1, 3]
+    assert [split.tolist() for split in splits] == [[1], [0], []]
+
+
+def test_image_in_two_splits(two_of_one_name):
+    Path("training").write_text("b/run1.h5 [2] HIT\n")
+    with pytest.raises(ValueError, match="is labelled twice, also in training, line 1"):
+        match_given_splits(two_of_one_name, ["training"], ["training"], [])

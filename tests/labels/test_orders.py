@@ -1,27 +1,8 @@
 from __future__ import annotations
 
-import pytest
+import numpy as np
 
 from dials_cnn_screen.labels.orders import diverse_order, random_order, uncertain_order
-
-NAMES = [("a.h5", n) for n in range(1, 7)]
-
-
-def entry(p_hit, p_maybe=0.0, spots=()):
-    """An entry of cnn_screen.json; None for an image that could not be judged."""
-    judged = p_hit is not None
-    return {
-        "p_hit": p_hit,
-        "p_maybe": p_maybe if judged else None,
-        "p_miss": 1 - p_hit - p_maybe if judged else None,
-        "n_spots": len(spots) if judged else None,
-        "spots": list(spots) if judged else None,
-        "strangeness": 0.5 if judged else None,
-    }
-
-
-def scores_of(*entries):
-    return dict(zip(NAMES, entries, strict=False))
 
 
 def test_random_order():
@@ -31,38 +12,30 @@ def test_random_order():
 
 
 def test_nearest_to_the_decision_first():
-    scores = scores_of(
-        entry(0.9), entry(None), entry(0.1, 0.35), entry(0.0), entry(0.2, 0.4)
-    )
-    assert uncertain_order(NAMES[:5], scores) == [2, 4, 0, 3, 1]
+    assert uncertain_order([0.9, np.nan, 0.45, 0.0, 0.6]) == [2, 4, 0, 3, 1]
 
 
-def test_diverse_order_takes_one_of_each_kind_first():
-    hit = entry(0.98, 0.01, [[100, 100], [900, 800], [200, 700]] * 20)
-    miss = entry(0.01, 0.02)
-    strange = entry(0.5, 0.2, [[5, 5]] * 190)
-    scores = scores_of(miss, miss, miss, hit, strange, miss)
-    order = diverse_order(NAMES, scores)
-    assert sorted(order) == list(range(6))
-    assert {3, 4} <= set(order[:3])
+def test_equally_uncertain_images_stay_in_order():
+    assert uncertain_order([np.nan, 0.75, 0.25, np.nan, 0.75]) == [1, 2, 4, 0, 3]
+    assert uncertain_order([]) == []
+
+
+def test_first_the_mean_then_the_farthest():
+    features = np.array([[0.0], [1.0], [4.0], [np.nan], [10.0]])
+    # The mean is 3.75, then 10 is 6 from 4, 0 is 4 from 4, and 1 is 1 from 0.
+    assert diverse_order(features) == [2, 4, 0, 1, 3]
+
+
+def test_each_feature_counts_alike():
+    features = np.array([[0.0, 0.0], [1.0, 100.0], [0.5, 5000.0], [0.9, 9000.0]])
+    assert diverse_order(features) == diverse_order(features * [1000, 1])
+    assert diverse_order(features) == diverse_order(features + np.array([0, 7]))
 
 
 def test_diverse_order_of_equal_images_is_still_an_order():
-    scores = scores_of(*[entry(0.5)] * 5, entry(None))
-    order = diverse_order(NAMES, scores)
+    features = np.array([[0.5, 1.0]] * 5 + [[np.nan, np.nan]])
+    order = diverse_order(features)
     assert sorted(order) == list(range(6))
     assert order[-1] == 5
-    assert diverse_order(NAMES[5:], scores) == [0]
-
-
-def test_scores_of_a_network_that_sees_no_spots():
-    scores = scores_of(
-        *({**entry(p), "spots": None, "n_spots": None} for p in (0.1, 1))
-    )
-    assert sorted(diverse_order(NAMES[:2], scores)) == [0, 1]
-
-
-@pytest.mark.parametrize("order", [uncertain_order, diverse_order])
-def test_image_without_scores(order):
-    with pytest.raises(ValueError, match=r"a\.h5 \[2\] has no scores"):
-        order(NAMES, scores_of(entry(0.5)))
+    assert diverse_order(features[5:]) == [0]
+    assert diverse_order(features[:0]) == []

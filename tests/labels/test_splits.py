@@ -3,10 +3,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from dials_cnn_screen.labels.label import count_labels
 from dials_cnn_screen.labels.splits import (
-    Parts,
-    check_parts,
-    count_classes,
+    Splits,
+    check_splits,
     split_at_random,
     split_by_position,
 )
@@ -22,23 +22,23 @@ HIT, MAYBE, MISS = 0, 1, 2
         ((4, 0, 3), (0.5, 0.5, 0), [4, 3, 0]),
         ((1, 1, 1), (0, 0, 1), [0, 0, 3]),
         ((0, 0, 0), (0.5, 0.2, 0.3), [0, 0, 0]),
-        # Of a class of one or two, the training part has the first.
+        # Of a class of one or two, the training split has the first.
         ((1, 2, 0), (0.5, 0.2, 0.3), [2, 0, 1]),
     ],
 )
 def test_random_split_has_each_image_once(numbers, fractions, sizes):
     labels = np.repeat([HIT, MAYBE, MISS], numbers)
-    parts = split_at_random(labels, fractions, seed=1)
-    assert [len(part) for part in parts] == sizes
-    assert sorted(np.concatenate(parts)) == list(range(len(labels)))
-    for part in parts:
-        assert (np.diff(part) > 0).all()
+    splits = split_at_random(labels, fractions, seed=1)
+    assert [len(split) for split in splits] == sizes
+    assert sorted(np.concatenate(splits)) == list(range(len(labels)))
+    for split in splits:
+        assert (np.diff(split) > 0).all()
 
 
 def test_random_split_has_its_share_of_each_class():
     labels = np.random.default_rng(0).permutation(np.repeat([0, 1, 2], [10, 20, 70]))
-    parts = split_at_random(labels, (0.5, 0.2, 0.3), seed=1)
-    counts = [list(count_classes(labels[part]).values()) for part in parts]
+    splits = split_at_random(labels, (0.5, 0.2, 0.3), seed=1)
+    counts = [list(count_labels(labels[split]).values()) for split in splits]
     assert counts == [[5, 10, 35], [2, 4, 14], [3, 6, 21]]
 
 
@@ -53,31 +53,31 @@ def test_random_split_is_drawn_by_its_seed():
 
 
 def test_split_by_position_in_each_group():
-    parts = split_by_position(["a"] * 10 + ["b"] * 10, (0.5, 0.2, 0.3))
-    assert parts.training.tolist() == [0, 1, 2, 3, 4, 10, 11, 12, 13, 14]
-    assert parts.validation.tolist() == [5, 6, 15, 16]
-    assert parts.test.tolist() == [7, 8, 9, 17, 18, 19]
+    splits = split_by_position(["a"] * 10 + ["b"] * 10, (0.5, 0.2, 0.3))
+    assert splits.training.tolist() == [0, 1, 2, 3, 4, 10, 11, 12, 13, 14]
+    assert splits.validation.tolist() == [5, 6, 15, 16]
+    assert splits.test.tolist() == [7, 8, 9, 17, 18, 19]
 
 
 def test_split_into_nothing():
-    with pytest.raises(ValueError, match="leave no part any images"):
+    with pytest.raises(ValueError, match="leave no split any images"):
         split_at_random(np.zeros(10, int), (0, 0, 0), 0)
-    with pytest.raises(ValueError, match="leave no part any images"):
+    with pytest.raises(ValueError, match="leave no split any images"):
         split_by_position([""] * 10, (0, 0, 0))
 
 
 LABELS = np.array([HIT] * 5 + [MAYBE] + [MISS] * 10)
 
 
-def parts(training, validation):
-    return Parts(*(np.array(p, int) for p in (training, validation, [])))
+def splits(training, validation):
+    return Splits(*(np.array(p, int) for p in (training, validation, [])))
 
 
 def test_few_images_of_a_class_are_remarked_on():
-    assert check_parts(LABELS, parts([0, 1, 2, 3, 5, *range(6, 12)], [4, 5, 14])) == [
+    assert check_splits(LABELS, splits([0, 1, 2, 3, 5, *range(6, 12)], [4, 5, 14])) == [
         "1 of the 11 training images is Maybe"
     ]
-    assert check_parts(LABELS, parts([0, 1, 2, 3, *range(6, 12)], [4, 14])) == [
+    assert check_splits(LABELS, splits([0, 1, 2, 3, *range(6, 12)], [4, 14])) == [
         "none of the 10 training images is Maybe",
         "none of the 2 validation images is Maybe",
     ]
@@ -86,12 +86,12 @@ def test_few_images_of_a_class_are_remarked_on():
 @pytest.mark.parametrize(
     ("training", "validation", "message"),
     [
-        ([], [0, 7], "the training part has no images; label more"),
-        ([0, 7], [], "the validation part has no images; label more"),
-        ([6, 7], [0, 8], "all 2 images of the training part are Miss: .* are Hits"),
-        ([0, 7], [1, 5], "all 2 .* validation part are Hit or Maybe: .* are Misses"),
+        ([], [0, 7], "the training split has no images; label more"),
+        ([0, 7], [], "the validation split has no images; label more"),
+        ([6, 7], [0, 8], "all 2 images of the training split are Miss: .* are Hits"),
+        ([0, 7], [1, 5], "all 2 .* validation split are Hit or Maybe: .* are Misses"),
     ],
 )
-def test_parts_that_teach_nothing(training, validation, message):
+def test_splits_that_teach_nothing(training, validation, message):
     with pytest.raises(ValueError, match=message):
-        check_parts(LABELS, parts(training, validation))
+        check_splits(LABELS, splits(training, validation))

@@ -19,14 +19,14 @@ def read(tmp_path):
 
 def test_the_deposited_form(read):
     counts = read("00001    22 Miss\n\n00003   102 Hit\n00004    30 hit\n00007 0 MISS")
-    assert counts.by_frame == {1: 22, 3: 102, 4: 30, 7: 0}
+    assert counts.by_number == {1: 22, 3: 102, 4: 30, 7: 0}
     assert counts.most_of_miss == 22
     assert counts.fewest_of_hit == 30
 
 
 def test_without_classes(read):
     counts = read("1 5\n2 6\n")
-    assert counts.by_frame == {1: 5, 2: 6}
+    assert counts.by_number == {1: 5, 2: 6}
     assert counts.most_of_miss is counts.fewest_of_hit is None
     assert counts.agrees_with(1)
     assert counts.agrees_with(100)
@@ -47,7 +47,7 @@ def test_classes_and_cut(read, cut, agrees):
         ("1 -3 Miss", "line 1: .* is not of the form"),
         ("1 2 Maybe", "line 1: 'Maybe' is not one of Hit, Miss"),
         ("0 2 Miss", "counted from 1, not 0"),
-        ("00001 2 Miss\n3 4 Miss\n1 2 Miss", "line 3: image 1 stands there twice"),
+        ("00001 2 Miss\n3 4 Miss\n1 2 Miss", "line 3: image 1 has two lines"),
         ("\n \n", "has no line such as"),
     ],
 )

@@ -107,7 +107,7 @@ def test_equal_values_are_equally_dark():
     grey = draw(first, brightness=0.3)[40, 40]
     assert draw(second, brightness=0.3)[40, 40] < grey - 10
     drawer = Drawer(Frame())
-    with drawer.at_work():
+    with drawer.active():
         assert draw(first, brightness=0.3)[40, 40] == grey
         assert draw(second, brightness=0.3)[40, 40] == pytest.approx(grey, abs=1)
         assert draw(second, brightness=0.6)[40, 40] < grey  # brightness still works
@@ -119,17 +119,17 @@ def test_level_that_was_stored_is_kept():
     pixels = make_panel(background=50)
     drawer = Drawer(Frame())
     drawer.levels = {"1 panels of 90 x 117": 2 * level_of(pixels)}
-    with drawer.at_work():
+    with drawer.active():
         half = draw(pixels, brightness=0.6)
     np.testing.assert_allclose(half, draw(pixels, brightness=0.3), atol=1)
 
 
-def test_empty_frame_is_white_and_sets_no_level():
+def test_empty_image_is_white_and_sets_no_level():
     empty = np.zeros((90, 117))
     empty[40, 40] = 0.5
     assert level_of(empty) == 0
     drawer = Drawer(Frame())
-    with drawer.at_work():
+    with drawer.active():
         draw(empty, brightness=1.0)
         assert drawer.levels == {}
         draw(make_panel(), brightness=1.0)
@@ -144,7 +144,7 @@ def test_filters_are_drawn_as_ever():
     before = draw(pixels, brightness=0.5)
     drawer = Drawer(Frame(display="threshold"))
     drawer.levels = {"1 panels of 90 x 117": 1.0}
-    with drawer.at_work():
+    with drawer.active():
         np.testing.assert_array_equal(draw(pixels, brightness=0.5), before)
 
 
@@ -165,7 +165,7 @@ def test_image_drawn_ahead_is_the_same_and_serves_once(monkeypatch):
         assert (flex_image.ex_size1(), flex_image.ex_size2()) == (256, 256)
         return flex_image.as_bytes()
 
-    with drawer.at_work():
+    with drawer.active():
         make_flex_image(first, brightness=0.3)
         expected = make_flex_image(second, brightness=0.3)
         expected.adjust(color_scheme=0)

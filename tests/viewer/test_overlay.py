@@ -8,25 +8,37 @@ pytest.importorskip("dials")
 from dials.array_family import flex
 from dxtbx.model.experiment_list import ExperimentListFactory
 
-from dials_cnn_screen.viewer.overlay import spots_in_reflections, spots_in_scores
+from dials_cnn_screen.labels.image_name import ImageName
+from dials_cnn_screen.models.prediction import make_prediction
+from dials_cnn_screen.screening.decision import Decision
+from dials_cnn_screen.screening.results import decide
+from dials_cnn_screen.viewer.overlay import spots_in_reflections, spots_in_results
 
-IMAGES = [("/data/a.h5", 1), ("/data/a.h5", 2), ("/data/a.h5", 3)]
-NAMES = [("a.h5", 1), ("a.h5", 2), ("a.h5", 3)]
+NAMES = [ImageName("/data/a.h5", n) for n in (1, 2, 3, 4, 5)]
+
+
+def result(spots, name=NAMES[0]):
+    """The result of an image with spots at these pixels; None for no spot finding."""
+    pixels = None if spots is None else np.array(spots, np.int64).reshape(-1, 2)
+    prediction = make_prediction([0.5, 0.25, 0.25], pixels)
+    return decide(name, prediction, None, Decision())
 
 
 def test_spots_of_the_model():
-    scores = {NAMES[0]: {"spots": [[10, 20], [0, 5]]}, NAMES[1]: {"spots": []}}
-    spots = spots_in_scores(IMAGES, NAMES, scores | {NAMES[2]: {"spots": None}})
-    assert set(spots) == set(IMAGES[:2])
+    failed = decide(NAMES[3], None, "broken", Decision())
+    results = [result([[10, 20], [0, 5]]), result([]), result(None), failed, None]
+    spots = spots_in_results(NAMES, results)
+    assert list(spots) == NAMES[:2]
     # (slow, fast) of pixels; the centre of the first is at (0.5, 0.5).
-    np.testing.assert_array_equal(spots[IMAGES[0]].places, [[10.5, 20.5], [0.5, 5.5]])
-    assert spots[IMAGES[0]].panels is None
-    assert spots[IMAGES[1]].places.shape == (0, 2)
+    first, second = spots.values()
+    np.testing.assert_array_equal(first.positions, [[10.5, 20.5], [0.5, 5.5]])
+    assert first.panels is None
+    assert second.positions.shape == (0, 2)
 
 
-def test_model_that_sees_no_spots():
+def test_model_that_looks_for_no_spots():
     with pytest.raises(ValueError, match="no spots of these images"):
-        spots_in_scores(IMAGES, NAMES, {NAMES[0]: {"spots": None}})
+        spots_in_results(NAMES[:2], [result(None), None])
 
 
 @pytest.fixture
@@ -51,10 +63,10 @@ def reflections(*spots):
 def test_spots_of_find_spots(experiments):
     table = reflections((0, 0, 11.5, 22.5), (2, 0, 1.0, 2.0), (2, 0, 3.0, 4.0))
     found = spots_in_reflections(experiments, [table])
-    by_number = {number: spots for (_, number), spots in found.items()}
+    by_number = {name.number: spots for name, spots in found.items()}
     assert set(by_number) == {1, 3}
-    np.testing.assert_array_equal(by_number[1].places, [[22.5, 11.5]])
-    np.testing.assert_array_equal(by_number[3].places, [[2, 1], [4, 3]])
+    np.testing.assert_array_equal(by_number[1].positions, [[22.5, 11.5]])
+    np.testing.assert_array_equal(by_number[3].positions, [[2, 1], [4, 3]])
     np.testing.assert_array_equal(by_number[3].panels, [0, 0])
 
 

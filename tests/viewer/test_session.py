@@ -2,11 +2,12 @@ from __future__ import annotations
 
 import pytest
 
+from dials_cnn_screen.labels.image_name import ImageName
 from dials_cnn_screen.labels.label import Label
 from dials_cnn_screen.labels.label_file import LabelFile
 from dials_cnn_screen.viewer.session import Keys, Session
 
-NAMES = [("a.h5", n) for n in range(1, 6)]
+NAMES = [ImageName("/data/a.h5", n) for n in range(1, 6)]
 
 
 class Clock:
@@ -27,25 +28,25 @@ def labels(tmp_path):
 
 def test_a_label_goes_on_to_the_next_image(labels):
     session = Session(labels)
-    assert (session.place, session.done, session.left) == (1, 0, 5)
+    assert (session.position, session.done, session.left) == (1, 0, 5)
     session.choose(Label.HIT)
     session.choose(Label.MISS)
-    assert session.name == ("a.h5", 3)
-    assert labels.get(("a.h5", 1)) is Label.HIT
-    assert labels.get(("a.h5", 2)) is Label.MISS
-    assert (session.place, session.done, session.left) == (3, 2, 3)
+    assert str(session.name) == "a.h5 [3]"
+    assert labels.get(0) is Label.HIT
+    assert labels.get(1) is Label.MISS
+    assert (session.position, session.done, session.left) == (3, 2, 3)
 
 
 def test_previous_and_next_stop_at_the_ends(labels):
     session = Session(labels)
     session.previous()
-    assert session.place == 1
+    assert session.position == 1
     for _ in range(9):
         session.next()
-    assert session.place == 5
+    assert session.position == 5
     assert session.following() is None
     session.choose(Label.HIT)
-    assert session.place == 5
+    assert session.position == 5
     assert session.label is Label.HIT
 
 
@@ -56,13 +57,13 @@ def test_undo_goes_back_and_restores(labels):
     session.choose(Label.MISS)
     session.choose(Label.MAYBE)
     assert session.undo()
-    assert (session.place, session.label) == (2, None)
+    assert (session.position, session.label) == (2, None)
     assert session.undo()
-    assert (session.place, session.label) == (1, Label.HIT)
+    assert (session.position, session.label) == (1, Label.HIT)
     assert session.undo()
     assert session.label is None
     assert not session.undo()
-    assert labels.counts() == {}
+    assert labels.labels == {}
 
 
 def test_clear_can_be_undone(labels):
@@ -72,21 +73,21 @@ def test_clear_can_be_undone(labels):
     session.choose(Label.HIT)
     session.previous()
     session.clear()
-    assert (session.place, session.label) == (1, None)
+    assert (session.position, session.label) == (1, None)
     session.undo()
     assert session.label is Label.HIT
 
 
 def test_next_unlabelled_goes_round(labels):
-    for n in (1, 3, 4):
-        labels.set(("a.h5", n), Label.MISS)
+    for i in (0, 2, 3):
+        labels.set(i, Label.MISS)
     session = Session(labels)
-    assert session.place == 2  # resumed at the first without a label
+    assert session.position == 2  # resumed at the first without a label
     session.next_unlabelled()
-    assert session.place == 5
+    assert session.position == 5
     session.choose(Label.MISS)
     assert session.next_unlabelled()
-    assert session.place == 2
+    assert session.position == 2
     session.choose(Label.MISS)
     assert not session.next_unlabelled()
     assert session.left == 0
@@ -94,22 +95,22 @@ def test_next_unlabelled_goes_round(labels):
 
 def test_order_of_some_images(labels):
     session = Session(labels, order=[4, 0, 2])
-    assert session.name == ("a.h5", 5)
+    assert str(session.name) == "a.h5 [5]"
     assert session.following() == 0
     session.choose(Label.HIT)
-    assert session.name == ("a.h5", 1)
-    assert (session.place, session.done, session.left) == (2, 1, 2)
-    labels.set(("a.h5", 2), Label.HIT)  # not in the order
+    assert str(session.name) == "a.h5 [1]"
+    assert (session.position, session.done, session.left) == (2, 1, 2)
+    labels.set(1, Label.HIT)  # not in the order
     assert session.done == 1
 
 
 def test_following_the_viewer_out_of_the_order(labels):
     session = Session(labels, order=[4, 0])
     session.go_to(3)
-    assert session.place == 0
+    assert session.position == 0
     session.choose(Label.MAYBE)
-    assert labels.get(("a.h5", 4)) is Label.MAYBE
-    assert session.name == ("a.h5", 5)
+    assert labels.get(3) is Label.MAYBE
+    assert str(session.name) == "a.h5 [5]"
 
 
 def test_rate_is_of_the_median_interval(labels):
@@ -128,11 +129,11 @@ def test_rate_is_of_the_median_interval(labels):
 
 def test_keys():
     keys = Keys(clear="X")
-    assert keys.meaning("J") == "hit"
-    assert keys.meaning("k") == "maybe"
-    assert keys.meaning("l") == "miss"
-    assert keys.meaning("x") == "clear"
-    assert keys.meaning("c") is None
+    assert keys.find_action("J") == "hit"
+    assert keys.find_action("k") == "maybe"
+    assert keys.find_action("l") == "miss"
+    assert keys.find_action("x") == "clear"
+    assert keys.find_action("c") is None
 
 
 @pytest.mark.parametrize(
@@ -140,10 +141,10 @@ def test_keys():
     [
         ({"hit": "n"}, "keys.hit and keys.next are both 'n'"),
         ({"hit": "P"}, "keys.hit and keys.previous are both 'p'"),
-        ({"hit": "F1"}, "keys.hit='F1' is not one letter"),
-        ({"hit": ""}, "keys.hit='' is not one letter"),
-        ({"hit": None}, "keys.hit='None' is not one letter"),
-        ({"hit": " "}, "is not one letter"),
+        ({"hit": "F1"}, "keys.hit='F1' is not a single letter"),
+        ({"hit": ""}, "keys.hit='' is not a single letter"),
+        ({"hit": None}, "keys.hit='None' is not a single letter"),
+        ({"hit": " "}, "is not a single letter"),
     ],
 )
 def test_keys_that_cannot_be(keys, message):

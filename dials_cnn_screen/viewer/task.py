@@ -1,0 +1,31 @@
+"""What an expert labels, and how."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+from dials_cnn_screen.labels.image_name import ImageName
+from dials_cnn_screen.labels.label_file import LabelFile
+from dials_cnn_screen.viewer.overlay import Spots
+from dials_cnn_screen.viewer.session import Keys
+
+
+@dataclass(frozen=True, eq=False)
+class Task:
+    """What an expert labels, and how.
+
+    Attributes:
+        labels: The label file, with the names of its images.
+        order: Indices of the images to be shown, first to last; None shows all in the
+            order of the file.
+        keys: The keys of the tool.
+        spots: To be circled once an image is labelled.
+        always_circle: Circle them on images without a label too.
+    """
+
+    labels: LabelFile
+    order: Sequence[int] | None = None
+    keys: Keys = field(default_factory=Keys)
+    spots: Mapping[ImageName, Spots] = field(default_factory=dict)
+    always_circle: bool = False
