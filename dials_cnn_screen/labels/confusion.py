@@ -1,4 +1,4 @@
-"""Two sets of labels of the same images: confusion matrices and what follows of them."""
+"""Two sets of labels of the same images: confusion matrices and their rates."""
 
 from __future__ import annotations
 

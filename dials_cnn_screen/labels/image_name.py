@@ -63,7 +63,7 @@ def short_names(names: Sequence[ImageName]) -> list[ImageName]:
     for path in dict.fromkeys(name.path for name in names):
         parts = PurePath(path).parts
         alike.setdefault(parts[-1] if parts else "", []).append(parts)
-    n_parts = {}
+    n_parts: dict[tuple[str, ...], int] = {}
     for group in alike.values():
         n = 1
         while len({parts[-n:] for parts in group}) < len(group):
