@@ -42,10 +42,10 @@ from libtbx.easy_mp import get_processes
 from tqdm import tqdm
 
 from dials_cnn_screen import __version__
-from dials_cnn_screen.labels.confusion import confusion_counts
 from dials_cnn_screen.images.stills import Still, list_stills
 from dials_cnn_screen.ke2018.preprocessing import Preprocessing
 from dials_cnn_screen.ke2018.training_set import Augmentation, Dataset
+from dials_cnn_screen.labels.confusion import confusion_counts
 from dials_cnn_screen.labels.label import Label
 from dials_cnn_screen.labels.matching import (
     match_given_parts,

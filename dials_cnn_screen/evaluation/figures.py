@@ -23,16 +23,16 @@ from dials_cnn_screen.evaluation.metrics import (
     roc_curve,
     sensitivity_at,
 )
+from dials_cnn_screen.labels.confusion import confusion_counts, row_percent
+from dials_cnn_screen.labels.label import Label
+from dials_cnn_screen.labels.probabilities import classify, keep_score
+from dials_cnn_screen.screening.decision import Decision, keep
 from dials_cnn_screen.util.intervals import (
     area_interval,
     bootstrap_interval,
     difference_interval,
     wilson_interval,
 )
-from dials_cnn_screen.labels.confusion import confusion_counts, row_percent
-from dials_cnn_screen.labels.label import Label
-from dials_cnn_screen.screening.decision import Decision, keep
-from dials_cnn_screen.labels.probabilities import classify, keep_score
 
 
 @dataclass(frozen=True, eq=False)

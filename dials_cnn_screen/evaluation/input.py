@@ -11,8 +11,8 @@ import numpy as np
 from dials_cnn_screen.evaluation.figures import Judged
 from dials_cnn_screen.evaluation.spotfinding import Found
 from dials_cnn_screen.images.stills import Still
-from dials_cnn_screen.labels.label import Label
 from dials_cnn_screen.labels.annotation import Annotation, read_annotations
+from dials_cnn_screen.labels.label import Label
 from dials_cnn_screen.labels.matching import match_labels
 from dials_cnn_screen.labels.spot_counts import read_spot_counts
 from dials_cnn_screen.screening.scores_file import read_scores

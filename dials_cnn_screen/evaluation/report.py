@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from dials_cnn_screen.evaluation.input import Labelled, Scored
-from dials_cnn_screen.util.intervals import wilson_interval
 from dials_cnn_screen.evaluation.tables import rules, tables
 from dials_cnn_screen.images.stills import Still
 from dials_cnn_screen.labels.label import Label
 from dials_cnn_screen.outputs.page import COLOURS, svg_figure, write_page
 from dials_cnn_screen.outputs.pictures import EDGE, card
+from dials_cnn_screen.util.intervals import wilson_interval
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

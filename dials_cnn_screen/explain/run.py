@@ -23,11 +23,11 @@ from dials_cnn_screen.screening.results import FAILED, ModelSummary
 from dials_cnn_screen.screening.run import (
     Screener,
     choose_device,
-    make_screener,
+    screen,
     screen_frame,
 )
 from dials_cnn_screen.util.progress import track
-from dials_cnn_screen.util.workers import count_processes, map_on_workers
+from dials_cnn_screen.util.workers import count_processes
 
 logger = logging.getLogger("dials.cnn_explain")
 
@@ -101,19 +101,8 @@ def screen_images(
     logger.info(
         "Screening %d image%s on %s, nproc=%d", n, "s" * (n != 1), device, nproc
     )
-    # A CUDA context does not survive a fork; a compiled kernel does.
-    fork = device == "cpu"
-    arguments = (model, device, Decision())
-    if fork and nproc > 1:
-        make_screener(*arguments)
-    screened = map_on_workers(
-        screen_with_thumbnail,
-        [stills[index] for index in indices],
-        nproc,
-        make_screener,
-        arguments,
-        fork=fork,
-    )
+    chosen = [stills[index] for index in indices]
+    screened = screen(chosen, model, device, Decision(), nproc, screen_with_thumbnail)
     results = collect_results(
         indices,
         stills,

@@ -24,6 +24,7 @@ from dials_cnn_screen.labels.annotation import (
 )
 from dials_cnn_screen.labels.image_name import ImageName, NameIndex, short_names
 from dials_cnn_screen.labels.label import Label, count_labels, format_counts
+from dials_cnn_screen.labels.matching import find_annotated
 from dials_cnn_screen.util.files import check_writable, replacing
 
 logger = logging.getLogger("dials.cnn_annotate")
@@ -207,10 +208,7 @@ def read_labels(
     for a in read_annotations(path):
         if a.label is None:
             continue
-        try:
-            i = index.find(a.name)
-        except ValueError as error:
-            raise ValueError(f"{a.where}: {error}") from None
+        i = find_annotated(a, index)
         if i is None:
             others.append(a)
         elif i in labels:

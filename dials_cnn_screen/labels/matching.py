@@ -33,7 +33,11 @@ def match_labels(
     found: dict[int, Annotation] = {}
     for path in files:
         for a in read_annotations(path):
-            i = _find(a, index)
+            i = find_annotated(a, index)
+            if i is None:
+                raise ValueError(
+                    f"{a.where}: {a.name} is labelled, but not among the images"
+                )
             if i in found:
                 raise ValueError(
                     f"{a.where}: {a.name} is labelled twice, also in "
@@ -68,12 +72,13 @@ def match_given_splits(
     return labelled, Splits(*(np.array(split, dtype=np.int64) for split in splits))
 
 
-def _find(a: Annotation, index: NameIndex) -> int:
-    """Which of the images an annotation is of."""
+def find_annotated(annotation: Annotation, index: NameIndex) -> int | None:
+    """Which of the images an annotation is of; None where it is of none.
+
+    Raises:
+        ValueError: With annotation file and line: it could be of several.
+    """
     try:
-        i = index.find(a.name)
+        return index.find(annotation.name)
     except ValueError as error:
-        raise ValueError(f"{a.where}: {error}") from None
-    if i is None:
-        raise ValueError(f"{a.where}: {a.name} is labelled, but not among the images")
-    return i
+        raise ValueError(f"{annotation.where}: {error}") from None

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from dials_cnn_screen.labels.annotation import Annotation, read_annotations
 from dials_cnn_screen.labels.image_name import NameIndex
 from dials_cnn_screen.labels.label import Label
+from dials_cnn_screen.labels.matching import find_annotated
 from dials_cnn_screen.models.model import Model
 from dials_cnn_screen.screening.decision import Decision, threshold_for_hit_loss
 from dials_cnn_screen.screening.results import (
@@ -126,10 +127,7 @@ def read_labelled_hits(
     used: list[tuple[Annotation, ImageResult]] = []
     left_out: dict[str, list[Annotation]] = {}
     for a in annotations:
-        try:
-            i = index.find(a.name)
-        except ValueError as error:
-            raise ValueError(f"{a.where}: {error}") from None
+        i = find_annotated(a, index)
         image = None if i is None else results.images[i]
         reason = _why_left_out(a, image, scores)
         if reason is not None:

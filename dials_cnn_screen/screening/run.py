@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Iterator, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 
@@ -25,6 +25,8 @@ from dials_cnn_screen.util.workers import (
 )
 
 logger = logging.getLogger("dials.cnn_screen")
+
+Result = TypeVar("Result")
 
 
 class Screener(NamedTuple):
@@ -93,25 +95,32 @@ def stream_results(
 
 
 def screen(
-    stills: Sequence[Still], model: Model, device: str, decision: Decision, nproc: int
-) -> Iterator[ImageResult]:
+    stills: Sequence[Still],
+    model: Model,
+    device: str,
+    decision: Decision,
+    nproc: int,
+    work: Callable[[Screener, Still], Result] = screen_still,
+) -> Iterator[Result]:
     """The results for the stills, in order, on nproc processes.
 
-    Close the iterator to stop before the end. Raises ChildProcessError if a process
-    dies, for instance for want of memory.
+    Close the iterator to stop before the end.
+
+    Args:
+        stills: Any number.
+        model, device, decision: As in make_screener.
+        nproc: Number of processes.
+        work: What is done with each still, and gives its result.
+
+    Raises:
+        ChildProcessError: A process died, for instance for want of memory.
     """
     # A CUDA context does not survive a fork; a compiled kernel does.
     fork = device == "cpu"
+    arguments = (model, device, decision)
     if fork and nproc > 1:
-        make_screener(model, device, decision)
-    yield from map_on_workers(
-        screen_still,
-        stills,
-        nproc,
-        make_screener,
-        (model, device, decision),
-        fork=fork,
-    )
+        make_screener(*arguments)
+    yield from map_on_workers(work, stills, nproc, make_screener, arguments, fork=fork)
 
 
 def screen_mpi(

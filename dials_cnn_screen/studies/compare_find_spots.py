@@ -34,9 +34,9 @@ from dials_cnn_screen.evaluation.spotfinding import (
     spot_areas,
 )
 from dials_cnn_screen.labels.label import Label
+from dials_cnn_screen.labels.probabilities import keep_score
 from dials_cnn_screen.models.classifier import Classifier, make_classifier
 from dials_cnn_screen.models.model_file import Model, load_model
-from dials_cnn_screen.labels.probabilities import keep_score
 from dials_cnn_screen.simulation.cxidb76 import write_shots
 from dials_cnn_screen.simulation.experiments import EXPERIMENTS
 from dials_cnn_screen.simulation.random_experiments import find_experiment

@@ -23,7 +23,6 @@ from dials_cnn_screen.evaluation.metrics import (
     calibration_error,
     sensitivity_at,
 )
-from dials_cnn_screen.util.intervals import wilson_interval
 from dials_cnn_screen.labels.confusion import (
     confusion_counts,
     hit_or_miss,
@@ -31,10 +30,10 @@ from dials_cnn_screen.labels.confusion import (
     success_rate,
 )
 from dials_cnn_screen.labels.label import MAYBE_SPOTS, Label
+from dials_cnn_screen.labels.probabilities import classify, keep_score, probabilities
 from dials_cnn_screen.models.classifier import Classifier, make_classifier
 from dials_cnn_screen.models.model_file import Model, load_model
 from dials_cnn_screen.screening.decision import threshold_for_hit_loss
-from dials_cnn_screen.labels.probabilities import classify, keep_score, probabilities
 from dials_cnn_screen.simulation.detector_families import DETECTOR_FAMILIES
 from dials_cnn_screen.simulation.experiments import EXPERIMENTS
 from dials_cnn_screen.simulation.random_experiments import (
@@ -45,6 +44,7 @@ from dials_cnn_screen.simulation.run import Job, plan_run, simulate_job
 from dials_cnn_screen.simulation.shot import Shot
 from dials_cnn_screen.spots.out_of_distribution import is_unlike
 from dials_cnn_screen.studies.published import TABLE_3
+from dials_cnn_screen.util.intervals import wilson_interval
 from dials_cnn_screen.util.workers import map_on_workers
 
 SHOTS = 600  # of each experiment, as many as the paper's test parts

@@ -28,8 +28,8 @@ from tqdm import tqdm
 from dials_cnn_screen.evaluation.metrics import sensitivity_at
 from dials_cnn_screen.labels.label import Label
 from dials_cnn_screen.labels.orders import uncertain_order
-from dials_cnn_screen.labels.splits import Parts, split_at_random
 from dials_cnn_screen.labels.probabilities import keep_score, probabilities
+from dials_cnn_screen.labels.splits import Parts, split_at_random
 from dials_cnn_screen.simulation.experiments import EXPERIMENTS
 from dials_cnn_screen.simulation.run import Job, plan_run
 from dials_cnn_screen.spots.training_set import CandidateSet

@@ -12,8 +12,8 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
-from dials_cnn_screen.models.model_file import load_model, save_model
 from dials_cnn_screen.labels.probabilities import probabilities
+from dials_cnn_screen.models.model_file import load_model, save_model
 from dials_cnn_screen.studies.label_curve import train_one
 from dials_cnn_screen.studies.shots import Shots, experiments_of
 from dials_cnn_screen.training.checkpoint import Checkpoint

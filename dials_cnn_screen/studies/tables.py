@@ -10,7 +10,6 @@ from pathlib import Path
 import numpy as np
 
 from dials_cnn_screen.evaluation.metrics import sensitivity_at
-from dials_cnn_screen.util.intervals import wilson_interval
 from dials_cnn_screen.ke2018.preprocessing import CONTRASTS
 from dials_cnn_screen.labels.label import Label
 from dials_cnn_screen.labels.probabilities import classify, keep_score
@@ -21,6 +20,7 @@ from dials_cnn_screen.studies.networks import Study, Trained, Wanted, train_netw
 from dials_cnn_screen.studies.shots import Shots, experiments_of
 from dials_cnn_screen.studies.sources import cut
 from dials_cnn_screen.util.files import replacing
+from dials_cnn_screen.util.intervals import wilson_interval
 
 REDUCED = "Rayonix + LG36"  # of Table 7
 KEPT, REJECTED = "Hit or Maybe kept", "Miss rejected"

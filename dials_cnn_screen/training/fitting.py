@@ -9,9 +9,9 @@ from pathlib import Path
 import numpy as np
 
 from dials_cnn_screen.ke2018.training_set import Augmentation
+from dials_cnn_screen.labels.probabilities import classify, probabilities
 from dials_cnn_screen.labels.splits import Parts
 from dials_cnn_screen.models.model_file import Calibration, Model
-from dials_cnn_screen.labels.probabilities import classify, probabilities
 from dials_cnn_screen.spots.training_set import SpotSchedule
 from dials_cnn_screen.training.checkpoint import Checkpoint, digest
 from dials_cnn_screen.training.loop import (

@@ -8,12 +8,12 @@ from pathlib import Path
 
 import numpy as np
 
-from dials_cnn_screen.util.intervals import wilson_interval
 from dials_cnn_screen.labels.confusion import confusion_counts, hit_or_miss
 from dials_cnn_screen.labels.splits import Parts, count_classes
 from dials_cnn_screen.training.fitting import Fit, Plan, describe
 from dials_cnn_screen.training.loop import Epoch, best_epoch
 from dials_cnn_screen.util.files import replacing
+from dials_cnn_screen.util.intervals import wilson_interval
 
 PICTURES = (".png", ".svg", ".pdf")
 TRAINING, VALIDATION = "#2166ac", "#b2182b"

@@ -14,8 +14,8 @@ from torch import nn
 
 from dials_cnn_screen.ke2018.training_set import Augmentation
 from dials_cnn_screen.labels.label import Label
-from dials_cnn_screen.models.model_file import Calibration
 from dials_cnn_screen.labels.probabilities import keep_score, probabilities
+from dials_cnn_screen.models.model_file import Calibration
 from dials_cnn_screen.training.checkpoint import Checkpoint
 from dials_cnn_screen.util.threads import use_threads
 

@@ -13,8 +13,8 @@ from dials.util import Sorry
 from dxtbx.model.experiment_list import ExperimentListFactory
 
 from dials_cnn_screen.command_line.cnn_simulate import run
-from dials_cnn_screen.labels.label import Label, label_from_spots
 from dials_cnn_screen.labels.annotation import read_annotations
+from dials_cnn_screen.labels.label import Label, label_from_spots
 
 pytestmark = pytest.mark.usefixtures("in_tmp_path")
 

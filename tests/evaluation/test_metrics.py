@@ -12,18 +12,18 @@ from dials_cnn_screen.evaluation.metrics import (
     roc_curve,
     sensitivity_at,
 )
-from dials_cnn_screen.util.intervals import (
-    area_interval,
-    bootstrap_interval,
-    difference_interval,
-    wilson_interval,
-)
 from dials_cnn_screen.labels.confusion import (
     cohen_kappa,
     confusion_counts,
     hit_or_miss,
     row_percent,
     success_rate,
+)
+from dials_cnn_screen.util.intervals import (
+    area_interval,
+    bootstrap_interval,
+    difference_interval,
+    wilson_interval,
 )
 
 COUNTS = np.array([[5, 2, 1], [3, 4, 6], [7, 8, 64]])

@@ -6,8 +6,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from dials_cnn_screen.labels.label import Label
 from dials_cnn_screen.labels.annotation import read_annotations
+from dials_cnn_screen.labels.label import Label
 from dials_cnn_screen.simulation.crystal import orthogonalisation_matrix
 from dials_cnn_screen.simulation.experiments import EXPERIMENTS
 

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from dials_cnn_screen.ke2018.training_set import MAX_SHIFT
-from dials_cnn_screen.labels.label import Label
 from dials_cnn_screen.labels.annotation import Annotation, write_annotations
+from dials_cnn_screen.labels.label import Label
 from dials_cnn_screen.studies import sources
 from dials_cnn_screen.studies.sources import Deposited, Simulated, cut
 
