@@ -16,9 +16,9 @@ from dials_cnn_screen.spots.network import (
 from dials_cnn_screen.spots.training_set import (
     CandidateSet,
     SpotSchedule,
-    match,
+    match_spots,
 )
-from dials_cnn_screen.training.loop import class_scores, train
+from dials_cnn_screen.training.loop import predict_logits, train
 
 SEARCH = CandidateSearch(most=24)
 SMALL = SpotNetworkConfig(patch=8, candidate=8, context=8, head=8)
@@ -105,7 +105,7 @@ def test_numbers_of_candidates():
     assert numbers[0] == pytest.approx(np.log1p(found.total[0]) / 4)
 
 
-def test_company_of_candidates():
+def test_neighbourhood_of_candidates():
     data = np.zeros((96, 96), np.float32)
     # Three near each other, and one as far from the beam as the first.
     data[[20, 20, 20, 48], [48, 60, 70, 20]] = 50
@@ -117,15 +117,17 @@ def test_company_of_candidates():
     np.testing.assert_allclose(np.expm1(2 * ring), [1, 0, 0, 1], atol=1e-5)
 
 
-def test_match():
+def test_match_spots():
     found = candidates_of(12)
     places = np.stack([found.slow, found.fast], axis=1) + 0.5
     spots = np.array([places[0] + [2, -2], places[1], places[2], places[3] + [9, 9]])
-    truth = match(found, spots, np.array([8.0, 4.0, 1.0, 8.0]))
+    truth = match_spots(found, spots, np.array([8.0, 4.0, 1.0, 8.0]))
     assert truth[0] == 1
     assert np.isnan(truth[1])
     assert truth[2] == 0
-    assert match(found, np.empty((0, 2)), np.empty(0)).tolist() == [0] * len(places)
+    assert match_spots(found, np.empty((0, 2)), np.empty(0)).tolist() == [0] * len(
+        places
+    )
 
 
 def test_training_learns_and_can_be_repeated():
@@ -134,14 +136,15 @@ def test_training_learns_and_can_be_repeated():
     for i, n in enumerate(numbers):
         image, spots = frame(n, seed=i)
         found = find_candidates(image, np.ones(image.shape, bool), (48, 48), SEARCH)
-        truth = match(found, spots, np.full(len(spots), 9.0))
-        data.put(i, found, truth, {0: Label.MISS, 6: Label.MAYBE, 20: Label.HIT}[n])
+        truth = match_spots(found, spots, np.full(len(spots), 9.0))
+        label = {0: Label.MISS, 6: Label.MAYBE, 20: Label.HIT}[n]
+        data.put(i, found, label, truth)
     training, validation = np.arange(48), np.arange(48, 72)
     schedule = SpotSchedule(epochs=50, batch_size=16, learning_rate=0.01)
 
     def run() -> tuple[torch.Tensor, list]:
         torch.manual_seed(1)
-        network, course = SpotNetwork(SMALL), []
+        network, history = SpotNetwork(SMALL), []
         train(
             network,
             data,
@@ -149,12 +152,12 @@ def test_training_learns_and_can_be_repeated():
             validation,
             schedule,
             1,
-            course.append,
+            history.append,
         )
-        return class_scores(network, data, validation)[0], course
+        return predict_logits(network, data, validation)[0], history
 
-    scores, course = run()
-    assert course[-1].loss < 0.5 * course[0].loss
-    right = scores.argmax(dim=1).numpy() == data.labels[validation]
+    logits, history = run()
+    assert history[-1].loss < 0.5 * history[0].loss
+    right = logits.argmax(dim=1).numpy() == data.labels[validation]
     assert right.mean() > 0.8
-    torch.testing.assert_close(run()[0], scores)
+    torch.testing.assert_close(run()[0], logits)
