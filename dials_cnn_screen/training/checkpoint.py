@@ -79,7 +79,7 @@ def digest(arrays: Iterable[NDArray]) -> str:
     for array in arrays:
         sha256.update(f"{array.dtype}{array.shape}".encode())
         for item in array:
-            sha256.update(np.ascontiguousarray(item))
+            sha256.update(np.ascontiguousarray(item).data)
     return sha256.hexdigest()
 
 

@@ -151,7 +151,9 @@ def fitted_model(
         calibration=result.calibration,
         trained_on=trained_on,
         provenance=describe(plan, result),
-        out_of_distribution=start.model and start.model.out_of_distribution,
+        out_of_distribution=None
+        if start.model is None
+        else start.model.out_of_distribution,
     )
 
 

@@ -8,6 +8,7 @@ from typing import Any
 
 from dials_cnn_screen.architecture import Augmentation
 from dials_cnn_screen.training.splitting import SplitRule
+from dials_cnn_screen.util.workers import Processes
 
 
 @dataclass(frozen=True)
@@ -39,13 +40,6 @@ class Training:
 
 
 @dataclass(frozen=True)
-class Workers:
-    """The parameters of mp: processes that prepare, threads that train, or Auto."""
-
-    nproc: Any
-
-
-@dataclass(frozen=True)
 class Output:
     """The parameters of output: names of files; None switches one off."""
 
@@ -74,5 +68,5 @@ class Parameters:
     augmentation: Augmentation
     training: Training
     device: str
-    mp: Workers
+    mp: Processes
     output: Output
