@@ -295,7 +295,7 @@ def test_stills_are_screened(model, monkeypatch, nproc):
 @pytest.mark.usefixtures("installed_formats")
 def test_programs_take_it(write_levels, in_tmp_path):
     pytest.importorskip("dials")
-    from dials_cnn_screen.command_line import cnn_screen, cnn_train
+    from dials_cnn_screen.command_line import cnn_explain, cnn_screen, cnn_train
 
     levels = np.tile(list(LEVELS.values()), 8)
     write_levels("a.h5", levels)
@@ -310,3 +310,5 @@ def test_programs_take_it(write_levels, in_tmp_path):
     classes = [image["class"] for image in results["images"]]
     assert classes == [Label(i % 3).title for i in range(len(levels))]
     assert Path("cnn_screen.html").is_file()
+    cnn_explain.run(["a.h5", "model=model.safetensors"])
+    assert "is the brightest of this" in Path("cnn_explain.html").read_text()
