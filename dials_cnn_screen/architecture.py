@@ -128,7 +128,9 @@ class TrainingSet(Protocol):
 
 
 class Schedule(Protocol):
-    """How long and how fast to learn.
+    """How long and how fast to learn: a dataclass whose fields are JSON values.
+
+    ``training.NAME`` replaces the field of the name.
 
     Attributes:
         epochs: Passes.

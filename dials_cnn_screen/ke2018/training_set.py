@@ -20,20 +20,24 @@ from dials_cnn_screen.ke2018.preprocessing import Preprocessing
 class Dataset:
     """Prepared frames, wider than a network's input by MAX_SHIFT on each side.
 
-    images: float16 (n, edge, edge), may be a memory-mapped file. labels: int64 (n,),
-    values of Label.
+    Attributes:
+        images: float16 (n, edge, edge), may be a memory-mapped file.
+        labels: int64 (n,), values of Label.
     """
 
-    images: np.ndarray
-    labels: np.ndarray
+    images: NDArray[np.float16]
+    labels: NDArray[np.int64]
 
-    def batch(self, indices: np.ndarray) -> torch.Tensor:
+    def batch(self, indices: NDArray[np.int64]) -> torch.Tensor:
         """Frames cropped about q = 0, float32 (b, 1, size, size)."""
         window = slice(MAX_SHIFT, self.images.shape[1] - MAX_SHIFT)
         return _as_batch([self.images[i, window, window] for i in indices])
 
     def augmented(
-        self, indices: np.ndarray, augmentation: Augmentation, rng: np.random.Generator
+        self,
+        indices: NDArray[np.int64],
+        augmentation: Augmentation,
+        rng: np.random.Generator,
     ) -> torch.Tensor:
         """Frames cropped, flipped and turned at random; float32 (b, 1, size, size)."""
         size = self.images.shape[1] - 2 * MAX_SHIFT
@@ -67,7 +71,9 @@ def with_margin(preprocessing: Preprocessing) -> Preprocessing:
     return replace(preprocessing, size=preprocessing.size + 2 * MAX_SHIFT)
 
 
-def allocate_images(path: Path, n: int, preprocessing: Preprocessing) -> np.ndarray:
+def allocate_images(
+    path: Path, n: int, preprocessing: Preprocessing
+) -> NDArray[np.float16]:
     """A new memory-mapped float16 array for n frames; 2 bytes a bin, 1.8 MB a frame."""
     edge = with_margin(preprocessing).size
     return np.lib.format.open_memmap(
@@ -75,7 +81,9 @@ def allocate_images(path: Path, n: int, preprocessing: Preprocessing) -> np.ndar
     )
 
 
-def allocate_unnamed(folder: Path, n: int, preprocessing: Preprocessing) -> np.ndarray:
+def allocate_unnamed(
+    folder: Path, n: int, preprocessing: Preprocessing
+) -> NDArray[np.float16]:
     """As allocate_images, in a file of folder that has no name.
 
     It goes with the array, and so with the process, however that ends.
@@ -85,15 +93,18 @@ def allocate_unnamed(folder: Path, n: int, preprocessing: Preprocessing) -> np.n
         return np.memmap(file, np.float16, "w+", shape=(n, edge, edge))
 
 
-def as_stored(frame: np.ndarray) -> np.ndarray:
-    """A prepared frame as float16; what is beyond its range, 65504, is cut to it."""
+def as_stored(frame: NDArray[np.float32]) -> NDArray[np.float16]:
+    """A prepared frame as float16; what is beyond its range, 65504, is clipped."""
     largest = np.finfo(np.float16).max
     return np.clip(frame, -largest, largest).astype(np.float16)
 
 
 def _augment(
-    image: np.ndarray, size: int, augmentation: Augmentation, rng: np.random.Generator
-) -> np.ndarray:
+    image: NDArray[np.float16],
+    size: int,
+    augmentation: Augmentation,
+    rng: np.random.Generator,
+) -> NDArray:
     least, most = MAX_SHIFT - augmentation.shift, MAX_SHIFT + augmentation.shift
     row, column = rng.integers(least, most + 1, size=2)
     image = image[row : row + size, column : column + size]
@@ -109,7 +120,7 @@ def _augment(
     return image
 
 
-def _as_batch(images: list[np.ndarray]) -> torch.Tensor:
+def _as_batch(images: list[NDArray]) -> torch.Tensor:
     return torch.from_numpy(np.stack(images)).float()[:, None]
 
 
@@ -117,14 +128,25 @@ def _as_batch(images: list[np.ndarray]) -> torch.Tensor:
 class ImageSchedule:
     """How long and how fast to learn (section 3.4; weight decay of the deposited code).
 
-    The learning rate falls exponentially from learning_rate to final_learning_rate,
-    without momentum, as in equation 5: with it, a rate of 0.1 does not converge.
-    patience: stop after so many epochs that were no better than the best; None: never.
-    Raises ValueError for a learning_rate of 0 or less.
+    Stochastic gradient descent without momentum, as in equation 5: with it, a rate of
+    0.1 does not converge.
+
+    Attributes:
+        epochs: Passes.
+        batches: In an epoch, as many frames of each class in each; None: every frame
+            once.
+        batch_size: Frames.
+        learning_rate: At the start; it falls exponentially.
+        final_learning_rate: At the end.
+        weight_decay: Of all weights.
+        patience: Stop after so many epochs that were no better; None: never.
+
+    Raises:
+        ValueError: A learning_rate of 0 or less.
     """
 
     epochs: int = 120
-    batches: int = 100
+    batches: int | None = 100
     batch_size: int = 64
     learning_rate: float = 0.1
     final_learning_rate: float = 0.0001
@@ -135,6 +157,7 @@ class ImageSchedule:
         check_rate(self.learning_rate)
 
     def optimiser(self, weights: list[nn.Parameter]) -> torch.optim.Optimizer:
+        """What changes the weights."""
         return torch.optim.SGD(
             weights, lr=self.learning_rate, weight_decay=self.weight_decay
         )

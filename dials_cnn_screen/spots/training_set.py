@@ -184,6 +184,7 @@ class SpotSchedule:
         check_rate(self.learning_rate)
 
     def optimiser(self, weights: list[nn.Parameter]) -> torch.optim.Optimizer:
+        """What changes the weights."""
         return torch.optim.AdamW(
             weights, lr=self.learning_rate, weight_decay=self.weight_decay
         )

@@ -1,1 +1,1 @@
-"""Networks learn from labels: frames, parts, the course of a training."""
+"""Networks learn from labels: labelled frames, splits, the training loop."""

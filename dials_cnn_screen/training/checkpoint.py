@@ -1,4 +1,4 @@
-"""Where a training run stands, in a file, so that a killed one can go on."""
+"""The state of a training run in a file, so that a killed run can be resumed."""
 
 from __future__ import annotations
 
@@ -8,9 +8,11 @@ import pickle
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from dials_cnn_screen.util.files import replacing
 
@@ -19,23 +21,26 @@ from dials_cnn_screen.util.files import replacing
 class Checkpoint:
     """A file for the state of a run; no code is run when it is read.
 
-    run: what the run is of, by names that a user knows: JSON values, all of which must
-    be the same for a run to go on from the file.
+    Attributes:
+        path: The file.
+        run: What the result of the run depends on, by names that a user knows: JSON
+            values, all of which must be the same for the run to be resumed.
     """
 
     path: Path
-    run: dict[str, object]
+    run: dict[str, Any]
 
-    def save(self, state: dict) -> None:
+    def save(self, state: dict[str, Any]) -> None:
         """Write the state, tensors and plain values, in place of an earlier one."""
         with replacing(self.path) as unfinished:
             torch.save({"run": json.dumps(self.run), "state": state}, unfinished)
 
-    def load(self) -> dict | None:
+    def load(self) -> dict[str, Any] | None:
         """The state that was saved; None where there is no file.
 
-        Raises ValueError where the file is damaged, or of another run, with what is
-        different.
+        Raises:
+            ValueError: The file is damaged, or is of a run that differs; the message
+                has the differences.
         """
         if not self.path.is_file():
             return None
@@ -51,7 +56,7 @@ class Checkpoint:
             TypeError,
         ) as error:
             raise ValueError(
-                f"checkpoint '{self.path}' is damaged; remove it to begin anew"
+                f"checkpoint '{self.path}' is damaged; remove it to start again"
             ) from error
         wanted = json.loads(json.dumps(self.run))
         names = [x for x in wanted | run if wanted.get(x) != run.get(x)]
@@ -62,19 +67,19 @@ class Checkpoint:
             )
             raise ValueError(
                 f"checkpoint '{self.path}' is of another run, with other {changes}; "
-                "give the same parameters and labels to go on, or remove it, or set "
-                "training.resume=False, to begin anew"
+                "give the same parameters and labels to resume it, or set "
+                "training.resume=False to start again"
             )
         return state
 
 
-def digest(arrays: Iterable[np.ndarray]) -> str:
+def digest(arrays: Iterable[NDArray]) -> str:
     """SHA-256 of arrays, item by item; they may be memory-mapped."""
     sha256 = hashlib.sha256()
     for array in arrays:
         sha256.update(f"{array.dtype}{array.shape}".encode())
         for item in array:
-            sha256.update(np.ascontiguousarray(item))
+            sha256.update(np.ascontiguousarray(item).data)
     return sha256.hexdigest()
 
 

@@ -1,27 +1,26 @@
-"""Labelled frames to a calibrated network, judged by those that it has not seen."""
+"""From labelled frames to a calibrated model, tested on frames it has not seen."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
-from dials_cnn_screen.ke2018.training_set import Augmentation
-from dials_cnn_screen.labels.probabilities import classify, probabilities
-from dials_cnn_screen.labels.splits import Parts
-from dials_cnn_screen.models.model_file import Calibration, Model
-from dials_cnn_screen.spots.training_set import SpotSchedule
+from dials_cnn_screen.architecture import Augmentation, Schedule, TrainingSet
+from dials_cnn_screen.labels.probabilities import classify, softmax
+from dials_cnn_screen.labels.splits import Splits
+from dials_cnn_screen.models.model import Calibration, Model
 from dials_cnn_screen.training.checkpoint import Checkpoint, digest
 from dials_cnn_screen.training.loop import (
     AUGMENTED,
     Epoch,
-    LabelledFrames,
-    Schedule,
     best_epoch,
     calibrate,
-    class_scores,
+    predict_logits,
     train,
 )
 from dials_cnn_screen.training.starting import Start
@@ -29,10 +28,18 @@ from dials_cnn_screen.training.starting import Start
 
 @dataclass(frozen=True, eq=False)
 class Plan:
-    """How a network is fitted to labelled frames; seed: of batches and variations."""
+    """How a network is fitted to labelled frames.
+
+    Attributes:
+        start: The network as training begins.
+        schedule: How long and how fast to learn.
+        augmentation: How frames are varied.
+        seed: Of batches and augmentation.
+        device: cpu or cuda.
+    """
 
     start: Start
-    schedule: Schedule | SpotSchedule
+    schedule: Schedule
     augmentation: Augmentation = AUGMENTED
     seed: int = 0
     device: str = "cpu"
@@ -40,54 +47,70 @@ class Plan:
 
 @dataclass(frozen=True, eq=False)
 class Fit:
-    """What came of it; the network is the plan's, trained in place.
+    """The result of a fit; the network is the plan's, trained in place.
 
-    predicted: classes of the test part, int64 (n,). before: those by the model that
-    training started from, with its own calibration; None with fresh weights.
+    Attributes:
+        history: All epochs.
+        calibration: By the validation split.
+        predicted: int64 (n,), classes of the test split.
+        before: int64 (n,), the same by the model that training started from, with its
+            own calibration; None with fresh weights.
     """
 
     history: list[Epoch]
     calibration: Calibration
-    predicted: np.ndarray
-    before: np.ndarray | None
+    predicted: NDArray[np.int64]
+    before: NDArray[np.int64] | None
 
 
 def fit(
     plan: Plan,
-    data: LabelledFrames,
-    parts: Parts,
+    data: TrainingSet,
+    splits: Splits,
     on_epoch: Callable[[Epoch], None],
     on_batch: Callable[[float, float], None] = lambda _loss, _success: None,
     checkpoint: Checkpoint | None = None,
 ) -> Fit:
-    """Train, calibrate by the validation part, and judge by the test part."""
+    """Train, calibrate by the validation split, and predict the test split.
+
+    Args:
+        plan: What is trained, and how.
+        data: Prepared frames with labels.
+        splits: Indices into data.
+        on_epoch: As in train.
+        on_batch: As in train.
+        checkpoint: As in train.
+
+    Raises:
+        ValueError: As train does.
+    """
     model, network = plan.start.model, plan.start.network.to(plan.device)
     before = None
     if model is not None:
-        before = _predict(plan, data, parts.test, model.calibration.temperature)
+        before = _predict(plan, data, splits.test, model.calibration.temperature)
     history = train(
         network,
         data,
-        parts.training,
-        parts.validation,
+        splits.training,
+        splits.validation,
         plan.schedule,
         plan.seed,
         on_epoch,
         augmentation=plan.augmentation,
         device=plan.device,
-        judge_start=model is not None,
+        evaluate_start=model is not None,
         checkpoint=checkpoint,
         on_batch=on_batch,
     )
     calibration = calibrate(
-        *class_scores(network, data, parts.validation, plan.device),
-        source=f"{len(parts.validation)} validation images of the training run",
+        *predict_logits(network, data, splits.validation, plan.device),
+        source=f"{len(splits.validation)} validation images of the training run",
     )
-    predicted = _predict(plan, data, parts.test, calibration.temperature)
+    predicted = _predict(plan, data, splits.test, calibration.temperature)
     return Fit(history, calibration, predicted, before)
 
 
-def describe(plan: Plan, result: Fit) -> dict:
+def describe(plan: Plan, result: Fit) -> dict[str, Any]:
     """How a model was made, JSON values."""
     model = plan.start.model
     return {
@@ -101,44 +124,53 @@ def describe(plan: Plan, result: Fit) -> dict:
 
 
 def fitted_model(
-    plan: Plan, result: Fit, name: str, files: Sequence[str], parts: Parts
+    plan: Plan, result: Fit, name: str, files: Sequence[str], splits: Splits
 ) -> Model:
-    """What the model file has; of a model started from, what it is familiar with too.
+    """The model for a model file.
 
-    files: of the labelled images.
+    What is out of the distribution of the model started from is so of this one.
+
+    Args:
+        plan: What was trained, and how.
+        result: Of fit.
+        name: Of the model.
+        files: Those of the labelled images.
+        splits: Of the labelled images.
     """
     start = plan.start
-    trained_on = f"{len(parts.training)} labelled images of {', '.join(files[:3])}" + (
-        f" and {len(files) - 3} more files" if len(files) > 3 else ""
-    )
+    trained_on = f"{len(splits.training)} labelled images of {', '.join(files[:3])}"
+    if more := len(files[3:]):
+        trained_on += f" and {more} more file{'s' * (more != 1)}"
     if start.model is not None:
         trained_on = f"{start.model.trained_on}, then {trained_on}"
     return Model(
         name=name,
         network=start.network,
         architecture=start.architecture,
-        preprocessing=start.preprocessing,
+        preparation=start.preparation,
         calibration=result.calibration,
         trained_on=trained_on,
         provenance=describe(plan, result),
-        familiarity=start.model and start.model.familiarity,
+        out_of_distribution=None
+        if start.model is None
+        else start.model.out_of_distribution,
     )
 
 
 def checkpoint_of(
-    path: Path, plan: Plan, data: LabelledFrames, parts: Parts
+    path: Path, plan: Plan, data: TrainingSet, splits: Splits
 ) -> Checkpoint:
-    """The checkpoint of a run, by all that its result depends on."""
+    """The checkpoint of a run, with all that its result depends on."""
     start = plan.start
     return Checkpoint(
         path,
         {
-            "images": digest(v for k, v in vars(data).items() if k != "labels"),
+            "images": digest(data.arrays()),
             "labels": digest([data.labels]),
-            "split": digest(parts),
+            "splits": digest(splits),
             "start_from": start.model and start.model.sha256,
             "architecture": start.architecture,
-            **start.preprocessing.as_dict(),
+            **start.preparation.as_dict(),
             **{f"training.{k}": v for k, v in vars(plan.schedule).items()},
             **{f"augmentation.{k}": v for k, v in vars(plan.augmentation).items()},
             "training.random_seed": plan.seed,
@@ -148,11 +180,10 @@ def checkpoint_of(
 
 
 def _predict(
-    plan: Plan, data: LabelledFrames, indices: np.ndarray, temperature: float
-) -> np.ndarray:
-    """Classes by the rule of decision.classify, int64 (n,)."""
+    plan: Plan, data: TrainingSet, indices: NDArray[np.int64], temperature: float
+) -> NDArray[np.int64]:
+    """Classes, int64 (n,)."""
     if not len(indices):
         return np.empty(0, np.int64)
-    scores, _ = class_scores(plan.start.network, data, indices, plan.device)
-    p = probabilities(scores.numpy(), temperature)
-    return np.array([int(classify(row)) for row in p])
+    logits, _ = predict_logits(plan.start.network, data, indices, plan.device)
+    return classify(softmax(logits.numpy(), temperature))

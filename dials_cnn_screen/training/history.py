@@ -1,31 +1,37 @@
-"""The course of a training run: its JSON, and drawn as in Fig. 8."""
+"""The history of a training run: its JSON, and drawn as in Fig. 8."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from dials_cnn_screen.labels.confusion import confusion_counts, hit_or_miss
-from dials_cnn_screen.labels.splits import Parts, count_classes
+from dials_cnn_screen.labels.label import count_labels
+from dials_cnn_screen.labels.splits import Splits
 from dials_cnn_screen.training.fitting import Fit, Plan, describe
 from dials_cnn_screen.training.loop import Epoch, best_epoch
 from dials_cnn_screen.util.files import replacing
-from dials_cnn_screen.util.intervals import wilson_interval
+from dials_cnn_screen.util.intervals import format_percent
 
 PICTURES = (".png", ".svg", ".pdf")
 TRAINING, VALIDATION = "#2166ac", "#b2182b"
 
 
-def summarise(plan: Plan, result: Fit, labels: np.ndarray, parts: Parts) -> dict:
-    """What a training run came to, as JSON values; labels: (n,), of all images."""
-    test = labels[parts.test]
+def summarise(
+    plan: Plan, result: Fit, labels: NDArray[np.int64], splits: Splits
+) -> dict[str, Any]:
+    """The results of a training run as JSON values; labels: (n,), of all images."""
+    test = labels[splits.test]
     return {
         **describe(plan, result),
-        "parts": {
-            k: count_classes(labels[part]) for k, part in parts._asdict().items()
+        "splits": {
+            name: {label.key: n for label, n in count_labels(labels[split]).items()}
+            for name, split in splits._asdict().items()
         },
         "epochs": [vars(epoch) for epoch in result.history],
         "test_confusion": confusion_counts(test, result.predicted).tolist(),
@@ -35,12 +41,17 @@ def summarise(plan: Plan, result: Fit, labels: np.ndarray, parts: Parts) -> dict
     }
 
 
-def rates(labels: np.ndarray, predicted: np.ndarray) -> list[str]:
-    """Hit or Maybe kept, Miss rejected, three classes right: % and 95% intervals."""
+def rates(labels: NDArray[np.int64], predicted: NDArray[np.int64]) -> list[str]:
+    """Hit or Maybe kept, Miss rejected, three classes correct: %, 95% intervals.
+
+    Args:
+        labels: int64 (n,).
+        predicted: int64 (n,).
+    """
     counts = confusion_counts(labels, predicted)
     (kept, lost), (wrong, rejected) = hit_or_miss(counts)
     return [
-        _percent(int(count), int(total))
+        format_percent(count, int(total))
         for count, total in (
             (kept, kept + lost),
             (rejected, wrong + rejected),
@@ -49,32 +60,28 @@ def rates(labels: np.ndarray, predicted: np.ndarray) -> list[str]:
     ]
 
 
-def _percent(count: int, total: int) -> str:
-    if not total:
-        return "none there"
-    low, high = wilson_interval(count, total)
-    return f"{100 * count / total:.1f} ({100 * low:.0f}-{100 * high:.0f})"
-
-
-def write_history(path: str | Path, results: dict) -> None:
+def write_history(path: str | Path, results: dict[str, Any]) -> None:
     """Write results as JSON."""
     with replacing(path) as unfinished:
         Path(unfinished).write_text(json.dumps(results, indent=1) + "\n", "utf-8")
 
 
 def check_picture(path: str | Path) -> None:
-    """Raise ValueError for a file whose ending is not that of a picture."""
+    """Raise ValueError for a file whose extension is not that of a picture."""
     if Path(path).suffix not in PICTURES:
         raise ValueError(
-            f"'{path}' with the ending '{Path(path).suffix}' is not a kind of picture "
-            f"that is drawn; give one of {', '.join(PICTURES)}"
+            f"'{path}' is not the name of a picture; give it one of the extensions "
+            f"{', '.join(PICTURES)}"
         )
 
 
 def draw_history(path: str | Path, history: Sequence[Epoch], title: str) -> None:
-    """Loss and success rate of training and validation by epoch, as a picture.
+    """Plot loss and success rate of training and validation by epoch.
 
-    The kind of picture goes by the file's ending, one of PICTURES.
+    Args:
+        path: Of the picture; the format goes by its extension, one of PICTURES.
+        history: All epochs.
+        title: Above the picture.
     """
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
@@ -84,7 +91,7 @@ def draw_history(path: str | Path, history: Sequence[Epoch], title: str) -> None
     above, below = figure.subplots(2, sharex=True)
     best = best_epoch(list(history)).epoch
     for axes, unit, pair in (
-        (above, "images right (%)", ("training_success", "validation_success")),
+        (above, "correct (%)", ("training_success", "validation_success")),
         (below, "loss", ("loss", "validation_loss")),
     ):
         for field, name, colour in zip(
@@ -98,7 +105,7 @@ def draw_history(path: str | Path, history: Sequence[Epoch], title: str) -> None
                 color=colour,
                 label=name,
             )
-        axes.axvline(best, color="black", lw=1, ls=":", label=f"kept: epoch {best}")
+        axes.axvline(best, color="black", lw=1, ls=":", label=f"best: epoch {best}")
         axes.set_ylabel(unit)
         axes.grid(alpha=0.3)
     above.set_title(title, fontsize="medium")

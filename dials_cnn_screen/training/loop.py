@@ -6,46 +6,35 @@ import copy
 import json
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import nn
 
-from dials_cnn_screen.ke2018.training_set import Augmentation
+from dials_cnn_screen.architecture import Augmentation, Schedule, TrainingSet
 from dials_cnn_screen.labels.label import Label
-from dials_cnn_screen.labels.probabilities import keep_score, probabilities
-from dials_cnn_screen.models.model_file import Calibration
+from dials_cnn_screen.labels.probabilities import p_keep, softmax
+from dials_cnn_screen.models.model import Calibration
 from dials_cnn_screen.training.checkpoint import Checkpoint
 from dials_cnn_screen.util.threads import use_threads
 
 AUGMENTED = Augmentation()
-# Frames that are judged at once.
+# Frames that are classified at once; by hand, more take memory and save no time.
 _AT_ONCE = 32
-
-
-class LabelledFrames(Protocol):
-    """What a network is trained on: a Dataset, or a CandidateSet for spots."""
-
-    labels: np.ndarray
-
-    def batch(self, indices: np.ndarray) -> Any:
-        """Frames as the network takes them."""
-
-    def augmented(
-        self, indices: np.ndarray, augmentation: Augmentation, rng: np.random.Generator
-    ) -> Any:
-        """Frames as it takes them, varied at random."""
-
-    def loss(self, output: Any, indices: np.ndarray) -> torch.Tensor:
-        """How wrong the network's output is."""
 
 
 @dataclass(frozen=True)
 class Epoch:
-    """What one epoch gave: losses, and success rates (equation 10) in percent.
+    """Losses and success rates of one epoch.
 
-    epoch: from 1; 0 is the network that training began with.
+    Attributes:
+        epoch: From 1; 0 is the network that training started from.
+        loss: Mean over the batches; of epoch 0, over the training split.
+        training_success: Success rate (equation 10) of the same, percent.
+        validation_loss: Of the validation split.
+        validation_success: Of the validation split, percent.
     """
 
     epoch: int
@@ -57,52 +46,65 @@ class Epoch:
 
 def train(
     network: nn.Module,
-    data: LabelledFrames,
-    training: np.ndarray,
-    validation: np.ndarray,
-    schedule: Any,
+    data: TrainingSet,
+    training: NDArray[np.int64],
+    validation: NDArray[np.int64],
+    schedule: Schedule,
     seed: int,
     on_epoch: Callable[[Epoch], None],
     *,
     augmentation: Augmentation = AUGMENTED,
     device: str = "cpu",
-    judge_start: bool = False,
+    evaluate_start: bool = False,
     checkpoint: Checkpoint | None = None,
     on_batch: Callable[[float, float], None] = lambda _loss, _success: None,
 ) -> list[Epoch]:
-    """Train in place; the network is left as it was at the best validation loss.
+    """Train in place; the network is left as it was at the lowest validation loss.
 
-    training, validation: indices into data. schedule: a Schedule, or a SpotSchedule.
-    Weights that need no gradient stay as they are. judge_start: the network as it is
-    given is epoch 0, and left so if no other is better. on_batch: is given each batch's
-    loss and success rate in percent. checkpoint: where the run is kept after each
-    epoch, and goes on from; all that is drawn comes from one generator, so that an
-    interrupted run ends as an unbroken one. Returns all epochs, also those from before.
+    Args:
+        network: Weights that need no gradient stay as they are.
+        data: Prepared frames with labels.
+        training: Indices into data.
+        validation: Indices into data.
+        schedule: How long and how fast to learn.
+        seed: Of batches and augmentation. All that is drawn comes from one generator,
+            so that a resumed run ends as an unbroken one.
+        on_epoch: Called with each epoch as it ends.
+        augmentation: How training frames are varied.
+        device: cpu or cuda.
+        evaluate_start: Whether the network as given is epoch 0, and left so if no other
+            is better.
+        checkpoint: Saved after each epoch; the run resumes from it where it exists.
+        on_batch: Called with each batch's loss and success rate in percent.
 
-    Raises ValueError if a part is empty, or the loss is not finite from the beginning.
+    Returns:
+        All epochs, also those from before the run was resumed.
+
+    Raises:
+        ValueError: A split is empty, or the loss is not finite from the beginning.
     """
-    for name, part in (("training", training), ("validation", validation)):
-        if not len(part):
-            raise ValueError(f"the {name} part has no images; label more of them")
+    for name, split in (("training", training), ("validation", validation)):
+        if not len(split):
+            raise ValueError(f"the {name} split has no images; label more of them")
     network.to(device)
-    course = _Course(network, schedule, _batches(schedule, len(training)), seed)
+    run = _Run(network, schedule, batches_per_epoch(schedule, len(training)), seed)
     state = checkpoint.load() if checkpoint else None
     if state is not None:
-        course.restore(state)
-    elif judge_start:
-        trained = _judge(network, data, training, schedule, device)
-        held = _judge(network, data, validation, schedule, device)
-        course.add(Epoch(0, *trained, *held))
-        on_epoch(course.history[-1])
-    while not course.is_over():
-        trained = _train_epoch(course, data, training, augmentation, device, on_batch)
-        held = _judge(network, data, validation, schedule, device)
-        course.add(Epoch(course.done + 1, *trained, *held))
+        run.restore(state)
+    elif evaluate_start:
+        fitted = _evaluate(network, data, training, schedule, device)
+        held_out = _evaluate(network, data, validation, schedule, device)
+        run.add(Epoch(0, *fitted, *held_out))
+        on_epoch(run.history[-1])
+    while not run.is_over():
+        fitted = _train_epoch(run, data, training, augmentation, device, on_batch)
+        held_out = _evaluate(network, data, validation, schedule, device)
+        run.add(Epoch(run.done + 1, *fitted, *held_out))
         if checkpoint:
-            checkpoint.save(course.state())
-        on_epoch(course.history[-1])
-    network.load_state_dict(course.best)
-    return course.history
+            checkpoint.save(run.state())
+        on_epoch(run.history[-1])
+    network.load_state_dict(run.best)
+    return run.history
 
 
 def best_epoch(history: list[Epoch]) -> Epoch:
@@ -110,13 +112,18 @@ def best_epoch(history: list[Epoch]) -> Epoch:
     return min(history, key=lambda epoch: epoch.validation_loss)
 
 
-class _Course:
+def batches_per_epoch(schedule: Schedule, n: int) -> int:
+    """Batches in an epoch; by default as many as have each of n frames once."""
+    return schedule.batches or max(1, n // schedule.batch_size)
+
+
+class _Run:
     """All that changes as a network is trained, and so what a checkpoint holds."""
 
     def __init__(
-        self, network: nn.Module, schedule: Any, batches: int, seed: int
+        self, network: nn.Module, schedule: Schedule, batches: int, seed: int
     ) -> None:
-        self.network, self.schedule, self.batches = network, schedule, batches
+        self.network, self.schedule = network, schedule
         weights = [w for w in network.parameters() if w.requires_grad]
         self.optimiser = schedule.optimiser(weights)
         self.rate = schedule.rate(self.optimiser, batches)
@@ -125,11 +132,12 @@ class _Course:
         self.best: dict[str, torch.Tensor] = {}
 
     def add(self, epoch: Epoch) -> None:
-        """Note an epoch; ValueError where the loss of the first one is not finite."""
+        """Add an epoch; ValueError where the loss of the first one is not finite."""
         if not self.history and not np.isfinite(epoch.validation_loss):
             raise ValueError(
-                f"the loss is {epoch.validation_loss} after epoch {epoch.epoch}: it "
-                "does not fall; set a smaller training.learning_rate"
+                f"the validation loss is {epoch.validation_loss} after epoch "
+                f"{epoch.epoch}: the training diverges; set a smaller "
+                "training.learning_rate"
             )
         self.history.append(epoch)
         if best_epoch(self.history) is epoch:
@@ -141,7 +149,7 @@ class _Course:
         return self.history[-1].epoch if self.history else 0
 
     def is_over(self) -> bool:
-        """Whether all epochs are done, or going on would give nothing better."""
+        """Whether all epochs are done, or more would give nothing better."""
         if not self.history:
             return False
         patience = self.schedule.patience
@@ -152,7 +160,8 @@ class _Course:
             or not np.isfinite(self.history[-1].validation_loss)
         )
 
-    def state(self) -> dict:
+    def state(self) -> dict[str, Any]:
+        """For a checkpoint: tensors and plain values."""
         return {
             "network": self.network.state_dict(),
             "best": self.best,
@@ -164,7 +173,8 @@ class _Course:
             "threads": torch.get_num_threads(),
         }
 
-    def restore(self, state: dict) -> None:
+    def restore(self, state: dict[str, Any]) -> None:
+        """Go back to a saved state."""
         self.network.load_state_dict(state["network"])
         self.best = state["best"]
         self.optimiser.load_state_dict(state["optimiser"])
@@ -174,54 +184,59 @@ class _Course:
         use_threads(state["threads"])
 
 
-def _batches(schedule: Any, n: int) -> int:
-    """Batches in an epoch; without a number, as many as have each of n frames once."""
-    return schedule.batches or max(1, n // schedule.batch_size)
-
-
 def _train_epoch(
-    course: _Course,
-    data: LabelledFrames,
-    training: np.ndarray,
+    run: _Run,
+    data: TrainingSet,
+    training: NDArray[np.int64],
     augmentation: Augmentation,
     device: str,
     on_batch: Callable[[float, float], None],
 ) -> tuple[float, float]:
     """Mean loss and success rate (%) over the batches of an epoch."""
-    course.network.train()
-    schedule, rng = course.schedule, course.rng
+    run.network.train()
+    schedule, rng = run.schedule, run.rng
     if schedule.batches:
-        chosen = balanced(
+        batches = balanced(
             data.labels, training, schedule.batch_size, schedule.batches, rng
         )
     else:
-        chosen = _shuffled(training, schedule.batch_size, rng)
+        batches = _shuffled(training, schedule.batch_size, rng)
     results = []
-    for indices in chosen:
-        output = course.network(data.augmented(indices, augmentation, rng).to(device))
+    for indices in batches:
+        output = run.network(data.augmented(indices, augmentation, rng).to(device))
         loss = data.loss(output, indices)
-        course.optimiser.zero_grad()
+        run.optimiser.zero_grad()
         loss.backward()
-        course.optimiser.step()
-        course.rate.step()
-        right = _fraction_right(
-            _scores(output).cpu(), torch.from_numpy(data.labels[indices])
+        run.optimiser.step()
+        run.rate.step()
+        success = _success_rate(
+            data.logits(output).cpu(), torch.from_numpy(data.labels[indices])
         )
-        results.append((loss.item(), 100 * right))
+        results.append((loss.item(), success))
         on_batch(*results[-1])
     return tuple(np.mean(results, axis=0).tolist())
 
 
 def balanced(
-    labels: np.ndarray,
-    indices: np.ndarray,
+    labels: NDArray[np.int64],
+    indices: NDArray[np.int64],
     batch_size: int,
     n_batches: int,
     rng: np.random.Generator,
-) -> Iterator[np.ndarray]:
+) -> Iterator[NDArray[np.int64]]:
     """Random batches of indices, as many of each class that there is (section 2.1.3).
 
-    A class of few frames has each of them often.
+    Frames of a rare class are drawn often.
+
+    Args:
+        labels: int64 (n,), of all frames.
+        indices: int64 (m,), the frames to draw from.
+        batch_size: Frames in a batch.
+        n_batches: Number of batches.
+        rng: Draws them.
+
+    Returns:
+        Batches, int64 (batch_size,).
     """
     by_class = [indices[labels[indices] == c] for c in np.unique(labels[indices])]
     for _ in range(n_batches):
@@ -230,71 +245,95 @@ def balanced(
 
 
 def _shuffled(
-    indices: np.ndarray, batch_size: int, rng: np.random.Generator
-) -> Iterator[np.ndarray]:
+    indices: NDArray[np.int64], batch_size: int, rng: np.random.Generator
+) -> Iterator[NDArray[np.int64]]:
     """Whole batches, each index once at the most; all in one if they fill none."""
     order = rng.permutation(indices)
     for i in range(max(1, len(order) // batch_size)):
         yield order[i * batch_size : (i + 1) * batch_size]
 
 
-def class_scores(
-    network: nn.Module, data: LabelledFrames, indices: np.ndarray, device: str = "cpu"
+def predict_logits(
+    network: nn.Module,
+    data: TrainingSet,
+    indices: NDArray[np.int64],
+    device: str = "cpu",
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Scores z (n, 3) of frames, not varied, and their labels (n,)."""
+    """Logits of frames, not augmented, and their labels.
+
+    Args:
+        network: On the device.
+        data: Prepared frames with labels.
+        indices: int64 (n,), of the frames.
+        device: cpu or cuda.
+
+    Returns:
+        Logits, float32 (n, 3), and labels, int64 (n,), both on the CPU.
+    """
     network.eval()
     with torch.no_grad():
-        scores = [
-            _scores(network(data.batch(part).to(device))).cpu()
-            for part in np.split(indices, range(_AT_ONCE, len(indices), _AT_ONCE))
+        logits = [
+            data.logits(network(data.batch(chunk).to(device))).cpu()
+            for chunk in np.split(indices, range(_AT_ONCE, len(indices), _AT_ONCE))
         ]
-    return torch.cat(scores), torch.from_numpy(data.labels[indices])
+    return torch.cat(logits), torch.from_numpy(data.labels[indices])
 
 
-def _scores(output: Any) -> torch.Tensor:
-    """Class scores of what a network gives: them alone, or a Verdict."""
-    return output if isinstance(output, torch.Tensor) else output.scores
+def _success_rate(logits: torch.Tensor, labels: torch.Tensor) -> float:
+    """Success rate in percent (equation 10)."""
+    return 100 * (logits.argmax(dim=1) == labels).float().mean().item()
 
 
-def _fraction_right(scores: torch.Tensor, labels: torch.Tensor) -> float:
-    return (scores.argmax(dim=1) == labels).float().mean().item()
-
-
-def _judge(
+def _evaluate(
     network: nn.Module,
-    data: LabelledFrames,
-    indices: np.ndarray,
-    schedule: Any,
+    data: TrainingSet,
+    indices: NDArray[np.int64],
+    schedule: Schedule,
     device: str,
 ) -> tuple[float, float]:
-    """Cross-entropy, classes weighing as they do in the batches; success rate (%)."""
-    scores, labels = class_scores(network, data, indices, device)
+    """Cross-entropy, classes weighted as in the batches, and success rate (%)."""
+    logits, labels = predict_logits(network, data, indices, device)
     if schedule.batches:
-        loss = balanced_loss(scores, labels)
+        loss = balanced_loss(logits, labels)
     else:
-        loss = nn.functional.cross_entropy(scores, labels).item()
-    return loss, 100 * _fraction_right(scores, labels)
+        loss = nn.functional.cross_entropy(logits, labels).item()
+    return loss, _success_rate(logits, labels)
 
 
-def balanced_loss(scores: torch.Tensor, labels: torch.Tensor) -> float:
-    """Cross-entropy in which every class present weighs the same."""
-    losses = nn.functional.cross_entropy(scores, labels, reduction="none")
+def balanced_loss(logits: torch.Tensor, labels: torch.Tensor) -> float:
+    """Cross-entropy in which every class present has the same weight.
+
+    Args:
+        logits: float (n, 3).
+        labels: int64 (n,).
+    """
+    losses = nn.functional.cross_entropy(logits, labels, reduction="none")
     by_class = [losses[labels == c].mean() for c in labels.unique()]
     return float(torch.stack(by_class).mean())
 
 
-def fit_temperature(scores: torch.Tensor, labels: torch.Tensor) -> float:
+def fit_temperature(logits: torch.Tensor, labels: torch.Tensor) -> float:
     """The temperature T that makes softmax(z / T) best calibrated, on held-out data.
 
     Guo et al. (2017), Proc. ICML, 1321. T is searched on a grid from 0.2 to 5.
+
+    Args:
+        logits: z, float (n, 3).
+        labels: int64 (n,).
     """
     grid = np.geomspace(0.2, 5.0, 65)
-    return float(min(grid, key=lambda t: balanced_loss(scores / t, labels)))
+    return float(min(grid, key=lambda t: balanced_loss(logits / t, labels)))
 
 
-def calibrate(scores: torch.Tensor, labels: torch.Tensor, source: str) -> Calibration:
-    """Calibration by held-out scores (n, 3) and labels (n,); source: what they are."""
-    temperature = fit_temperature(scores, labels)
-    p = keep_score(probabilities(scores.numpy(), temperature))
+def calibrate(logits: torch.Tensor, labels: torch.Tensor, source: str) -> Calibration:
+    """Calibration by held-out images.
+
+    Args:
+        logits: float (n, 3).
+        labels: int64 (n,).
+        source: What images those are.
+    """
+    temperature = fit_temperature(logits, labels)
+    kept = p_keep(softmax(logits.numpy(), temperature))
     hits = labels.numpy() != Label.MISS
-    return Calibration(temperature, np.sort(p[hits]), source)
+    return Calibration(temperature, np.sort(kept[hits]), source)

@@ -2,119 +2,77 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any, NamedTuple
 
 import numpy as np
 
-from dials_cnn_screen.images.frames import Frame, read_frame
+from dials_cnn_screen.architecture import Architecture, Preparation, TrainingSet
+from dials_cnn_screen.images.frame import Frame, check_frame
+from dials_cnn_screen.images.read import read_frame
 from dials_cnn_screen.images.stills import Still
-from dials_cnn_screen.ke2018 import preprocessing_cpu as cpu
-from dials_cnn_screen.ke2018.preprocessing import Preprocessing
-from dials_cnn_screen.ke2018.training_set import (
-    Dataset,
-    allocate_unnamed,
-    as_stored,
-    wide,
-)
 from dials_cnn_screen.labels.label import Label
-from dials_cnn_screen.screening.run import check_judgeable
-from dials_cnn_screen.spots import candidates_cpu as cpu_candidates
-from dials_cnn_screen.spots.candidates import PATCH, Candidates, CandidateSearch
-from dials_cnn_screen.spots.training_set import CandidateSet
 from dials_cnn_screen.util.files import check_room
+from dials_cnn_screen.util.progress import track
 from dials_cnn_screen.util.workers import map_on_workers
 
-Labelled = list[tuple[Still, Label]]
+
+class _Preparer(NamedTuple):
+    """What each process has."""
+
+    architecture: Architecture
+    preparation: Preparation
 
 
 def prepare_stills(
-    labelled: Labelled,
-    preprocessing: Preprocessing | CandidateSearch,
+    stills: Sequence[Still],
+    labels: Sequence[Label],
+    architecture: Architecture,
+    preparation: Preparation,
     nproc: int,
     folder: Path,
-    track: Callable[[Iterator], Iterable] = iter,
-) -> Dataset | CandidateSet:
+    title: str = "Preparing",
+) -> TrainingSet:
     """The labelled stills as a network is trained on them.
 
-    Images go to an unnamed file in folder, memory-mapped; candidates stay in memory.
-    Nothing is known of the candidates' truth. track: goes through the stills as they
-    are prepared, for instance tqdm.
+    Args:
+        stills: n of them.
+        labels: Their classes.
+        architecture: Of the network.
+        preparation: Of its input.
+        nproc: Processes.
+        folder: For a training set that is on disk.
+        title: Of the progress bar.
 
-    Raises ValueError where the folder has no room, and, with its name, for an image
-    that can't be read or has nothing on it; ChildProcessError if a process dies.
+    Raises:
+        ValueError: The folder has no room; or an image can't be read, or has nothing on
+            it to classify it by: the message names it.
+        ChildProcessError: A process died.
     """
-    labels = np.array([int(label) for _, label in labelled], dtype=np.int64)
-    prepared = track(_prepare_all([s for s, _ in labelled], preprocessing, nproc))
-    if isinstance(preprocessing, CandidateSearch):
-        candidates = CandidateSet.empty(len(labels), preprocessing.most)
-        for i, found in enumerate(prepared):
-            candidates.put(i, found, np.full(len(found.z), np.nan), labels[i])
-        return candidates
-    n_bytes = len(labels) * bytes_each(preprocessing)
-    check_room(folder, n_bytes, "set output.model to a folder with room")
-    images = allocate_unnamed(folder, len(labels), preprocessing)
-    for i, image in enumerate(prepared):
-        images[i] = image
-    return Dataset(images, labels)
-
-
-def bytes_each(preprocessing: Preprocessing | CandidateSearch) -> int:
-    """What a prepared still takes: on disk for images, in memory for candidates."""
-    if isinstance(preprocessing, CandidateSearch):
-        return preprocessing.most * 2 * PATCH * PATCH * 2
-    return 2 * wide(preprocessing).size ** 2
-
-
-def _prepare_all(
-    stills: list[Still], preprocessing: Preprocessing | CandidateSearch, nproc: int
-) -> Iterator[np.ndarray | Candidates]:
-    _start_worker(stills, preprocessing)
-    if nproc == 1:
-        return map(_prepare, range(len(stills)))
+    if architecture.on_disk():
+        n_bytes = len(stills) * architecture.training_bytes(preparation)
+        check_room(folder, n_bytes, "set output.model to a folder with room")
+    data = architecture.training_set(len(stills), preparation, folder)
     # Compiled here, before the processes are forked.
     nothing = np.zeros((2, 2), np.float32)
-    _prepare_frame(Frame(nothing, nothing == 0, (1.0, 1.0)), preprocessing)
-    return map_on_workers(
-        _prepare,
-        range(len(stills)),
-        nproc,
-        _start_worker,
-        (stills, preprocessing),
-        chunk=8,
-        fork=True,
+    architecture.prepare_for_training(
+        Frame(nothing, nothing == 0, (1.0, 1.0)), preparation
     )
+    prepared = map_on_workers(
+        _prepare, stills, nproc, _Preparer, (architecture, preparation), chunk=8
+    )
+    for i, item in enumerate(track(prepared, title, len(stills))):
+        data.put(i, item, labels[i])
+    return data
 
 
-# A process's own, so that a task is no more than a number.
-_stills: list[Still]
-_preprocessing: Preprocessing | CandidateSearch
-
-
-def _start_worker(
-    stills: list[Still], preprocessing: Preprocessing | CandidateSearch
-) -> None:
-    global _stills, _preprocessing
-    _stills, _preprocessing = stills, preprocessing
-
-
-def _prepare(index: int) -> np.ndarray | Candidates:
-    still = _stills[index]
+def _prepare(preparer: _Preparer, still: Still) -> Any:
     try:
         frame = read_frame(still.imageset, still.position)
-        check_judgeable(frame)
+        check_frame(frame)
     except Exception as problem:  # whatever dxtbx or a file format may raise
         raise ValueError(
-            f"{still.file} [{still.frame}] can't be used: {problem}; label it None to "
-            "leave it out"
+            f"{still.name} can't be used: {problem}; label it None to leave it out"
         ) from None
-    return _prepare_frame(frame, _preprocessing)
-
-
-def _prepare_frame(
-    frame: Frame, preprocessing: Preprocessing | CandidateSearch
-) -> np.ndarray | Candidates:
-    seen = (frame.data, frame.mask, frame.beam_centre)
-    if isinstance(preprocessing, CandidateSearch):
-        return cpu_candidates.find_candidates(*seen, preprocessing)
-    return as_stored(cpu.prepare(*seen, wide(preprocessing)))
+    return preparer.architecture.prepare_for_training(frame, preparer.preparation)

@@ -4,11 +4,20 @@ from __future__ import annotations
 
 import ctypes
 import platform
+from collections.abc import Sequence
 
-import torch
-
+# Options with which a program shows its help or parameters and ends.
+_HELP = {"-h", "--help", "-c", "--show-config"}
 # Parameters of glibc's mallopt (malloc.h).
 _TRIM_THRESHOLD, _MMAP_MAX = -1, -4
+
+
+def needs_torch(arguments: Sequence[str]) -> bool:
+    """Whether a program that trains does so with these arguments, or shows its help.
+
+    It then has to import torch before DIALS: see use_threads.
+    """
+    return bool(arguments) and _HELP.isdisjoint(arguments)
 
 
 def use_threads(n: int) -> int:
@@ -19,8 +28,11 @@ def use_threads(n: int) -> int:
     binds to the stand-in: of several threads each then does the same part of the work,
     and FFTs and sums are wrong without a word. Imported before, it is not touched.
 
-    Returns the number of threads in use.
+    Returns:
+        The number of threads in use.
     """
+    import torch
+
     torch.set_num_threads(n)
     if torch.get_num_threads() != n:
         torch.set_num_threads(1)

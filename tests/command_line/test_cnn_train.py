@@ -58,9 +58,9 @@ def test_from_the_default_model(images, labels, capsys):
     }
     assert model.provenance["schedule"]["batches"] == 1
     assert "3 validation images" in model.calibration.source
-    # What it looks for, takes for a spot and is familiar with stays as it was.
-    assert model.preprocessing == default.preprocessing
-    assert model.familiarity.limit == default.familiarity.limit
+    # What it looks for, takes for a spot and knows to be out of distribution stays.
+    assert model.preparation == default.preparation
+    assert model.out_of_distribution.limit == default.out_of_distribution.limit
     for name, weights in default.network.state_dict().items():
         same = weights.equal(model.network.state_dict()[name])
         assert same or name.startswith("head"), name
@@ -83,26 +83,26 @@ def test_what_is_written(images, labels):
     }
     log = Path("dials.cnn_train.log").read_text()
     for text in (
-        "Training starts from model default (spots)",
+        "Starting from model default (spots)",
         "| Training   |        6 |     2 |       2 |      2 |",
         "| Test       |        3 |     1 |       1 |      1 |",
-        "2 of the 6 training images is Maybe; label more",
-        "Preparing 12 images once, nproc=1: 2 MB in memory",
-        "Training for 1 epochs of 1 batches of 3 images on cpu, 1 threads",
-        "Epoch   0: loss",
-        "Epoch   1: loss",
-        "| Expert   |   Called Hit |   Called Maybe |   Called Miss |",
-        "| this model ",
-        "| what it started from ",
-        "Preparing took 0 s, 0.0",
-        "GB of memory",
+        "2 of the 6 training images are Maybe; label more",
+        "Preparing 12 images, nproc=1: 2 MB in memory",
+        "Training on cpu, 1 thread; epochs x batches x images: 1 x 1 x 3",
+        "Epoch   0: training loss",
+        "Epoch   1: training loss",
+        "| Expert   |   Predicted Hit |   Predicted Maybe |   Predicted Miss |",
+        "| New model ",
+        "| Starting model ",
+        "Preparation took 0 s (0.0",
+        "; peak memory ",
         "Saved the model to model.safetensors",
-        "Saved the course of the training to cnn_train.json",
+        "Saved the training history to cnn_train.json",
         "Ke, T.-W.",
     ):
         assert text in log
     course = json.loads(Path("cnn_train.json").read_text())
-    assert course["parts"]["validation"] == {"hit": 1, "maybe": 1, "miss": 1}
+    assert course["splits"]["validation"] == {"hit": 1, "maybe": 1, "miss": 1}
     assert [epoch["epoch"] for epoch in course["epochs"]] == [0, 1]
     assert np.sum(course["test_confusion"]) == 3
     assert np.sum(course["test_confusion_before"]) == 3
@@ -114,15 +114,15 @@ def test_network_of_the_paper_from_fresh_weights(images, labels):
     files = ["output.history=None", "output.plot=None"]
     run([images, labels, *QUICK, "architecture=ke2018", "contrast=linear", *files])
     model = load_model("model.safetensors")
-    assert (model.architecture, model.familiarity) == ("ke2018", None)
-    assert model.preprocessing.contrast == "linear"
+    assert (model.architecture, model.out_of_distribution) == ("ke2018", None)
+    assert model.preparation.contrast == "linear"
     assert model.trained_on == "6 labelled images of run1.h5"
     assert model.provenance["start_from"] is None
     log = Path("dials.cnn_train.log").read_text()
     assert "Training architecture ke2018 from fresh weights" in log
-    assert f"22 MB in a file in {Path.cwd()}, for the time of the training" in log
+    assert f"22 MB in a temporary file in {Path.cwd()}" in log
     assert "Epoch   0" not in log
-    assert "what it started from" not in log
+    assert "Starting model" not in log
     assert set(os.listdir()) == {
         "run1.h5",
         "labels.txt",
@@ -141,8 +141,8 @@ def test_same_seed_same_model(images, labels):
     assert not np.array_equal(found[0], load_model().network.head[0].weight.detach())
 
 
-def parts_of_run() -> dict:
-    return json.loads(Path("cnn_train.json").read_text())["parts"]
+def splits_of_run() -> dict:
+    return json.loads(Path("cnn_train.json").read_text())["splits"]
 
 
 def test_split_by_position_in_each_of_several_files(images, labels, write_levels):
@@ -153,7 +153,7 @@ def test_split_by_position_in_each_of_several_files(images, labels, write_levels
     Path("more.txt").write_text("\n".join(lines) + "\n")
     files = [images, "run2.h5", labels, "annotation=more.txt"]
     run([*files, *QUICK, "split.method=position"])
-    assert parts_of_run() == {
+    assert splits_of_run() == {
         "training": {"hit": 2 + 4, "maybe": 2, "miss": 2 + 1},
         "validation": {"hit": 1 + 1, "maybe": 1, "miss": 0 + 1},
         "test": {"hit": 1 + 2, "maybe": 1, "miss": 2 + 1},
@@ -174,36 +174,36 @@ def given() -> list[str]:
     return ["annotation=a.txt", "split.validation=b.txt", "split.test=c.txt"]
 
 
-def test_given_parts(images, given):
+def test_given_splits(images, given):
     run([images, *given, *QUICK, "split.method=given"])
-    assert parts_of_run() == {
+    assert splits_of_run() == {
         "training": {"hit": 1, "maybe": 1, "miss": 1},
         "validation": {"hit": 1, "maybe": 0, "miss": 1},
         "test": {"hit": 0, "maybe": 0, "miss": 1},
     }
     log = Path("dials.cnn_train.log").read_text()
     assert "6 of 12 images have no label and are left out" in log
-    assert "none there" in log
+    assert "| New model      |                none |" in log
 
 
-def test_given_parts_without_a_test_part(images, given):
+def test_given_splits_without_test(images, given):
     run([images, *given[:2], *QUICK, "split.method=given"])
-    assert parts_of_run()["test"] == {"hit": 0, "maybe": 0, "miss": 0}
-    assert "Test part" not in Path("dials.cnn_train.log").read_text()
+    assert splits_of_run()["test"] == {"hit": 0, "maybe": 0, "miss": 0}
+    assert "Test split" not in Path("dials.cnn_train.log").read_text()
 
 
 @pytest.mark.parametrize(
     ("options", "message"),
     [
         ([], "are for split.method=given, and it is random; leave b.txt out"),
-        (["split.method=given", "split.validation=None"], "name the split.validation"),
+        (["split.method=given", "split.validation=None"], "give split.validation too"),
         (
             ["split.method=given", "split.test=a.txt"],
             r"a.txt, line 1: run1.h5 \[1\] is labelled twice, also in a.txt, line 1",
         ),
     ],
 )
-def test_parts_that_contradict(images, given, options, message):
+def test_splits_that_contradict(images, given, options, message):
     arguments = given if "split.validation=None" not in options else given[:1]
     with pytest.raises(Sorry, match=message):
         run([images, *arguments, *QUICK, *options])
@@ -221,11 +221,11 @@ LABELS = {
     "'GOOD' is not one of HIT, MAYBE, MISS, None": "run1.h5 [1] GOOD\n",
     "no image is labelled in labels.txt": "\n",
     "no image is labelled in labels.txt ": "run1.h5 [1] None\n",
-    "frames are counted from 1, not 0": "run1.h5 [0] HIT\n",
-    "the validation part has no images; label more": (
+    "images are counted from 1, not 0": "run1.h5 [0] HIT\n",
+    "the validation split has no images; label more": (
         "run1.h5 [1] HIT\nrun1.h5 [2] MISS"
     ),
-    "all 1 images of the training part are Hit: nothing": "run1.h5 [1] HIT\n",
+    "all 1 images of the training split are Hit: nothing": "run1.h5 [1] HIT\n",
 }
 
 
@@ -246,22 +246,22 @@ def test_unusable_labels(images, message, content):
         ("training.epochs=0", "minimum"),
         ("split.fractions=None", "split.fractions"),
         ("split.fractions=1,1", "not enough|Not enough"),
-        ("split.fractions=0,0,0", "leave no part any images"),
-        ("split.fractions=0,1,1", "training part has no images"),
-        ("split.fractions=1,0,1", "validation part has no images"),
+        ("split.fractions=0,0,0", "leave no split any images"),
+        ("split.fractions=0,1,1", "training split has no images"),
+        ("split.fractions=1,0,1", "validation split has no images"),
         ("training.learning_rate=0", "teaches nothing"),
-        ("training.final_learning_rate=0.1", "for networks that see whole images"),
+        ("training.final_learning_rate=0.1", "does not apply to architecture=spots"),
         ("augmentation.shift=121", "maximum"),
-        ("start_from=None", "name the network that is to begin with fresh weights"),
+        ("start_from=None", "name the network to train from fresh weights"),
         ("start_from=gone", "model 'gone' is not a file"),
-        ("contrast=linear", "contrast=linear, but start_from=default is"),
+        ("contrast=linear", "contrast=linear, but start_from=default has"),
         ("architecture=resnet", "resnet"),
         ("output.model=no/model.safetensors", "there is no folder"),
         ("output.model=/proc/model.safetensors", "can't be written"),
         ("output.model=None", "output.model"),
         ("output.history=model.safetensors", "is the name of two outputs"),
         ("output.plot=no/plot.png", "there is no folder"),
-        ("output.plot=plot.txt", "plot.txt' .* is not a kind of picture"),
+        ("output.plot=plot.txt", "plot.txt' is not the name of a picture"),
         ("nonsense=1", "Unknown command line parameter"),
     ],
 )
@@ -311,12 +311,13 @@ KILLED_AFTER = """
 import os, signal, sys
 import torch
 from dials_cnn_screen.command_line import cnn_train
-log = cnn_train._log_epoch
+from dials_cnn_screen.training import log
+log_epoch = log.log_epoch
 def kill(epoch):
-    log(epoch)
+    log_epoch(epoch)
     if epoch.epoch == 2:
         os.kill(os.getpid(), signal.SIGKILL)
-cnn_train._log_epoch = kill
+log.log_epoch = kill
 cnn_train.run(sys.argv[1:])
 """
 
@@ -337,12 +338,12 @@ def test_a_killed_run_ends_as_an_unbroken_one(images, labels):
         run([*arguments, "training.epochs=5"])
     lines = Path("labels.txt").read_text().replace("[1] HIT", "[1] MISS")
     Path("other.txt").write_text(lines)
-    with pytest.raises(Sorry, match=r"other labels .*, split .*; give the same"):
+    with pytest.raises(Sorry, match=r"other labels .*, splits .*; give the same"):
         run([images, "annotation=other.txt", *arguments[2:]])
 
     run(arguments)
     log = Path("dials.cnn_train.log").read_text()
-    assert "Going on after epoch 2, from model.safetensors.checkpoint" in log
+    assert "Resuming after epoch 2, from model.safetensors.checkpoint" in log
     assert "Epoch   2" not in log
     resumed = json.loads(Path("cnn_train.json").read_text())
     assert resumed["epochs"] == unbroken["epochs"]
@@ -363,9 +364,44 @@ def test_a_checkpoint_can_be_left_aside(images, labels):
     assert load_model("model.safetensors").name == "model"
 
 
+def test_files_of_one_name_in_two_folders(write_levels):
+    for folder in ("run1", "run2"):
+        os.mkdir(folder)
+        write_levels(f"{folder}/data.h5", range(50, 200, 25))
+    lines = [f"run1/data.h5 [{i + 1}] {NAMES[i % 3]}" for i in range(6)]
+    lines += [f"run2/data.h5 [{i + 1}] {NAMES[(i + 2) % 3]}" for i in range(6)]
+    Path("labels.txt").write_text("\n".join(lines) + "\n")
+    files = ["run1/data.h5", "run2/data.h5", "annotation=labels.txt"]
+    run([*files, *QUICK, "split.method=position"])
+    assert splits_of_run()["training"] == {"hit": 2, "maybe": 2, "miss": 2}
+    trained_on = load_model("model.safetensors").trained_on
+    assert trained_on.endswith("6 labelled images of run1/data.h5, run2/data.h5")
+    Path("labels.txt").write_text("data.h5 [1] HIT\n")
+    with pytest.raises(Sorry, match="could be an image of 2 files"):
+        run([*files, *QUICK])
+
+
 @pytest.mark.parametrize("options", [["-h"], ["-c", "-e2", "-a2"]], ids=" ".join)
 def test_help(capsys, options):
     with pytest.raises(SystemExit) as finished:
         run(options)
     assert finished.value.code == 0
     assert "schedule = *short paper" in capsys.readouterr().out
+
+
+def test_help_without_arguments(capsys):
+    with pytest.raises(SystemExit) as finished:
+        run([])
+    assert finished.value.code == 0
+    assert "Labels are read from annotation files" in capsys.readouterr().out
+    assert os.listdir() == []
+
+
+PROGRAM = [sys.executable, "-m", "dials_cnn_screen.command_line.cnn_train"]
+
+
+def test_two_threads_beside_dials(images, labels):
+    # As a user starts it: torch has to be imported before DIALS.
+    subprocess.run([*PROGRAM, images, labels, *QUICK, "mp.nproc=2"], check=True)
+    log = Path("dials.cnn_train.log").read_text()
+    assert "Training on cpu, 2 threads" in log

@@ -4,15 +4,14 @@ import numpy as np
 import pytest
 import torch
 
+from dials_cnn_screen.architecture import MAX_SHIFT, Augmentation
 from dials_cnn_screen.ke2018.preprocessing import Preprocessing
 from dials_cnn_screen.ke2018.training_set import (
-    MAX_SHIFT,
-    Augmentation,
     Dataset,
     allocate_images,
     allocate_unnamed,
     as_stored,
-    wide,
+    with_margin,
 )
 
 SIZE = 6
@@ -39,9 +38,9 @@ def crops_of(dataset, n=60, seed=0, **changes):
     return images[:, 0].numpy()
 
 
-def test_wide_leaves_room_for_the_shifts_of_section_2_2():
+def test_margin_leaves_room_for_the_shifts_of_section_2_2():
     preprocessing = Preprocessing(binning=3, size=720, contrast="linear")
-    assert wide(preprocessing) == Preprocessing(3, 960, "linear")
+    assert with_margin(preprocessing) == Preprocessing(3, 960, "linear")
 
 
 def test_allocated_images_are_a_file(tmp_path):

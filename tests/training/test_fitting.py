@@ -6,15 +6,15 @@ import numpy as np
 import pytest
 import torch
 
-from dials_cnn_screen.ke2018.training_set import Augmentation
-from dials_cnn_screen.labels.splits import Parts
+from dials_cnn_screen.architecture import Augmentation
+from dials_cnn_screen.labels.splits import Splits
 from dials_cnn_screen.spots.candidates import LEVELS
 from dials_cnn_screen.spots.training_set import CandidateSet, SpotSchedule
 from dials_cnn_screen.training.checkpoint import Checkpoint
 from dials_cnn_screen.training.fitting import Plan, checkpoint_of, fit, fitted_model
 from dials_cnn_screen.training.starting import begin_from
 
-PARTS = Parts(np.arange(20), np.arange(20, 40), np.arange(40, 60))
+SPLITS = Splits(np.arange(20), np.arange(20, 40), np.arange(40, 60))
 SCHEDULE = SpotSchedule(epochs=6, batch_size=12, batches=20, learning_rate=0.03)
 
 
@@ -43,43 +43,43 @@ def ignore(_epoch) -> None:
 
 
 def test_a_model_is_fitted_to_labels(frames, plan):
-    result = fit(plan, frames, PARTS, ignore)
-    test = frames.labels[PARTS.test]
+    result = fit(plan, frames, SPLITS, ignore)
+    test = frames.labels[SPLITS.test]
     assert (result.predicted == test).mean() > 0.9
     assert (result.before == test).mean() < 0.5
     assert [epoch.epoch for epoch in result.history] == list(range(7))
     assert len(result.calibration.hit_scores) == np.count_nonzero(
-        frames.labels[PARTS.validation] < 2
+        frames.labels[SPLITS.validation] < 2
     )
-    model = fitted_model(plan, result, "m", ["a", "b", "c", "d"], PARTS)
+    model = fitted_model(plan, result, "m", ["a", "b", "c", "d"], SPLITS)
     assert model.name == "m"
     assert model.trained_on.endswith(
-        ", then 20 labelled images of a, b, c and 1 more files"
+        ", then 20 labelled images of a, b, c and 1 more file"
     )
-    assert model.familiarity is plan.start.model.familiarity
+    assert model.out_of_distribution is plan.start.model.out_of_distribution
     assert model.provenance["start_from"]["name"] == "default"
     assert model.provenance["augmentation"]["flips"] is True
 
 
-def test_without_a_test_part(frames, plan):
-    parts = PARTS._replace(test=np.empty(0, int))
+def test_without_a_test_split(frames, plan):
+    splits = SPLITS._replace(test=np.empty(0, int))
     plan = replace(plan, schedule=replace(SCHEDULE, epochs=1))
-    result = fit(plan, frames, parts, ignore)
+    result = fit(plan, frames, splits, ignore)
     assert len(result.predicted) == len(result.before) == 0
 
 
 def test_checkpoint_is_of_all_that_the_result_depends_on(frames, plan, tmp_path):
     path = tmp_path / "c"
 
-    def run_of(plan=plan, frames=frames, parts=PARTS) -> dict:
-        return checkpoint_of(path, plan, frames, parts).run
+    def run_of(plan=plan, frames=frames, splits=SPLITS) -> dict:
+        return checkpoint_of(path, plan, frames, splits).run
 
     usual = run_of()
     relabelled = replace(frames, labels=frames.labels[::-1].copy())
     others = {
         "images": run_of(frames=replace(frames, frame=frames.frame + 1)),
         "labels": run_of(frames=relabelled),
-        "split": run_of(parts=PARTS._replace(test=np.arange(41, 60))),
+        "splits": run_of(splits=SPLITS._replace(test=np.arange(41, 60))),
         "training.batches": run_of(
             replace(plan, schedule=replace(SCHEDULE, batches=9))
         ),

@@ -20,10 +20,10 @@ def test_rates_by_hand():
     labels = np.array([0, 0, 1, 1, 2, 2, 2, 2])
     predicted = np.array([0, 1, 0, 2, 2, 2, 2, 1])
     kept, rejected, right = rates(labels, predicted)
-    assert kept.startswith("75.0 (30-95")
-    assert rejected.startswith("75.0 (30-95")
-    assert right.startswith("50.0 (22-78")
-    assert rates(labels[:4], predicted[:4])[1] == "none there"
+    assert kept == "75.0 (30.1-95.4)"
+    assert rejected == "75.0 (30.1-95.4)"
+    assert right == "50.0 (21.5-78.5)"
+    assert rates(labels[:4], predicted[:4])[1] == "none"
 
 
 @pytest.mark.parametrize("ending", ["png", "svg", "pdf"])
@@ -47,14 +47,14 @@ def test_what_the_picture_shows(tmp_path, monkeypatch):
     assert list(lines["training"].get_ydata()) == [e.loss for e in HISTORY]
     assert list(lines["validation"].get_ydata()) == [e.validation_loss for e in HISTORY]
     assert list(lines["validation"].get_xdata()) == [0, 1, 2, 3]
-    assert list(lines["kept: epoch 3"].get_xdata()) == [3, 3]
+    assert list(lines["best: epoch 3"].get_xdata()) == [3, 3]
     assert list(above.lines[0].get_ydata()) == [60, 61, 62, 63]
     assert (above.get_title(), below.get_xlabel()) == ("Training of m", "epoch")
 
 
 @pytest.mark.parametrize("name", ["history.txt", "history", "history.safetensors"])
 def test_not_a_picture(name):
-    with pytest.raises(ValueError, match="is not a kind of picture"):
+    with pytest.raises(ValueError, match="is not the name of a picture"):
         check_picture(name)
 
 

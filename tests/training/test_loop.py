@@ -7,22 +7,23 @@ import numpy as np
 import pytest
 import torch
 
-from dials_cnn_screen.ke2018.training_set import MAX_SHIFT, Dataset
-from dials_cnn_screen.models.registry import build_network
+from dials_cnn_screen.architecture import MAX_SHIFT
+from dials_cnn_screen.ke2018.training_set import Dataset, ImageSchedule
+from dials_cnn_screen.models.registry import find_architecture
 from dials_cnn_screen.training.checkpoint import Checkpoint
 from dials_cnn_screen.training.loop import (
-    Schedule,
     balanced,
     balanced_loss,
     best_epoch,
     calibrate,
-    class_scores,
     fit_temperature,
+    predict_logits,
     train,
 )
 
 SIZE = 32
-SCHEDULE = Schedule(
+KE2018 = find_architecture("ke2018")
+SCHEDULE = ImageSchedule(
     epochs=6,
     batches=12,
     batch_size=12,
@@ -45,7 +46,7 @@ def toy():
 
 def train_toy(toy, seed=0, schedule=SCHEDULE, on_epoch=lambda _epoch: None, **options):
     torch.manual_seed(seed)
-    network = build_network("ke2018", size=SIZE, channels=(4, 8))
+    network = KE2018.network(size=SIZE, channels=(4, 8))
     training, validation = np.arange(39), np.arange(39, 60)
     history = train(
         network, toy, training, validation, schedule, seed, on_epoch, **options
@@ -67,22 +68,22 @@ def test_it_learns(toy, trained):
     network, history = trained
     assert history[-1].loss < 0.6 * history[0].loss
     assert history[-1].training_success > 90
-    scores, labels = class_scores(network, toy, np.arange(39, 60))
-    assert (scores.argmax(dim=1) == labels).float().mean() > 0.9
+    logits, labels = predict_logits(network, toy, np.arange(39, 60))
+    assert (logits.argmax(dim=1) == labels).float().mean() > 0.9
 
 
 def test_the_best_state_is_returned(toy, trained):
     network, history = trained
-    loss = balanced_loss(*class_scores(network, toy, np.arange(39, 60)))
+    loss = balanced_loss(*predict_logits(network, toy, np.arange(39, 60)))
     assert loss == pytest.approx(min(epoch.validation_loss for epoch in history))
 
 
 def test_an_epoch_that_spoils_the_network_is_not_the_best(toy):
     # The first epoch's steps are tiny, those of the second destroy what there was.
-    schedule = Schedule(2, 4, 12, learning_rate=1e-4, final_learning_rate=1e4)
+    schedule = ImageSchedule(2, 4, 12, learning_rate=1e-4, final_learning_rate=1e4)
     network, history = train_toy(toy, schedule=schedule)
     assert not history[1].validation_loss < history[0].validation_loss
-    loss = balanced_loss(*class_scores(network, toy, np.arange(39, 60)))
+    loss = balanced_loss(*predict_logits(network, toy, np.arange(39, 60)))
     assert loss == pytest.approx(history[0].validation_loss)
 
 
@@ -93,13 +94,13 @@ def test_same_seed_same_network(toy, trained):
 
 
 def test_another_seed_another_network(toy, trained):
-    schedule = Schedule(1, 2, 12)
+    schedule = ImageSchedule(1, 2, 12)
     assert train_toy(toy, seed=1, schedule=schedule)[1] != trained[1][:1]
 
 
 def test_epochs_are_reported_as_they_end(toy):
     seen = []
-    schedule = Schedule(epochs=2, batches=1, batch_size=3)
+    schedule = ImageSchedule(epochs=2, batches=1, batch_size=3)
     _, history = train_toy(toy, schedule=schedule, on_epoch=seen.append)
     assert seen == history
     assert [epoch.epoch for epoch in history] == [1, 2]
@@ -108,9 +109,9 @@ def test_epochs_are_reported_as_they_end(toy):
 @pytest.mark.parametrize(
     ("training", "validation", "name"), [([], [1], "training"), ([1], [], "validation")]
 )
-def test_an_empty_part(toy, training, validation, name):
-    network = build_network("ke2018", size=SIZE)
-    with pytest.raises(ValueError, match=f"the {name} part has no images"):
+def test_an_empty_split(toy, training, validation, name):
+    network = KE2018.network(size=SIZE)
+    with pytest.raises(ValueError, match=f"the {name} split has no images"):
         train(network, toy, training, validation, SCHEDULE, 0, print)
 
 
@@ -129,28 +130,28 @@ def rates_of(schedule, batches):
 
 
 def test_learning_rate_falls_exponentially_as_in_section_3_4():
-    found = rates_of(Schedule(), 2)
+    found = rates_of(ImageSchedule(), 2)
     assert len(found) == 120
     assert found[0] == pytest.approx(0.1)
     assert found[-1] == pytest.approx(0.0001)
     np.testing.assert_allclose(np.divide(found[1:], found[:-1]), 0.001 ** (1 / 119))
-    assert rates_of(Schedule(epochs=1), 1) == [0.1]
+    assert rates_of(ImageSchedule(epochs=1), 1) == [0.1]
 
 
 def test_no_learning_rate():
     with pytest.raises(ValueError, match="learning_rate=0 teaches nothing"):
-        Schedule(learning_rate=0)
+        ImageSchedule(learning_rate=0)
 
 
-def test_class_scores_are_in_order_and_of_centre_crops(toy, trained):
+def test_logits_are_in_order_and_of_centre_crops(toy, trained):
     network, indices = trained[0], np.array([5, 0, 41, 7] * 5)
-    scores, labels = class_scores(network, toy, indices)
+    logits, labels = predict_logits(network, toy, indices)
     assert labels.tolist() == toy.labels[indices].tolist()
     window = slice(MAX_SHIFT, MAX_SHIFT + SIZE)
     image = torch.from_numpy(toy.images[41, window, window].astype(np.float32))
     with torch.no_grad():
         expected = network.eval()(image[None, None])[0]
-    np.testing.assert_allclose(scores[2], expected, atol=1e-5)
+    np.testing.assert_allclose(logits[2], expected, atol=1e-5)
 
 
 def test_batches_have_equal_numbers_of_each_class():
@@ -194,7 +195,7 @@ def test_a_killed_run_goes_on_as_if_it_had_not_been(toy, trained, tmp_path):
 
 def test_patience(toy):
     # The first epoch's steps are tiny, those of the others destroy what there was.
-    schedule = Schedule(9, 4, 12, learning_rate=1e-4, final_learning_rate=1e4)
+    schedule = ImageSchedule(9, 4, 12, learning_rate=1e-4, final_learning_rate=1e4)
     schedule = replace(schedule, patience=3)
     history = train_toy(toy, schedule=schedule)[1]
     assert len(history) == best_epoch(history).epoch + 3 < 9
@@ -202,9 +203,9 @@ def test_patience(toy):
 
 def test_a_start_that_is_better_than_training_is_kept(toy, trained):
     network = copy.deepcopy(trained[0])
-    bad = Schedule(1, 4, 12, learning_rate=50, final_learning_rate=50)
-    parts = np.arange(39), np.arange(39, 60)
-    history = train(network, toy, *parts, bad, 0, print, judge_start=True)
+    bad = ImageSchedule(1, 4, 12, learning_rate=50, final_learning_rate=50)
+    splits = np.arange(39), np.arange(39, 60)
+    history = train(network, toy, *splits, bad, 0, print, evaluate_start=True)
     assert [epoch.epoch for epoch in history] == [0, 1]
     assert history[0].validation_loss == pytest.approx(
         min(epoch.validation_loss for epoch in trained[1])
@@ -214,10 +215,10 @@ def test_a_start_that_is_better_than_training_is_kept(toy, trained):
 
 def test_weights_without_gradient_stay(toy):
     torch.manual_seed(0)
-    network = build_network("ke2018", size=SIZE, channels=(4, 8))
+    network = KE2018.network(size=SIZE, channels=(4, 8))
     before = copy.deepcopy(network)
     network.features.requires_grad_(False)
-    schedule = Schedule(1, 2, 12)
+    schedule = ImageSchedule(1, 2, 12)
     train(network, toy, np.arange(39), np.arange(39, 60), schedule, 0, print)
     for name, weight in network.named_parameters():
         same = torch.equal(weight, before.get_parameter(name))
@@ -234,7 +235,7 @@ def test_loss_that_is_not_finite(toy):
 
 def test_progress_is_told_by_batch(toy):
     seen = []
-    schedule = Schedule(epochs=2, batches=3, batch_size=12)
+    schedule = ImageSchedule(epochs=2, batches=3, batch_size=12)
     _, history = train_toy(toy, schedule=schedule, on_batch=lambda *x: seen.append(x))
     assert len(seen) == 6
     loss, success = np.mean(seen[3:], axis=0)
@@ -253,10 +254,10 @@ def test_gpu_gives_the_same_within_rounding(toy, trained):
         [epoch.validation_success for epoch in trained[1][-2:]],
         atol=10,
     )
-    scores, _ = class_scores(network, toy, np.arange(60), "cuda")
-    assert scores.device.type == "cpu"
-    expected, _ = class_scores(network.cpu(), toy, np.arange(60))
-    torch.testing.assert_close(scores, expected, rtol=1e-3, atol=1e-3)
+    logits, _ = predict_logits(network, toy, np.arange(60), "cuda")
+    assert logits.device.type == "cpu"
+    expected, _ = predict_logits(network.cpu(), toy, np.arange(60))
+    torch.testing.assert_close(logits, expected, rtol=1e-3, atol=1e-3)
 
 
 def test_balanced_loss_by_hand():
@@ -273,9 +274,9 @@ def test_a_known_temperature_is_found(temperature):
     z = rng.normal(0, 2, (20_000, 3))
     # Labels drawn from softmax(z): the largest of z and Gumbel noise.
     labels = np.argmax(z + rng.gumbel(size=z.shape), axis=1)
-    scores = torch.from_numpy(temperature * z)
+    logits = torch.from_numpy(temperature * z)
     # The grid's step is 5%.
-    assert fit_temperature(scores, torch.from_numpy(labels)) == pytest.approx(
+    assert fit_temperature(logits, torch.from_numpy(labels)) == pytest.approx(
         temperature, rel=0.08
     )
 

@@ -29,6 +29,21 @@ def run(first: str, second: str) -> list[str]:
     return done.stdout.split()
 
 
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        ("", False),
+        ("-h", False),
+        ("-c -e 2 -a2", False),
+        ("imported.expt --help", False),
+        ("imported.expt annotation=labels.txt -v", True),
+        ("--phil=labels.phil", True),
+    ],
+)
+def test_torch_is_not_needed_for_the_help(arguments, expected):
+    assert threads.needs_torch(arguments.split()) is expected
+
+
 def test_torch_alone_has_the_threads_asked_for():
     assert run("torch", "numpy") == ["2", "True"]
 
