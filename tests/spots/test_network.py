@@ -13,29 +13,23 @@ from dials_cnn_screen.spots.network import (
     batch_of_one,
     describe,
 )
-from dials_cnn_screen.spots.training_set import (
-    CandidateSet,
-    SpotSchedule,
-    match,
-)
-from dials_cnn_screen.training.loop import class_scores, train
 
 SEARCH = CandidateSearch(most=24)
 SMALL = SpotNetworkConfig(patch=8, candidate=8, context=8, head=8)
 
 
-def frame(n_spots: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
-    """A frame with n_spots spots, and their places (slow, fast)."""
+def frame(n_spots: int, seed: int) -> np.ndarray:
+    """A frame with n_spots spots."""
     rng = np.random.default_rng(seed)
     data = rng.poisson(20, (96, 96)).astype(np.float32)
-    places = 8 * rng.permutation(144)[:n_spots]
-    slow, fast = 4 + places // 96 * 8 % 96, places % 96 + 4
+    tiles = 8 * rng.permutation(144)[:n_spots]
+    slow, fast = 4 + tiles // 96 * 8 % 96, tiles % 96 + 4
     data[slow, fast] += 60
-    return data, np.stack([slow + 0.5, fast + 0.5], axis=1)
+    return data
 
 
 def candidates_of(n_spots: int, seed: int = 0):
-    data, _ = frame(n_spots, seed)
+    data = frame(n_spots, seed)
     return find_candidates(data, np.ones(data.shape, bool), (48, 48), SEARCH)
 
 
@@ -47,9 +41,9 @@ def network() -> SpotNetwork:
 
 def test_shapes(network):
     found = candidates_of(12)
-    scores, logits, features = network(batch_of_one(found))
-    assert scores.shape == (1, len(Label))
-    assert logits.shape == (1, len(found.z))
+    logits, spot_logits, features = network(batch_of_one(found))
+    assert logits.shape == (1, len(Label))
+    assert spot_logits.shape == (1, len(found.z))
     assert features.shape == (1, network.head[0].in_features)
 
 
@@ -62,19 +56,20 @@ def test_empty_slots_change_nothing(network):
         batch.frame,
     )
     with torch.no_grad():
-        scores, logits, _ = network(batch)
-        other_scores, other_logits, _ = network(padded)
-    torch.testing.assert_close(scores, other_scores)
-    torch.testing.assert_close(logits, other_logits[:, : logits.shape[1]])
-    assert (other_logits[:, logits.shape[1] :] < -20).all()
+        logits, spot_logits, _ = network(batch)
+        other_logits, other_spot_logits, _ = network(padded)
+    n = spot_logits.shape[1]
+    torch.testing.assert_close(logits, other_logits)
+    torch.testing.assert_close(spot_logits, other_spot_logits[:, :n])
+    assert (other_spot_logits[:, n:] < -20).all()
 
 
 def test_order_of_candidates_changes_nothing(network):
     batch = batch_of_one(candidates_of(12))
     order = torch.randperm(batch.present.shape[1])
     with torch.no_grad():
-        scores, logits, _ = network(batch)
-        turned, turned_logits, _ = network(
+        logits, spot_logits, _ = network(batch)
+        turned, turned_spot_logits, _ = network(
             CandidateBatch(
                 batch.patches[:, order],
                 batch.scalars[:, order],
@@ -82,20 +77,20 @@ def test_order_of_candidates_changes_nothing(network):
                 batch.frame,
             )
         )
-    torch.testing.assert_close(scores, turned)
-    torch.testing.assert_close(logits[:, order], turned_logits)
+    torch.testing.assert_close(logits, turned)
+    torch.testing.assert_close(spot_logits[:, order], turned_spot_logits)
 
 
 def test_frame_without_candidates(network):
     empty = np.zeros((40, 40), np.float32)
     found = find_candidates(empty, empty == 0, (20, 20), SEARCH)
     with torch.no_grad():
-        scores, logits, _ = network(batch_of_one(found))
-    assert torch.isfinite(scores).all()
-    assert logits.shape == (1, 1)
+        logits, spot_logits, _ = network(batch_of_one(found))
+    assert torch.isfinite(logits).all()
+    assert spot_logits.shape == (1, 1)
 
 
-def test_numbers_of_candidates():
+def test_features_of_candidates_and_frame():
     found = candidates_of(12)
     scalars, numbers = describe(found)
     assert scalars.shape == (len(found.z), 9)
@@ -105,7 +100,7 @@ def test_numbers_of_candidates():
     assert numbers[0] == pytest.approx(np.log1p(found.total[0]) / 4)
 
 
-def test_company_of_candidates():
+def test_neighbourhood_features():
     data = np.zeros((96, 96), np.float32)
     # Three near each other, and one as far from the beam as the first.
     data[[20, 20, 20, 48], [48, 60, 70, 20]] = 50
@@ -115,46 +110,3 @@ def test_company_of_candidates():
     np.testing.assert_allclose(np.expm1(4 * nearest[:3]), [12, 10, 10], rtol=1e-5)
     np.testing.assert_allclose(np.expm1(2 * near), [2, 2, 2, 0], atol=1e-5)
     np.testing.assert_allclose(np.expm1(2 * ring), [1, 0, 0, 1], atol=1e-5)
-
-
-def test_match():
-    found = candidates_of(12)
-    places = np.stack([found.slow, found.fast], axis=1) + 0.5
-    spots = np.array([places[0] + [2, -2], places[1], places[2], places[3] + [9, 9]])
-    truth = match(found, spots, np.array([8.0, 4.0, 1.0, 8.0]))
-    assert truth[0] == 1
-    assert np.isnan(truth[1])
-    assert truth[2] == 0
-    assert match(found, np.empty((0, 2)), np.empty(0)).tolist() == [0] * len(places)
-
-
-def test_training_learns_and_can_be_repeated():
-    numbers = [0, 6, 20] * 24
-    data = CandidateSet.empty(len(numbers), SEARCH.most)
-    for i, n in enumerate(numbers):
-        image, spots = frame(n, seed=i)
-        found = find_candidates(image, np.ones(image.shape, bool), (48, 48), SEARCH)
-        truth = match(found, spots, np.full(len(spots), 9.0))
-        data.put(i, found, truth, {0: Label.MISS, 6: Label.MAYBE, 20: Label.HIT}[n])
-    training, validation = np.arange(48), np.arange(48, 72)
-    schedule = SpotSchedule(epochs=50, batch_size=16, learning_rate=0.01)
-
-    def run() -> tuple[torch.Tensor, list]:
-        torch.manual_seed(1)
-        network, course = SpotNetwork(SMALL), []
-        train(
-            network,
-            data,
-            training,
-            validation,
-            schedule,
-            1,
-            course.append,
-        )
-        return class_scores(network, data, validation)[0], course
-
-    scores, course = run()
-    assert course[-1].loss < 0.5 * course[0].loss
-    right = scores.argmax(dim=1).numpy() == data.labels[validation]
-    assert right.mean() > 0.8
-    torch.testing.assert_close(run()[0], scores)
