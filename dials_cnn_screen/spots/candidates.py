@@ -60,7 +60,7 @@ class Candidates:
     """The candidates of one frame, the strongest first; n of them.
 
     slow, fast: int64 (n,), pixels. patches: float32 (n, 2, 13, 13), asinh(z) and 1
-    where used. z, wide: float32 (n,), significance of the pixel and of the weighted
+    where used. z, summed: float32 (n,), significance of the pixel and of the weighted
     sum. noise, skew: float32 (n,), deviation of the background over its median, and
     skewness. radius: float32 (n,), pixels from the beam centre. spread: float,
     fluctuation of the weighted sum over that of independent pixels. total: int64
@@ -72,7 +72,7 @@ class Candidates:
     fast: np.ndarray
     patches: np.ndarray
     z: np.ndarray
-    wide: np.ndarray
+    summed: np.ndarray
     noise: np.ndarray
     skew: np.ndarray
     radius: np.ndarray
@@ -99,8 +99,8 @@ def find_candidates(
     sums = _weighted(z)
     spread = fluctuation(sums[SAMPLE][mask[SAMPLE]])
     sums /= np.float32(spread)
-    pixel, wide = significance(z, skew), significance(sums, SUM_SKEW * skew)
-    strength = np.where(mask, strongest(pixel, wide), -np.inf)
+    pixel, summed = significance(z, skew), significance(sums, SUM_SKEW * skew)
+    strength = np.where(mask, strongest(pixel, summed), -np.inf)
     slow, fast = np.nonzero(_local_maxima(strength))
     order, total = rank(strength[slow, fast], search)
     slow, fast = slow[order], fast[order]
@@ -110,7 +110,7 @@ def find_candidates(
         fast=fast,
         patches=_cut_patches(z, mask, slow, fast),
         z=pixel[slow, fast],
-        wide=wide[slow, fast],
+        summed=summed[slow, fast],
         noise=over_median(scale[slow, fast], blocks.inverse),
         skew=skew[slow, fast],
         radius=radii(slow, fast, beam_centre),
@@ -135,20 +135,20 @@ def significance(height: np.ndarray, skew: np.ndarray) -> np.ndarray:
     return np.where(height > 0, ratio, height).astype(np.float32)
 
 
-def strongest(pixel: np.ndarray, wide: np.ndarray) -> np.ndarray:
+def strongest(pixel: np.ndarray, summed: np.ndarray) -> np.ndarray:
     """Strength from the significance of a pixel and of the weighted sum around it."""
-    return np.maximum(pixel - np.float32(PIXEL_HANDICAP), wide)
+    return np.maximum(pixel - np.float32(PIXEL_HANDICAP), summed)
 
 
-def fluctuation(wide: np.ndarray) -> float:
+def fluctuation(summed: np.ndarray) -> float:
     """Fluctuation of weighted sums; with independent pixels it would be 1.
 
     The point spread of a detector makes neighbours alike. By the median, so that spots
     do not count; 1 at the least.
     """
-    if not wide.size:
+    if not summed.size:
         return 1.0
-    return max(1.0, 1.4826 * float(np.median(np.abs(wide - np.median(wide)))))
+    return max(1.0, 1.4826 * float(np.median(np.abs(summed - np.median(summed)))))
 
 
 def rank(

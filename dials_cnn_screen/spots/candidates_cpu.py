@@ -50,8 +50,8 @@ def find_candidates(
     spread = reference.fluctuation(_sample_sums(*frame))
     skew = _across(skew, *across)
     places, heights, low = _find_maxima(*frame, skew, spread)
-    z, wide, skew = heights.T
-    order, total = reference.rank(reference.strongest(z, wide), search)
+    z, summed, skew = heights.T
+    order, total = reference.rank(reference.strongest(z, summed), search)
     slow, fast = places[order].T
     patches = np.zeros((len(order), 2, PATCH, PATCH), np.float32)
     scale = np.empty(len(order), np.float32)
@@ -61,7 +61,7 @@ def find_candidates(
         fast=fast,
         patches=np.arcsinh(patches, out=patches, where=_FIRST_LAYER),
         z=z[order],
-        wide=wide[order],
+        summed=summed[order],
         noise=reference.over_median(scale, inverse),
         skew=skew[order],
         radius=reference.radii(slow, fast, beam_centre),
@@ -109,11 +109,11 @@ def _normalise(row, used, m0, m1, i0, i1, part, z):
 
 
 @njit(cache=True, nogil=True)
-def _row_of_sums(above, here, below, factor, down, wide):
-    """Weighted sums of a row, times a factor, into wide[1:-1]; down: room for one."""
+def _row_of_sums(above, here, below, factor, down, summed):
+    """Weighted sums of a row, times a factor, into summed[1:-1]; down: room for one."""
     for x in range(len(down)):
         down[x] = above[x] + np.float32(2) * here[x] + below[x]
-    left, middle, right, out = down[:-2], down[1:-1], down[2:], wide[1:-1]
+    left, middle, right, out = down[:-2], down[1:-1], down[2:], summed[1:-1]
     for x in range(len(out)):
         out[x] = (left[x] + np.float32(2) * middle[x] + right[x]) * factor
 
@@ -123,28 +123,28 @@ def _sample_sums(data, mask, mean, inverse, low, high, part):
     """Weighted sums at the used pixels of reference.SAMPLE, over their norm."""
     rows, columns = data.shape
     z = np.zeros((3, columns + 2), np.float32)
-    down, wide = np.empty((2, columns + 2), np.float32)
+    down, summed = np.empty((2, columns + 2), np.float32)
     size = (rows // _ROW_STEP + 1) * (columns // _COLUMN_STEP + 1)
     sample = np.empty(size, np.float32)
     n = 0
     for y in range(1, rows, _ROW_STEP):
         for k in range(3):
             _row_of_z(data, mask, y + k - 1, mean, inverse, low, high, part, z[k])
-        _row_of_sums(z[0], z[1], z[2], np.float32(1 / NORM), down, wide)
+        _row_of_sums(z[0], z[1], z[2], np.float32(1 / NORM), down, summed)
         for x in range(1, columns, _COLUMN_STEP):
-            sample[n] = wide[x + 1]
+            sample[n] = summed[x + 1]
             n += mask[y, x]
     return sample[:n]
 
 
 @njit(cache=True, nogil=True)
 def _find_maxima(data, mask, mean, inverse, low, high, part, skew, spread):
-    """Places (n, 2) of local maxima, z, wide and skew (n, 3); number of low pixels."""
+    """Local maxima (n, 2); z, summed and skew (n, 3); number of low pixels."""
     rows, columns = data.shape
     # Whole stretches, and one pixel more on either side.
     width = -(-columns // _STRETCH) * _STRETCH
     z = np.zeros((3, width + 2), np.float32)
-    wide = np.zeros((3, width + 2), np.float32)
+    summed = np.zeros((3, width + 2), np.float32)
     strength = np.full((3, width + 2), -np.inf, np.float32)
     down = np.empty(width + 2, np.float32)
     factor = np.float32(1 / (NORM * spread))
@@ -158,12 +158,12 @@ def _find_maxima(data, mask, mean, inverse, low, high, part, skew, spread):
         before, here, after = (y - 1) % 3, y % 3, (y + 1) % 3
         _row_of_z(data, mask, y + 1, mean, inverse, low, high, part, z[after])
         if y < rows:
-            _row_of_sums(z[before], z[here], z[after], factor, down, wide[here])
+            _row_of_sums(z[before], z[here], z[after], factor, down, summed[here])
             of_row = skew[low[y]], skew[high[y]], part[y]
             _row_of_strength(
-                mask[y], z[here, 1:], wide[here, 1:], of_row, strength[here, 1:]
+                mask[y], z[here, 1:], summed[here, 1:], of_row, strength[here, 1:]
             )
-            _count_low(mask[y], z[here, 1:], wide[here, 1:], count)
+            _count_low(mask[y], z[here, 1:], summed[here, 1:], count)
         else:
             strength[here] = -np.inf
         if n + width > len(places):
@@ -176,7 +176,7 @@ def _find_maxima(data, mask, mean, inverse, low, high, part, skew, spread):
                 strength[before],
                 strength[here],
                 z[before],
-                wide[before],
+                summed[before],
                 of_row,
                 n,
                 places,
@@ -193,13 +193,13 @@ def _longer(rows):
 
 
 @njit(cache=True, nogil=True)
-def _row_of_strength(used, z, wide, skew, strength):
+def _row_of_strength(used, z, summed, skew, strength):
     """The strength of a row, -inf where unused; rough where it is below _LEAST.
 
     skew: of the blocks above and below, at each column, and the way between them.
     """
     for x in range(len(used)):
-        most = max(z[x] - np.float32(PIXEL_HANDICAP), wide[x])
+        most = max(z[x] - np.float32(PIXEL_HANDICAP), summed[x])
         strength[x] = most if used[x] else -np.float32(np.inf)
     for start in range(0, len(strength) - 1, _STRETCH):
         if not _any_reaches(strength[start : start + _STRETCH]):
@@ -207,18 +207,18 @@ def _row_of_strength(used, z, wide, skew, strength):
         for x in range(start, start + _STRETCH):
             # Skewness makes significance less, never more.
             if strength[x] >= _LEAST:
-                pixel, wider, _ = _significances(z[x], wide[x], skew, x)
+                pixel, wider, _ = _significances(z[x], summed[x], skew, x)
                 strength[x] = max(pixel - np.float32(PIXEL_HANDICAP), wider)
 
 
 @njit(cache=True, nogil=True)
-def _significances(z, wide, skew, x):
+def _significances(z, summed, skew, x):
     """Those of a pixel and of the weighted sum around it; skewness; float32."""
     above, below, part = skew
     here = above[x] + (below[x] - above[x]) * part
     return (
         _significance(z, here),
-        _significance(wide, np.float32(SUM_SKEW) * here),
+        _significance(summed, np.float32(SUM_SKEW) * here),
         here,
     )
 
@@ -235,19 +235,19 @@ def _significance(height, skew):
 
 
 @njit(cache=True, nogil=True)
-def _count_low(used, z, wide, count):
+def _count_low(used, z, summed, count):
     """Add the pixels of a row that are as far below the background as _DEPTHS."""
     for k in range(len(_DEPTHS)):
         n = np.int32(0)
         for x in range(len(used)):
-            n += np.int32(used[x] and min(z[x], wide[x]) <= -_DEPTHS[k])
+            n += np.int32(used[x] and min(z[x], summed[x]) <= -_DEPTHS[k])
         if n == 0:
             break
         count[k] += n
 
 
 @njit(cache=True, nogil=True)
-def _maxima_of_row(y, above, here, below, z, wide, skew, n, places, heights):
+def _maxima_of_row(y, above, here, below, z, summed, skew, n, places, heights):
     for start in range(1, len(here) - 1, _STRETCH):
         if not _any_reaches(here[start : start + _STRETCH]):
             continue
@@ -262,7 +262,7 @@ def _maxima_of_row(y, above, here, below, z, wide, skew, n, places, heights):
             if not (h >= below[x - 1] and h >= below[x] and h >= below[x + 1]):
                 continue
             places[n, 0], places[n, 1] = y, x - 1
-            heights[n] = _significances(z[x], wide[x], skew, x - 1)
+            heights[n] = _significances(z[x], summed[x], skew, x - 1)
             n += 1
     return n
 

@@ -73,10 +73,10 @@ def influence(
 
 def take(candidates: Candidates, chosen: Sequence[int]) -> Candidates:
     """The frame with the chosen candidates only, as if the others were not on it."""
-    strength = strongest(candidates.z, candidates.wide)
+    strength = strongest(candidates.z, candidates.summed)
     left_out = np.delete(strength, chosen)
     fewer = [np.count_nonzero(left_out >= level) for level in LEVELS]
-    names = ("slow", "fast", "patches", "z", "wide", "noise", "skew", "radius")
+    names = ("slow", "fast", "patches", "z", "summed", "noise", "skew", "radius")
     return dataclasses.replace(
         candidates,
         **{name: getattr(candidates, name)[chosen] for name in names},

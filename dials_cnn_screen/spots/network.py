@@ -65,7 +65,7 @@ def describe(candidates: Candidates) -> tuple[np.ndarray, np.ndarray]:
     scalars = np.stack(
         [
             np.arcsinh(candidates.z),
-            np.arcsinh(candidates.wide),
+            np.arcsinh(candidates.summed),
             np.log(candidates.noise),
             candidates.skew,
             np.log1p(candidates.radius) / 4,

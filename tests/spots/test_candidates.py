@@ -32,7 +32,7 @@ def test_spots_of_any_width_are_found(width):
     found = find_candidates(data, np.ones(data.shape, bool), CENTRE, SEARCH)
     places = np.maximum(abs(found.slow - 60), abs(found.fast - 30))
     assert (places <= half).any()
-    strength = np.maximum(found.z - PIXEL_HANDICAP, found.wide)
+    strength = np.maximum(found.z - PIXEL_HANDICAP, found.summed)
     assert (np.diff(strength) <= 1e-6).all()
 
 
@@ -104,7 +104,7 @@ def test_noise_beside_a_noisier_region_is_no_candidate():
     found = find_candidates(
         data.astype(np.float32), np.ones(data.shape, bool), (160, 160), SEARCH
     )
-    strong = np.maximum(found.z, found.wide) > 5.5
+    strong = np.maximum(found.z, found.summed) > 5.5
     assert not strong.any()
     # The deviation of the noisy half is the median of the blocks, or near it.
     assert found.noise[found.fast > 200] == pytest.approx(1, abs=0.3)

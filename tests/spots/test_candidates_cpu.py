@@ -52,7 +52,7 @@ def test_kernel_equals_reference(name):
     np.testing.assert_array_equal(found.total, expected.total)
     # Equally strong ones may change places.
     order, other = (np.lexsort((c.fast, c.slow)) for c in (found, expected))
-    for field in ("slow", "fast", "z", "wide", "skew", "radius", "patches"):
+    for field in ("slow", "fast", "z", "summed", "skew", "radius", "patches"):
         np.testing.assert_allclose(
             getattr(found, field)[order],
             getattr(expected, field)[other],
