@@ -9,9 +9,9 @@ from dials_cnn_screen.spots.candidates import (
     REACH,
     CandidateSearch,
     find_candidates,
-    fluctuation,
     rank,
     significance,
+    sum_deviation,
 )
 
 SEARCH = CandidateSearch(most=40)
@@ -83,11 +83,11 @@ def test_nothing_to_find():
         assert found.total.sum() == 0
 
 
-def test_fluctuation_sees_the_point_spread():
+def test_sum_deviation_sees_the_point_spread():
     rng = np.random.default_rng(0)
-    assert fluctuation(rng.normal(0, 1, 20000)) == pytest.approx(1, abs=0.03)
-    assert fluctuation(rng.normal(0, 2, 20000)) == pytest.approx(2, rel=0.03)
-    assert fluctuation(np.empty(0)) == 1
+    assert sum_deviation(rng.normal(0, 1, 20000)) == pytest.approx(1, abs=0.03)
+    assert sum_deviation(rng.normal(0, 2, 20000)) == pytest.approx(2, rel=0.03)
+    assert sum_deviation(np.empty(0)) == 1
 
 
 def test_rank():
