@@ -226,5 +226,6 @@ def _box_sum(image: NDArray[np.float64]) -> NDArray[np.float64]:
     reach = LCN_WINDOW // 2
     rows, columns = image.shape
     padded = np.pad(image, reach, mode="reflect")  # (rows + 4, columns + 4)
-    down = sum(padded[i : i + rows] for i in range(LCN_WINDOW))  # (rows, columns + 4)
-    return sum(down[:, j : j + columns] for j in range(LCN_WINDOW))  # (rows, columns)
+    shifts = range(LCN_WINDOW)
+    down = np.sum([padded[i : i + rows] for i in shifts], axis=0)  # (rows, columns + 4)
+    return np.sum([down[:, j : j + columns] for j in shifts], axis=0)  # (rows, columns)

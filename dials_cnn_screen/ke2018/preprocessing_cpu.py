@@ -35,8 +35,8 @@ def prepare(
         are float32, where the frame's standard deviation is below 1e-3 of its mean.
     """
     binning, size = preprocessing.binning, preprocessing.size
-    centre = tuple(c / binning for c in beam_centre)
-    row, column = reference.crop_corner(centre, size)
+    slow, fast = (c / binning for c in beam_centre)
+    row, column = reference.crop_corner((slow, fast), size)
     image = np.zeros((size, size), dtype=np.float32)
     used = np.zeros((size, size), dtype=np.bool_)
     if binning == 2:

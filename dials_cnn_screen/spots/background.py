@@ -73,7 +73,7 @@ def background(data: NDArray, mask: NDArray[np.bool_]) -> Background:
         values = data[block][mask[block]].astype(np.float64)  # (n,)
         if len(values) >= MIN_USED:
             moments[:, i, j] = _moments(values, whole)
-    return fill(*moments, whole)
+    return fill(moments, whole)
 
 
 def _moments(
@@ -106,26 +106,18 @@ def whole_numbers(data: NDArray, mask: NDArray[np.bool_]) -> bool:
     return bool(np.all(sample == np.floor(sample)))
 
 
-def fill(
-    mean: NDArray,
-    deviation: NDArray,
-    square: NDArray,
-    cube: NDArray,
-    whole: bool,
-) -> Background:
+def fill(moments: NDArray, whole: bool) -> Background:
     """The background from the moments of blocks: steps 2 and 3 of the module.
 
     Blocks with too few used pixels take the mean of their neighbours' values.
 
     Args:
-        mean: float (rows, columns) of blocks, ADU; NaN in blocks with too few used
-            pixels, here and below.
-        deviation: float (rows, columns), standard deviation, ADU.
-        square: float (rows, columns), mean square of pixel - mean with the noise's
-            tail, ADU^2.
-        cube: float (rows, columns), the same of the cube, ADU^3.
+        moments: float (4, rows, columns) of blocks: mean and standard deviation, ADU;
+            mean square and mean cube of pixel - mean with the noise's tail, ADU^2 and
+            ADU^3. NaN in blocks with too few used pixels.
         whole: Whether the data are integers; their deviation is LEAST_WHOLE at least.
     """
+    mean, deviation, square, cube = moments
     with np.errstate(divide="ignore", invalid="ignore"):
         skew = np.where(square > 0, cube / square**1.5, 0 * cube)
     # values: (4, rows, columns)
@@ -134,15 +126,15 @@ def fill(
         missing = np.isnan(values[0])  # (rows, columns)
         if not missing.any() or missing.all():
             break
-        index = (slice(None), *np.nonzero(missing))
-        near = _neighbours(values, "constant", constant_values=np.nan)
+        i, j = np.nonzero(missing)
+        near = _neighbours(np.pad(values, _AROUND, constant_values=np.nan))
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", RuntimeWarning)  # of empty means
-            values[index] = np.nanmean([of_blocks[index] for of_blocks in near], axis=0)
+            values[:, i, j] = np.nanmean([blocks[:, i, j] for blocks in near], axis=0)
     mean, deviation, *tails = np.nan_to_num(values)  # (rows, columns) each
-    tail, skew = median_of_nine(_neighbours(np.stack(tails), "edge"))
+    tail, skew = median_of_nine(_neighbours(np.pad(tails, _AROUND, "edge")))
     deviation = np.maximum(deviation, tail)
-    (noisier,) = np.max(_neighbours(deviation[None], "edge"), axis=0)
+    (noisier,) = np.max(_neighbours(np.pad(deviation[None], _AROUND, "edge")), axis=0)
     deviation = np.where(noisier > STEP * deviation, noisier, deviation)
     # Not 0, where all pixels are equal.
     least = max(LEAST_WHOLE * whole, LEAST_RATIO * float(np.median(deviation)), 1e-9)
@@ -170,7 +162,7 @@ _EXCHANGES = (
 
 
 def interpolate(
-    blocks: NDArray[np.float32], shape: tuple[int, int]
+    blocks: NDArray[np.float32], shape: tuple[int, ...]
 ) -> NDArray[np.float32]:
     """Bilinear interpolation between block centres; constant beyond the outer ones.
 
@@ -209,17 +201,18 @@ def steps(
     return low, high, (position - low).astype(np.float32)
 
 
-def _neighbours(values: NDArray, mode: str, **options: float) -> list[NDArray]:
+# What np.pad adds before and after each axis of (n, rows, columns).
+_AROUND = ((0, 0), (1, 1), (1, 1))
+
+
+def _neighbours(padded: NDArray) -> list[NDArray]:
     """The 3 x 3 neighbourhoods of blocks.
 
     Args:
-        values: (n, rows, columns).
-        mode: Of np.pad: what is past the edge.
-        **options: Of np.pad.
+        padded: (n, rows + 2, columns + 2), padded by _AROUND.
 
     Returns:
-        Nine arrays (n, rows, columns).
+        Nine arrays (n, rows, columns), one for each neighbour.
     """
-    padded = np.pad(values, ((0, 0), (1, 1), (1, 1)), mode, **options)
-    rows, columns = values.shape[1:]
+    rows, columns = padded.shape[1] - 2, padded.shape[2] - 2
     return [padded[:, i : i + rows, j : j + columns] for i, j in np.ndindex(3, 3)]

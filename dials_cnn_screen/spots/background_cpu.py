@@ -63,7 +63,7 @@ def background(data: NDArray, mask: NDArray[np.bool_]) -> Background:
         _means_of_blocks(count, total, square[i])
         _means_of_blocks(count, other, cube[i])
         mean[i] += least[::BLOCK]
-    return fill(*moments, whole)
+    return fill(moments, whole)
 
 
 @njit(cache=True, nogil=True)

@@ -277,6 +277,6 @@ def _cut_patches(
     """asinh(z) and mask around pixels (n,), 0 outside the frame: (n, 2, 13, 13)."""
     layers = np.stack([np.arcsinh(z), mask.astype(np.float32)])  # (2, slow, fast)
     layers = np.pad(layers, ((0, 0), (REACH, REACH), (REACH, REACH)))
-    # (2, slow, fast, 13, 13)
-    windows = np.lib.stride_tricks.sliding_window_view(layers, (PATCH, PATCH), (1, 2))
-    return np.ascontiguousarray(windows[:, slow, fast].swapaxes(0, 1))
+    # (1, slow, fast, 2, 13, 13)
+    windows = np.lib.stride_tricks.sliding_window_view(layers, (2, PATCH, PATCH))
+    return np.ascontiguousarray(windows[0, slow, fast])
