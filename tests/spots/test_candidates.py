@@ -30,8 +30,8 @@ def test_spots_of_any_width_are_found(width):
     data[60 - half : 61 + half, 30 - half : 31 + half] += 12 * 40**0.5 / width
     data[60, 30] += 4
     found = find_candidates(data, np.ones(data.shape, bool), CENTRE, SEARCH)
-    places = np.maximum(abs(found.slow - 60), abs(found.fast - 30))
-    assert (places <= half).any()
+    away = np.maximum(abs(found.slow - 60), abs(found.fast - 30))
+    assert (away <= half).any()
     strength = np.maximum(found.z - PIXEL_HANDICAP, found.summed)
     assert (np.diff(strength) <= 1e-6).all()
 
@@ -52,7 +52,7 @@ def test_patch_is_what_is_around_the_candidate():
     found = find_candidates(data, mask, (30.5, 30.5), SEARCH)
     (patch,) = found.patches
     assert patch.shape == (2, PATCH, PATCH)
-    # Without a background, whole numbers fluctuate by 0.3.
+    # Without a background, the deviation of integers is 0.3.
     assert patch[0, REACH, REACH] == pytest.approx(np.arcsinh(50 / 0.3), rel=1e-5)
     assert patch[0, REACH + 1, REACH + 1] == pytest.approx(np.arcsinh(20 / 0.3))
     assert patch[1].sum() == PATCH**2 - 1
