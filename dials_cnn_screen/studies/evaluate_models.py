@@ -35,9 +35,12 @@ from dials_cnn_screen.models.classifier import Classifier, make_classifier
 from dials_cnn_screen.models.model_file import Model, load_model
 from dials_cnn_screen.screening.decision import threshold_for_hit_loss
 from dials_cnn_screen.labels.probabilities import classify, keep_score, probabilities
-from dials_cnn_screen.simulation.detector_families import FAMILIES
+from dials_cnn_screen.simulation.detector_families import DETECTOR_FAMILIES
 from dials_cnn_screen.simulation.experiments import EXPERIMENTS
-from dials_cnn_screen.simulation.random_experiments import find_experiment, plan_wide
+from dials_cnn_screen.simulation.random_experiments import (
+    find_experiment,
+    plan_random_experiments,
+)
 from dials_cnn_screen.simulation.run import Job, plan_run, simulate_job
 from dials_cnn_screen.simulation.shot import Shot
 from dials_cnn_screen.spots.out_of_distribution import is_unlike
@@ -88,11 +91,13 @@ def plan(names: Sequence[str], n_shots: int, seed: int) -> dict[str, list[Job]]:
     """
     plans = {}
     for name in names:
-        if name in FAMILIES:
-            plans[name] = plan_wide(n_shots, seed, [name])
+        if name in DETECTOR_FAMILIES:
+            plans[name] = plan_random_experiments(n_shots, seed, [name])
             continue
         if name not in EXPERIMENTS:
-            raise ValueError(f"'{name}': not {', '.join((*EXPERIMENTS, *FAMILIES))}")
+            raise ValueError(
+                f"'{name}': not {', '.join((*EXPERIMENTS, *DETECTOR_FAMILIES))}"
+            )
         number = list(EXPERIMENTS).index(name)
         images = EXPERIMENTS[name].images
         plans[name] = plan_run(name, n_shots, images, seed + number)

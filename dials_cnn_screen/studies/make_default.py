@@ -23,8 +23,8 @@ from tqdm import tqdm
 
 from dials_cnn_screen.models.model_file import Model, save_model
 from dials_cnn_screen.models.registry import build_network
-from dials_cnn_screen.simulation.detector_families import FAMILIES
-from dials_cnn_screen.simulation.random_experiments import plan_wide
+from dials_cnn_screen.simulation.detector_families import DETECTOR_FAMILIES
+from dials_cnn_screen.simulation.random_experiments import plan_random_experiments
 from dials_cnn_screen.spots.candidates import CandidateSearch
 from dials_cnn_screen.spots.out_of_distribution import fit_familiarity
 from dials_cnn_screen.spots.training_set import (
@@ -106,7 +106,7 @@ def part_of(names: np.ndarray) -> np.ndarray:
 
 def simulated_candidates(folder: Path) -> tuple[CandidateSet, np.ndarray]:
     """Candidates of all shots, and the name of each shot's experiment."""
-    jobs = plan_wide(SHOTS, SHOTS_SEED)
+    jobs = plan_random_experiments(SHOTS, SHOTS_SEED)
     parts = [jobs[i : i + _PART] for i in range(0, len(jobs), _PART)]
     sets = []
     for i, part in enumerate(parts):
@@ -125,7 +125,7 @@ def simulated_candidates(folder: Path) -> tuple[CandidateSet, np.ndarray]:
 
 
 if __name__ == "__main__":
-    unknown = set(sys.argv[2:]) - set(FAMILIES)
+    unknown = set(sys.argv[2:]) - set(DETECTOR_FAMILIES)
     if unknown:
-        sys.exit(f"{', '.join(unknown)}: not one of {', '.join(FAMILIES)}")
+        sys.exit(f"{', '.join(unknown)}: not one of {', '.join(DETECTOR_FAMILIES)}")
     make_default(Path(sys.argv[1]), sys.argv[2:])

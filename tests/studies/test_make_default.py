@@ -5,7 +5,7 @@ import pytest
 
 from dials_cnn_screen.models.model_file import load_model
 from dials_cnn_screen.simulation.experiments import EXPERIMENTS
-from dials_cnn_screen.simulation.random_experiments import plan_wide
+from dials_cnn_screen.simulation.random_experiments import plan_random_experiments
 from dials_cnn_screen.spots.candidates import CandidateSearch
 from dials_cnn_screen.spots.training_set import CandidateSet, SpotSchedule
 from dials_cnn_screen.studies import evaluate_models as judge
@@ -68,7 +68,7 @@ def test_families_left_out_are_not_trained_on(runs, tmp_path, monkeypatch):
 
 
 def test_no_experiment_has_two_parts():
-    names = np.array([name for name, _, _ in plan_wide(600, seed=3)])
+    names = np.array([name for name, _, _ in plan_random_experiments(600, seed=3)])
     part = module.part_of(names)
     for p, least, most in ((0, 0.7, 0.9), (1, 0.05, 0.15), (2, 0.05, 0.15)):
         assert least < (part == p).mean() < most
@@ -76,7 +76,7 @@ def test_no_experiment_has_two_parts():
 
 
 def test_judging_has_no_experiment_of_training():
-    trained = {name for name, _, _ in plan_wide(300, module.SHOTS_SEED)}
-    judged = {name for name, _, _ in plan_wide(300, judge.SEED)}
+    trained = {name for name, _, _ in plan_random_experiments(300, module.SHOTS_SEED)}
+    judged = {name for name, _, _ in plan_random_experiments(300, judge.SEED)}
     assert not trained & judged
     assert not trained & EXPERIMENTS.keys()
