@@ -7,7 +7,9 @@
                  one or more chunks, taken in the order of their names
 
 The file is opened for each read and closed again: a process forked later shares no
-HDF5 handle with its parent, and nothing has to be left out when a reader is pickled.
+HDF5 handle with its parent, and a reader can be pickled as it is.
+
+Ke, T.-W. et al. (2018), J. Synchrotron Rad. 25, 655; https://cxidb.org/id-76.html
 """
 
 from __future__ import annotations
@@ -22,15 +24,17 @@ from dxtbx.format.Format import abstract
 from dxtbx.format.FormatHDF5 import FormatHDF5
 from dxtbx.format.FormatStill import FormatStill
 from dxtbx.model import Beam, Detector
+from numpy.typing import NDArray
 from scitbx.array_family import flex
 
 VERSION = b"idh5_v1.0"
 
 
 def count_active_areas(image_file: str) -> int | None:
-    """Number of ACTIVE_AREAS rectangles; None for a file that is not of this layout.
+    """Number of ACTIVE_AREAS rectangles in a file.
 
-    Never raises.
+    Returns:
+        None for a file that is not of this layout, or no HDF5 file; nothing is raised.
     """
     try:
         with h5py.File(image_file, "r") as handle:
@@ -41,12 +45,12 @@ def count_active_areas(image_file: str) -> int | None:
                 return 0
             return (metadata["ACTIVE_AREAS"].size or 0) // 4
     except Exception:
-        # dxtbx puts this question to every HDF5 file there is, and does not catch.
+        # dxtbx calls this for every HDF5 file that it opens, and catches nothing.
         return None
 
 
 def _first(dataset: h5py.Dataset) -> Any:
-    """A number or text stored either as a scalar or as an array of one element."""
+    """A number or text that is stored as a scalar or as an array of one element."""
     return np.ravel(dataset[()])[0]
 
 
@@ -54,10 +58,11 @@ def _first(dataset: h5py.Dataset) -> Any:
 class FormatHDF5CXIDB76(FormatHDF5, FormatStill):
     """Stills of one flat panel normal to the beam, fast +x, slow -y.
 
-    Distance and wavelength are read for each image. Opening a file reads metadata
-    only; an image is read when it is asked for.
+    Distance and wavelength are those of each image. Opening a file reads metadata only;
+    an image is read when it is requested.
 
-    Raises ValueError if the file is of this layout but damaged.
+    Raises:
+        ValueError: The file is of this layout but damaged.
     """
 
     _sensor = "SENSOR_UNKNOWN"
@@ -66,24 +71,27 @@ class FormatHDF5CXIDB76(FormatHDF5, FormatStill):
 
     @staticmethod
     def understand(image_file: str) -> bool:
+        """Whether the file is of this layout."""
         return count_active_areas(image_file) is not None
 
     def _start(self) -> None:
         # FormatStill.setup hides what goes wrong in _detector and _beam, but not here.
         with h5py.File(self._image_file, "r") as handle:
             metadata = handle["metadata"]
+            # (fast, slow), pixels
             self._image_size = (
                 int(self._number(metadata, "SIZE1")),
                 int(self._number(metadata, "SIZE2")),
             )
-            self._pixel_size = self._number(metadata, "PIXEL_SIZE")
+            self._pixel_size = self._number(metadata, "PIXEL_SIZE")  # mm
+            # (fast, slow), mm
             self._beam_centre = (
                 self._number(metadata, "BEAM_CENTER_X"),
                 self._number(metadata, "BEAM_CENTER_Y"),
             )
             # A pixel at MIN_TRUSTED_VALUE is trusted, one at SATURATED_VALUE is not.
-            # dxtbx leaves both ends out of the range before 3.12, takes both in since:
-            # half-way between integers it makes no difference.
+            # dxtbx excludes both ends of the range before 3.12 and includes them since:
+            # halfway between integers it makes no difference.
             self._trusted_range = (
                 max(self._number(metadata, "MIN_TRUSTED_VALUE"), self._least_trusted)
                 - 0.5,
@@ -100,7 +108,7 @@ class FormatHDF5CXIDB76(FormatHDF5, FormatStill):
         )
 
     def _number(self, metadata: h5py.Group, name: str) -> float:
-        """The number /metadata/NAME."""
+        """The finite number /metadata/NAME; ValueError where there is none."""
         if name not in metadata:
             raise self._damaged(f"/metadata/{name} is missing")
         try:
@@ -111,8 +119,8 @@ class FormatHDF5CXIDB76(FormatHDF5, FormatStill):
             raise self._damaged(f"/metadata/{name} is {number}")
         return number
 
-    def _read_active_areas(self, metadata: h5py.Group) -> np.ndarray:
-        """The rectangles of ACTIVE_AREAS: int, (n, 4), slow1, fast1, slow2, fast2."""
+    def _read_active_areas(self, metadata: h5py.Group) -> NDArray[np.int64]:
+        """The n rectangles of ACTIVE_AREAS, (n, 4): slow1, fast1, slow2, fast2."""
         if "ACTIVE_AREAS" not in metadata or not metadata["ACTIVE_AREAS"].size:
             return np.empty((0, 4), dtype=int)
         numbers = np.ravel(metadata["ACTIVE_AREAS"][()]).astype(int)
@@ -162,31 +170,38 @@ class FormatHDF5CXIDB76(FormatHDF5, FormatStill):
         return sizes
 
     @functools.cached_property
-    def _distances(self) -> np.ndarray:
+    def _distances(self) -> NDArray[np.float64]:
+        """Detector distance of each image, (n,), mm."""
         return self._read_per_image("distance")
 
     @functools.cached_property
-    def _wavelengths(self) -> np.ndarray:
+    def _wavelengths(self) -> NDArray[np.float64]:
+        """Wavelength of each image, (n,), A."""
         return self._read_per_image("wavelength")
 
-    def _read_per_image(self, name: str) -> np.ndarray:
+    def _read_per_image(self, name: str) -> NDArray[np.float64]:
+        """One of the numbers per image, (n,), in the order of the images."""
         with h5py.File(self._image_file, "r") as handle:
             return np.concatenate(
                 [handle["data"][chunk][name][()] for chunk in self._chunks]
             ).astype(float)
 
     def _positive(self, name: str, value: float, unit: str, index: int) -> float:
+        """The value, if it is positive and finite; else ValueError."""
         if not 0 < value < np.inf:
             raise self._damaged(f"the {name} of image {index} is {value} {unit}")
         return float(value)
 
     def get_num_images(self) -> int:
+        """Images in the file, in all chunks."""
         return sum(self._chunks.values())
 
     def get_detector(self, index: int | None = None) -> Detector:
+        """The detector at the distance of an image."""
         return self._detector(index or 0)
 
     def get_beam(self, index: int | None = None) -> Beam:
+        """The beam with the wavelength of an image."""
         return self._beam(index or 0)
 
     def _detector(self, index: int = 0) -> Detector:
@@ -211,9 +226,11 @@ class FormatHDF5CXIDB76(FormatHDF5, FormatStill):
         return self._beam_factory.simple(wavelength)
 
     def get_static_mask(self) -> tuple[flex.bool] | None:
-        """The active areas less their borders, True = use; None if no area is given.
+        """The active areas without their borders.
 
-        dxtbx writes the user's mask into what it gets here: it is made at each call.
+        Returns:
+            bool (slow, fast), True = use; None if the file gives no area. A new one at
+            each call, since dxtbx writes the user's mask into it.
         """
         if not len(self._active_areas):
             return None
@@ -227,7 +244,18 @@ class FormatHDF5CXIDB76(FormatHDF5, FormatStill):
         return (flumpy.from_numpy(mask),)
 
     def get_raw_data(self, index: int | None = None) -> flex.int:
-        """The image: (slow, fast), ADU. Raises IndexError, or OSError if unreadable."""
+        """One image.
+
+        Args:
+            index: From 0; None is the first.
+
+        Returns:
+            int32 (slow, fast), ADU.
+
+        Raises:
+            IndexError: The file has no such image.
+            OSError: The image cannot be read.
+        """
         index = index or 0
         chunk, row = self._locate(index)
         try:
@@ -240,7 +268,7 @@ class FormatHDF5CXIDB76(FormatHDF5, FormatStill):
         return flumpy.from_numpy(image.astype(np.int32, copy=False))
 
     def _locate(self, index: int) -> tuple[str, int]:
-        """The chunk that holds an image, and the image's place in it."""
+        """The chunk that holds an image, and the image's index in it."""
         row = index
         for chunk, size in self._chunks.items():
             if 0 <= row < size:
@@ -248,5 +276,5 @@ class FormatHDF5CXIDB76(FormatHDF5, FormatStill):
             row -= size
         raise IndexError(
             f"{self._image_file} has images 0 to {self.get_num_images() - 1}, "
-            f"image {index} was asked for"
+            f"image {index} was requested"
         )

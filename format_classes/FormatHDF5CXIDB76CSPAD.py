@@ -1,4 +1,4 @@
-"""CSPAD images of CXIDB-76: 64 ASICs on one monolithic array, zeros between them."""
+"""CSPAD images of CXIDB-76: 64 ASICs on one array, zeros between them."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from dials_cnn_screen.format_classes.FormatHDF5CXIDB76 import (
 class FormatHDF5CXIDB76CSPAD(FormatHDF5CXIDB76):
     """A file of CXIDB-76 with several active areas, the ASICs.
 
-    The pixels along the edges of an ASIC are larger than the others, hence brighter,
-    and are masked with the gaps.
+    The pixels along the edges of an ASIC are larger than the others, hence brighter.
+    They are masked like the gaps.
     """
 
     _sensor = "SENSOR_PAD"
@@ -20,4 +20,5 @@ class FormatHDF5CXIDB76CSPAD(FormatHDF5CXIDB76):
 
     @staticmethod
     def understand(image_file: str) -> bool:
+        """Whether the file is of this layout and has more than one active area."""
         return (count_active_areas(image_file) or 0) > 1

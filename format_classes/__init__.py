@@ -1,1 +1,1 @@
-"""dxtbx format classes, one file for each layout; dxtbx finds them by entry points."""
+"""dxtbx format classes, one for each layout; dxtbx finds them by their entry points."""

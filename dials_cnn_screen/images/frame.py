@@ -13,7 +13,7 @@ class Frame:
     """The assembled array of one image.
 
     Attributes:
-        data: (slow, fast), ADU; float32 as dxtbx's images are read. 0 in gaps and where
+        data: (slow, fast), ADU; float32 as read_frame reads images. 0 in gaps and where
             the image was not finite.
         mask: bool (slow, fast), True = use.
         beam_centre: (slow, fast) in pixels from the outer corner of the first pixel, as
@@ -38,9 +38,13 @@ def make_frame(
         mask: bool (slow, fast), True = use; None uses every pixel.
         beam_centre: (slow, fast), pixels, as in Frame; None is the middle.
 
+    Returns:
+        A frame of float32 where the data are floating-point numbers, else of the data
+        as they are.
+
     Raises:
         ValueError: The array is not one of numbers in two dimensions, the mask is of
-            another shape, or the beam centre is not finite.
+            another shape, or the beam centre is not two finite numbers.
     """
     data = np.asarray(data)
     if data.ndim != 2 or data.dtype.kind not in "iuf" or not data.size:
@@ -56,8 +60,11 @@ def make_frame(
         )
     if beam_centre is None:
         beam_centre = (data.shape[0] / 2, data.shape[1] / 2)
-    if not np.isfinite(beam_centre).all():
-        raise ValueError(f"the beam centre {beam_centre} is not finite")
+    if np.shape(beam_centre) != (2,) or not np.isfinite(beam_centre).all():
+        raise ValueError(
+            f"the beam centre {beam_centre} is not two finite numbers, (slow, fast) in "
+            "pixels"
+        )
     if data.dtype.kind == "f":
         data, used = drop_non_finite(data, used)
     slow, fast = beam_centre
@@ -67,7 +74,16 @@ def make_frame(
 def drop_non_finite(
     pixels: NDArray, mask: NDArray[np.bool_]
 ) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
-    """Pixels as float32, and their mask: 0 and False where a pixel is not finite."""
+    """Pixels as float32, and their mask: 0 and False where a pixel is not finite.
+
+    Args:
+        pixels: (slow, fast) numbers. One too large for float32 is not finite either.
+        mask: bool (slow, fast), True = use.
+
+    Returns:
+        float32 and bool (slow, fast). The pixels are a copy; the mask is the one given
+        if the pixels are integers.
+    """
     with np.errstate(over="ignore"):
         data = pixels.astype(np.float32)
     if pixels.dtype.kind != "f":
@@ -78,7 +94,11 @@ def drop_non_finite(
 
 
 def check_frame(frame: Frame) -> None:
-    """Raise ValueError for a frame with nothing on it to classify it by."""
+    """Refuse a frame with nothing on it to classify it by.
+
+    Raises:
+        ValueError: No pixel is used, or all used pixels have the same value.
+    """
     # Not above: numba takes half a second.
     from dials_cnn_screen.images.frame_cpu import used_range
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from dxtbx import flumpy
 from dxtbx.imageset import ImageSet
 
@@ -17,9 +19,17 @@ def read_frame(imageset: ImageSet, index: int) -> Frame:
     where the imageset's lookup files or the panels have any; the trusted range is that
     of the raw values.
 
-    Raises ValueError if the image has no detector or beam model, if its panels cannot
-    be put together, or if the beam is parallel to the only panel; and whatever dxtbx
-    raises when it cannot read the image.
+    Args:
+        imageset: With a detector and a beam model for each image.
+        index: The image's position in it.
+
+    Returns:
+        The frame, float32 (slow, fast), ADU.
+
+    Raises:
+        ValueError: The image has no detector or beam model, its panels cannot be put
+            together, or the beam is parallel to the only panel.
+        Exception: Whatever dxtbx raises when it cannot read the image.
     """
     detector, beam = imageset.get_detector(index), imageset.get_beam(index)
     if not detector or beam is None:
@@ -40,11 +50,11 @@ def read_frame(imageset: ImageSet, index: int) -> Frame:
     return assemble(panels, detector, beam)
 
 
-def _read_pixels(imageset: ImageSet, index: int) -> tuple:
+def _read_pixels(imageset: ImageSet, index: int) -> tuple[Any, ...]:
     """One flex array for each panel, corrected for pedestal and gain if there are any.
 
-    dxtbx answers an empty tuple for a gain of 1 and a pedestal of 0, so that nothing is
-    spent on making a corrected copy, in double precision, that would be the same.
+    dxtbx returns an empty tuple for a gain of 1 and a pedestal of 0: no time is spent
+    on a corrected copy, in double precision, that would be the same.
     """
     if imageset.get_gain(index) or imageset.get_pedestal(index):
         return imageset.get_corrected_data(index)

@@ -1,4 +1,4 @@
-"""The stills of an experiment list: each image once, and lists of the kept ones."""
+"""The stills of an experiment list, each image once, and imagesets of one of them."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ class Still:
     """One image, whatever number of experiments (lattices) refer to it.
 
     Attributes:
-        imageset: Has the image.
-        position: Its index in the imageset.
+        imageset: What reads the image.
+        position: Its index in the imageset, from 0.
         name: Its file, with folders, and its number there.
-        experiments: Indices of the experiments that have it.
+        experiments: Indices of the experiments that refer to it, in order.
     """
 
     imageset: ImageSet
@@ -29,6 +29,9 @@ class Still:
 
 def list_stills(experiments: ExperimentList) -> list[Still]:
     """Every image of the experiments once, in order.
+
+    Args:
+        experiments: Of stills; imagesets, or sequences of stills.
 
     Raises:
         ValueError: There are no experiments, or one is not of stills or has no images.
@@ -55,7 +58,10 @@ def list_stills(experiments: ExperimentList) -> list[Still]:
 
 
 def name_image(imageset: ImageSet, position: int) -> ImageName:
-    """The name of the image at a position of an imageset."""
+    """The name of the image at a position of an imageset.
+
+    Its number is 1 unless the file has several images.
+    """
     in_one_file = imageset.reader().is_single_file_reader()
     index = imageset.indices()[position]
     number = index + 1 if in_one_file else 1
@@ -63,14 +69,19 @@ def name_image(imageset: ImageSet, position: int) -> ImageName:
 
 
 def experiment_of_still(experiments: ExperimentList, still: Still) -> ExperimentList:
-    """A list of one experiment, the first one of this still, and of no other image."""
+    """A list of one experiment: the first one of a still, with that image alone.
+
+    Args:
+        experiments: The list that the still was made from.
+        still: Of list_stills(experiments).
+    """
     imageset = one_image(still.imageset, still.position)
     experiment = experiments[still.experiments[0]]
     return ExperimentList([of_one_image(experiment, still.position, imageset)])
 
 
 def _positions(experiment: Experiment) -> range:
-    """Where in its imageset the images of an experiment are.
+    """Positions of an experiment's images in its imageset.
 
     The experiments of a sequence of stills have the whole sequence as imageset, and
     each a scan of one image.
@@ -98,7 +109,17 @@ def one_image(imageset: ImageSet, position: int) -> ImageSet:
 def of_one_image(
     experiment: Experiment, position: int, imageset: ImageSet
 ) -> Experiment:
-    """An experiment with the imageset of one of its images in place of its own."""
+    """An experiment with the imageset of one of its images in place of its own.
+
+    Args:
+        experiment: Of one image or more.
+        position: The image's, in the experiment's imageset.
+        imageset: Of this image alone, as one_image gives it.
+
+    Returns:
+        The same models. Where the experiment has more images, its identifier gets the
+        position at the end, and its scan is that of the image.
+    """
     identifier, scan = experiment.identifier, experiment.scan
     positions = _positions(experiment)
     if len(positions) > 1:

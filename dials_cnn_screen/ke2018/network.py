@@ -1,4 +1,7 @@
-"""The network of Ke et al. (2018), as printed and as deposited."""
+"""The network of Ke et al. (2018), J. Synchrotron Rad. 25, 655, section 2.1.
+
+As printed and, with another configuration, as deposited (nksauter/fv5080 on GitHub).
+"""
 
 from __future__ import annotations
 
@@ -16,13 +19,20 @@ from dials_cnn_screen.labels.label import Label
 
 @dataclass(frozen=True)
 class Ke2018Config:
-    """The four stages of Fig. 2.
+    """The stages of the network: four in Fig. 2, with the values here.
 
-    size: edge of the square input, bins. channels: feature maps after each stage.
-    first_kernel, first_pool: edge of the first convolution and max-pool, pixels; the
-    others are 3 and 2. The printed network has 3 and 2 there too, the deposited code
-    7 and 3. Odd edges, and a pool of 2, make every layer halve the size, rounded up.
-    Raises ValueError for values that no network has.
+    Odd edges, and a pool of 2, make every layer halve the size, rounded up.
+
+    Attributes:
+        size: Edge of the square input, bins.
+        channels: Feature maps after each stage.
+        first_kernel: Edge of the first convolution, 3 as printed and 7 as deposited;
+            the others are 3.
+        first_pool: Edge of the first max-pool, 2 as printed and 3 as deposited; the
+            others are 2.
+
+    Raises:
+        ValueError: Values that no network has.
     """
 
     size: int = 720
@@ -60,10 +70,12 @@ class Ke2018Config:
 
 
 class Ke2018(nn.Module):
-    """Four stages of convolution, normalisation, ReLU and max-pool, one linear layer.
+    """Stages of convolution, normalisation, ReLU and max-pool, then a linear layer.
 
-    Input float32 (n, 1, size, size), output class scores z (n, 3), in the order of
-    Label; softmax (equation 3) makes probabilities of them.
+    Attributes:
+        config: Its size and stages.
+        features: The stages, all that comes before flattening.
+        classifier: The linear layer.
     """
 
     def __init__(self, config: Ke2018Config) -> None:
@@ -74,10 +86,21 @@ class Ke2018(nn.Module):
         self.classifier = nn.Linear(config.n_features, len(Label))
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
-        return self.classifier(self.features(images).flatten(start_dim=1))
+        """Logits of the classes: z of equation 3.
+
+        Args:
+            images: float32 (n, 1, size, size), as preprocessing.prepare makes them.
+
+        Returns:
+            float32 (n, 3), in the order of Label.
+        """
+        maps = self.features(images)  # (n, 32, 3, 3) for 720 x 720
+        features = maps.flatten(start_dim=1)  # (n, n_features)
+        return self.classifier(features)  # (n, 3)
 
 
 def _stages(config: Ke2018Config) -> Iterator[nn.Module]:
+    """The layers of all stages: (n, 1, size, size) to (n, channels[-1], edge, edge)."""
     k_in = 1
     for stage, k_out in enumerate(config.channels):
         kernel = config.first_kernel if stage == 0 else 3
@@ -92,14 +115,14 @@ def _stages(config: Ke2018Config) -> Iterator[nn.Module]:
 
 
 def _start_from_peaks(features: nn.Sequential) -> None:
-    """Let bright pixels through from the first step of training on.
+    """Set initial weights that pass on bright pixels from the first training step.
 
     Spots cover a few of half a million pixels: with kernels of random signs they cancel
     in the second stage, and training stays on its first plateau for an hour. Here each
-    kernel of the first stage begins near a single pixel, its threshold at 2.5 standard
-    deviations; the kernels behind it begin without negative weights. The features
-    begin small, since the linear layer of 288 of them would overshoot at a learning
-    rate of 0.1.
+    kernel of the first stage starts near a single pixel, its threshold at 2.5 standard
+    deviations; the kernels after it start without negative weights. The features start
+    small, since the linear layer of 288 of them would overshoot at the paper's learning
+    rate of 0.1. The numbers were chosen by hand; the paper gives no initial weights.
     """
     convolutions = [layer for layer in features if isinstance(layer, nn.Conv2d)]
     first, *others = convolutions
@@ -120,7 +143,9 @@ def _start_from_peaks(features: nn.Sequential) -> None:
 def fuse(network: Ke2018) -> nn.Module:
     """A copy for inference: normalisation folded into convolutions, four times faster.
 
-    Takes and gives what Ke2018 does, within rounding.
+    Returns:
+        A network with the same ``features`` and ``classifier``, input and output, equal
+        within rounding.
     """
     network = copy.deepcopy(network).eval()
     layers = list(network.features)

@@ -1,13 +1,14 @@
 """Preprocessing on one CPU core: the arithmetic of preprocessing.prepare, compiled.
 
-Binning and cropping are one pass over the pixels that are kept; LCN is a second over
-the crop, with sums down columns shared by neighbouring pixels.
+Binning and cropping are one pass over the pixels that are kept. LCN is a second over
+the crop; neighbouring pixels share the sums down the columns of their neighbourhoods.
 """
 
 from __future__ import annotations
 
 import numpy as np
 from numba import njit
+from numpy.typing import NDArray
 
 from dials_cnn_screen.ke2018 import preprocessing as reference
 from dials_cnn_screen.ke2018.preprocessing import FLAT, LCN_WINDOW, Preprocessing
@@ -16,20 +17,26 @@ _REACH = LCN_WINDOW // 2
 
 
 def prepare(
-    data: np.ndarray,
-    mask: np.ndarray,
+    data: NDArray,
+    mask: NDArray[np.bool_],
     beam_centre: tuple[float, float],
     preprocessing: Preprocessing,
-) -> np.ndarray:
-    """Bin, crop about q = 0 and contrast one frame, as preprocessing.prepare does.
+) -> NDArray[np.float32]:
+    """Bin a frame, crop it about q = 0 and adjust the contrast.
 
-    data: (slow, fast) numbers, ADU. mask: (slow, fast) bool, True = use. beam_centre:
-    (slow, fast) pixels. Returns float32 (size, size), within 1e-4 of the reference;
-    less near, as bins are float32, where its deviation is below 1e-3 of its mean.
+    Args:
+        data: (slow, fast) numbers, ADU.
+        mask: bool (slow, fast), True = use.
+        beam_centre: (slow, fast), pixels, as in Frame.
+        preprocessing: Binning, size of the crop and contrast.
+
+    Returns:
+        float32 (size, size), within 1e-4 of preprocessing.prepare; less near, as bins
+        are float32, where the frame's standard deviation is below 1e-3 of its mean.
     """
     binning, size = preprocessing.binning, preprocessing.size
-    centre = tuple(c / binning for c in beam_centre)
-    row, column = reference.crop_corner(centre, size)
+    slow, fast = (c / binning for c in beam_centre)
+    row, column = reference.crop_corner((slow, fast), size)
     image = np.zeros((size, size), dtype=np.float32)
     used = np.zeros((size, size), dtype=np.bool_)
     if binning == 2:
@@ -43,12 +50,26 @@ def prepare(
 
 @njit(cache=True, nogil=True)
 def _overlap(start, size, length):
-    """Part of a crop of some size from start that lies on a frame of length bins."""
+    """Along an axis, the first element of a crop on the frame, and the end of these.
+
+    Args:
+        start: Where the crop starts, in bins of the frame; may be below 0.
+        size: Edge of the crop, bins.
+        length: Of the frame, bins.
+    """
     return max(0, -start), max(0, min(size, length - start))
 
 
 @njit(cache=True, nogil=True)
 def _bin_by_two(data, mask, row, column, image, used):
+    """Means of the used pixels of 2 x 2 blocks, of the crop alone.
+
+    Args:
+        data, mask: (slow, fast).
+        row, column: Where the crop starts, bins.
+        image: float32 (size, size), written; 0 stays where no pixel is used.
+        used: bool (size, size), written.
+    """
     size = image.shape[0]
     first_row, last_row = _overlap(row, size, data.shape[0] // 2)
     first_column, last_column = _overlap(column, size, data.shape[1] // 2)
@@ -69,6 +90,7 @@ def _bin_by_two(data, mask, row, column, image, used):
 
 @njit(cache=True, nogil=True)
 def _bin_by(data, mask, row, column, binning, image, used):
+    """Means of the used pixels of binning x binning blocks, as _bin_by_two."""
     size = image.shape[0]
     first_row, last_row = _overlap(row, size, data.shape[0] // binning)
     first_column, last_column = _overlap(column, size, data.shape[1] // binning)
@@ -86,6 +108,15 @@ def _bin_by(data, mask, row, column, binning, image, used):
 
 @njit(cache=True, nogil=True)
 def _normalise(image, used):
+    """preprocessing.local_contrast_normalise of a crop.
+
+    Args:
+        image: float32 (rows, columns), 0 where not used.
+        used: bool (rows, columns).
+
+    Returns:
+        float32 (rows, columns).
+    """
     rows, columns = image.shape
     result = np.zeros((rows, columns), dtype=np.float32)
     mean, deviation, count = _moments(image, used)
@@ -94,10 +125,11 @@ def _normalise(image, used):
     floor = (FLAT * deviation) ** 2
     unmasked = count == rows * columns
     # The last five rows less the frame's mean, their squares and masks, each written
-    # once, in float64: a difference of large sums follows.
+    # once, in float64: a difference of large sums follows. (5, columns) each.
     value = np.zeros((LCN_WINDOW, columns))
     square = np.zeros((LCN_WINDOW, columns))
     number = np.zeros((LCN_WINDOW, columns))
+    # Sums down these rows, with two more columns at either end.
     sums = np.full((3, columns + 2 * _REACH), float(LCN_WINDOW))
     for i in range(-_REACH, rows + _REACH):
         y, slot = _mirror(i, rows), (i + _REACH) % LCN_WINDOW
@@ -121,6 +153,7 @@ def _normalise(image, used):
 
 @njit(cache=True, nogil=True)
 def _sum_rows(rows, out):
+    """Sum five rows (5, columns) into out (columns + 4,), its ends reflected."""
     for j in range(rows.shape[1]):
         out[j + _REACH] = rows[0, j] + rows[1, j] + rows[2, j] + rows[3, j] + rows[4, j]
     last = out.shape[0] - 1
@@ -131,12 +164,23 @@ def _sum_rows(rows, out):
 
 @njit(cache=True, nogil=True)
 def _normalise_row(value, used, sums, floor, out):
-    total, square, number = sums
+    """Equation 7 for one row.
+
+    Args:
+        value: float64 (columns,), pixel - mean of the frame.
+        used: bool (columns,).
+        sums: float64 (3, columns + 4), of values, squares and used pixels down the
+            five rows around.
+        floor: The least local variance.
+        out: float32 (columns,), written.
+    """
+    total, square, number = sums  # (columns + 4,) each
     for j in range(out.shape[0]):
         t = total[j] + total[j + 1] + total[j + 2] + total[j + 3] + total[j + 4]
         s = square[j] + square[j + 1] + square[j + 2] + square[j + 3] + square[j + 4]
         n = number[j] + number[j + 1] + number[j + 2] + number[j + 3] + number[j + 4]
-        # n times the difference from the local mean, n squared times the variance
+        # n times the difference from the local mean (equation 8), and n squared times
+        # the variance (equation 9): their ratio needs no division by n.
         difference = np.float32(n * value[j] - t)
         variance = n * s - t * t
         keep = used[j] and variance > floor * n * n
@@ -146,7 +190,10 @@ def _normalise_row(value, used, sums, floor, out):
 
 @njit(cache=True, nogil=True, fastmath={"reassoc", "contract"})
 def _moments(image, used):
-    # Unused pixels are 0 in the image. Sums may be reordered: that only vectorises.
+    """Mean and standard deviation of the used pixels of (rows, columns); their number.
+
+    Unused pixels are 0 in the image. Sums may be reordered, so that they vectorise.
+    """
     count, total = 0, 0.0
     for i in range(image.shape[0]):
         for j in range(image.shape[1]):
@@ -163,6 +210,7 @@ def _moments(image, used):
 
 @njit(cache=True, nogil=True)
 def _mirror(index, length):
+    """An index reflected about the first and last of so many elements."""
     if index < 0:
         return -index
     return 2 * (length - 1) - index if index >= length else index

@@ -1,4 +1,4 @@
-"""Frames as people see them: pictures for the reports, at the viewer's contrast."""
+"""Pictures of frames for the reports, at the contrast of dials.image_viewer."""
 
 from __future__ import annotations
 
@@ -6,18 +6,19 @@ import base64
 import io
 
 import numpy as np
+from numpy.typing import NDArray
 
 from dials_cnn_screen.images.frame import Frame
 from dials_cnn_screen.ke2018.preprocessing import crop, linear_contrast
 
-# The middle 1440 x 1440 pixels, what the network of the paper sees.
+# The middle of a frame, pixels: what the network of the paper sees (section 2.2).
 EDGE = 1440
-# Edges of the blocks of which the brightest pixel is shown: pictures of 360 x 360, and
-# thumbnails of 120 x 120.
+# Of each block of so many pixels along its edge the brightest is shown: pictures of
+# 360 x 360 and thumbnails of 120 x 120. By hand, as the numbers below.
 GALLERY_BLOCK, _THUMBNAIL_BLOCK = 4, 12
 # Whole frames are shown pixel by pixel up to this many along an edge.
 _LONGEST_EDGE = 4500
-# Pixels to each side of the one that a close-up is of.
+# Pixels to each side of the middle of a close-up.
 _REACH = 20
 
 
@@ -27,9 +28,17 @@ def thumbnail(frame: Frame) -> str:
 
 
 def middle(frame: Frame, block: int, quality: int) -> str:
-    """The middle EDGE x EDGE pixels of a frame; JPEG in base64.
+    """The middle EDGE x EDGE pixels of a frame, about the beam centre.
 
     Of each block x block pixels the brightest is shown, so that no spot is lost.
+
+    Args:
+        frame: What lies outside of it is white.
+        block: Pixels along the edge of a block; EDGE is a multiple.
+        quality: Of the JPEG, 1 to 95.
+
+    Returns:
+        JPEG in base64.
     """
     data, mask = crop(frame.data, frame.mask, frame.beam_centre, EDGE)
     return _jpeg(linear_contrast(*_brightest(data, mask, block)), quality)
@@ -46,9 +55,18 @@ def whole(frame: Frame) -> str:
 
 
 def close_up(frame: Frame, slow: int, fast: int) -> str:
-    """The 41 x 41 pixels about one of a frame, the brightest black; JPEG in base64."""
-    place = (slow + 0.5, fast + 0.5)
-    data, mask = crop(frame.data, frame.mask, place, 2 * _REACH + 1)
+    """The 41 x 41 pixels around a pixel of a frame, the brightest black.
+
+    Args:
+        frame: What lies outside of it is white.
+        slow: Index of the middle pixel.
+        fast: Index of the middle pixel.
+
+    Returns:
+        JPEG in base64.
+    """
+    centre = (slow + 0.5, fast + 0.5)
+    data, mask = crop(frame.data, frame.mask, centre, 2 * _REACH + 1)  # (41, 41) each
     used = data[mask] if mask.any() else np.zeros(1)
     dark, bright = np.percentile(used, 5), used.max()
     shade = (data - dark) / max(bright - dark, 1e-9)
@@ -56,17 +74,26 @@ def close_up(frame: Frame, slow: int, fast: int) -> str:
 
 
 def _brightest(
-    data: np.ndarray, mask: np.ndarray, block: int
-) -> tuple[np.ndarray, np.ndarray]:
-    """The brightest used pixel of each block x block, and which blocks have any."""
+    data: NDArray, mask: NDArray[np.bool_], block: int
+) -> tuple[NDArray, NDArray[np.bool_]]:
+    """The brightest used pixel of each block x block, and which blocks have one.
+
+    Args:
+        data: (slow, fast), ADU; both are multiples of block.
+        mask: bool (slow, fast), True = use.
+        block: Pixels along the edge of a block.
+
+    Returns:
+        (slow / block, fast / block) each.
+    """
     rows, columns = (n // block for n in data.shape)
     blocks = np.where(mask, data, -np.inf).reshape(rows, block, columns, block)
-    brightest = blocks.max(axis=(1, 3))
+    brightest = blocks.max(axis=(1, 3))  # (rows, columns)
     return brightest, np.isfinite(brightest)
 
 
-def _jpeg(shade: np.ndarray, quality: int) -> str:
-    """A picture of shades, white at 0 and black at 1; JPEG in base64."""
+def _jpeg(shade: NDArray, quality: int) -> str:
+    """A picture (rows, columns), white at 0 or less and black at 1; JPEG in base64."""
     from matplotlib import image
 
     jpeg = io.BytesIO()

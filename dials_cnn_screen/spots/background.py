@@ -1,14 +1,16 @@
-"""The local background of a frame: mean, deviation and skewness by blocks.
+"""The local background of a frame: mean, standard deviation and skewness of blocks.
 
-The reference, in numpy; kernels/cpu_candidates.py has the same made fast.
+The reference, in numpy; background_cpu.py is the same made fast.
 
-1. Blocks of 16 x 16 pixels have the mean and standard deviation of their used pixels
-   without outliers.
-2. A few photons are outliers of a dark background too, though no spots. They widen
-   and skew the noise of all blocks near by, and spots that of one: in each, the median
-   of nine blocks counts.
-3. A block beside one that fluctuates more than twice as much takes that deviation: the
+1. Each block of 16 x 16 pixels has the mean and standard deviation of its used pixels,
+   outliers clipped.
+2. Single photons on a dark background are outliers too, but no spots. They widen and
+   skew the noise of all blocks around, a spot that of one block only. So each block
+   takes the median over 3 x 3 blocks of the deviation and skewness with the tail.
+3. A block next to one that is more than twice as noisy takes the larger deviation: the
    border of a noisy region may run through it.
+
+The constants were chosen by hand; no study compares other values.
 """
 
 from __future__ import annotations
@@ -17,48 +19,72 @@ import warnings
 from typing import NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
+# Edge of a block, pixels.
 BLOCK = 16
-# Blocks with fewer used pixels take the background of their neighbours.
+# Blocks with fewer used pixels (3 of 16 rows) take the background of their neighbours.
 MIN_USED = 48
-# Rounds of leaving out what is more than CLIP deviations above the mean.
+# Sigma clipping: this many rounds leave out what is more than CLIP standard deviations
+# above the mean. Spots are bright, so nothing is clipped below.
 ROUNDS, CLIP = 3, 3.0
-# What is more deviations than TAIL above the mean counts as TAIL in the noise's tail.
+# In the tail of the noise a pixel counts as TAIL deviations above the mean at most, so
+# that a single bright pixel does not make the tail.
 TAIL = 20.0
-# A block that fluctuates this many times less than a neighbour is not trusted.
+# A block takes the deviation of a neighbour that is this many times noisier.
 STEP = 2.0
-# The least fluctuation of whole numbers.
+# The least standard deviation of integers, ADU: where almost all pixels are 0, one
+# photon is no spot. A smaller value was tried and was worse.
 LEAST_WHOLE = 0.3
-# The largest skewness: that of photons where a pixel has LEAST_WHOLE^2 on average.
+# The least standard deviation of a block over the median of all blocks.
+LEAST_RATIO = 0.02
+# The largest skewness: of Poisson counts with a mean of LEAST_WHOLE^2 (theirs is
+# mean^-1/2).
 MOST_SKEW = 1 / LEAST_WHOLE
 
 
 class Background(NamedTuple):
-    """The background of each block, float32 (ceil(slow / 16), ceil(fast / 16)) each.
+    """The background of each block.
 
-    mean: ADU. inverse: 1 / standard deviation, 1 / ADU. skew: skewness of the noise.
+    Attributes:
+        mean: float32 (rows, columns) of blocks, ADU; rows = ceil(slow / 16), columns =
+            ceil(fast / 16).
+        inverse: float32 (rows, columns), 1 / standard deviation, 1 / ADU.
+        skew: float32 (rows, columns), skewness of the noise, 0 to MOST_SKEW.
     """
 
-    mean: np.ndarray
-    inverse: np.ndarray
-    skew: np.ndarray
+    mean: NDArray[np.float32]
+    inverse: NDArray[np.float32]
+    skew: NDArray[np.float32]
 
 
-def background(data: np.ndarray, mask: np.ndarray) -> Background:
-    """The background of a frame (slow, fast), ADU; mask: True = use."""
+def background(data: NDArray, mask: NDArray[np.bool_]) -> Background:
+    """The background of a frame.
+
+    Args:
+        data: (slow, fast) finite numbers, ADU.
+        mask: bool (slow, fast), True = use.
+    """
     shape = tuple(-(-n // BLOCK) for n in data.shape)
     whole = whole_numbers(data, mask)
-    moments = np.full((4, *shape), np.nan)
+    moments = np.full((4, *shape), np.nan)  # (4, rows, columns)
     for i, j in np.ndindex(shape):
         block = np.s_[i * BLOCK : (i + 1) * BLOCK, j * BLOCK : (j + 1) * BLOCK]
-        values = data[block][mask[block]].astype(np.float64)
+        values = data[block][mask[block]].astype(np.float64)  # (n,)
         if len(values) >= MIN_USED:
             moments[:, i, j] = _moments(values, whole)
-    return fill(*moments, whole)
+    return fill(moments, whole)
 
 
-def _moments(values: np.ndarray, whole: bool) -> tuple[float, float, float, float]:
-    """Mean and deviation without outliers; square and cube of what is over the mean."""
+def _moments(
+    values: NDArray[np.float64], whole: bool
+) -> tuple[float, float, float, float]:
+    """Moments of the used pixels of a block, (n,), ADU.
+
+    Returns:
+        Mean and standard deviation, outliers clipped; and over all values, those above
+        TAIL deviations cut, the mean square and mean cube of value - mean.
+    """
     inside = values
     for _ in range(ROUNDS):
         limit = inside.mean() + CLIP * inside.std()
@@ -69,52 +95,58 @@ def _moments(values: np.ndarray, whole: bool) -> tuple[float, float, float, floa
     return mean, deviation, (above**2).mean(), (above**3).mean()
 
 
-def whole_numbers(data: np.ndarray, mask: np.ndarray) -> bool:
-    """Whether the used pixels are whole numbers, on a sample of one row in sixteen."""
-    sample = data[::BLOCK][mask[::BLOCK]]
+def whole_numbers(data: NDArray, mask: NDArray[np.bool_]) -> bool:
+    """Whether the used pixels are integers, on a sample of one row in sixteen.
+
+    Args:
+        data: (slow, fast) numbers, ADU.
+        mask: bool (slow, fast), True = use.
+    """
+    sample = data[::BLOCK][mask[::BLOCK]]  # (n,)
     return bool(np.all(sample == np.floor(sample)))
 
 
-def fill(
-    mean: np.ndarray,
-    deviation: np.ndarray,
-    square: np.ndarray,
-    cube: np.ndarray,
-    whole: bool,
-) -> Background:
-    """The background from the moments of blocks, NaN in those with too few pixels.
+def fill(moments: NDArray, whole: bool) -> Background:
+    """The background from the moments of blocks: steps 2 and 3 of the module.
 
-    These are given the values of their neighbours. square and cube: mean powers of the
-    height over the mean, in which the noise's tail counts. whole: the data are whole
-    numbers, whose fluctuation is then taken to be 0.3 at the least: where almost all
-    pixels are 0, one photon is no spot.
+    Blocks with too few used pixels take the mean of their neighbours' values.
+
+    Args:
+        moments: float (4, rows, columns) of blocks: mean and standard deviation, ADU;
+            mean square and mean cube of pixel - mean with the noise's tail, ADU^2 and
+            ADU^3. NaN in blocks with too few used pixels.
+        whole: Whether the data are integers; their deviation is LEAST_WHOLE at least.
     """
+    mean, deviation, square, cube = moments
     with np.errstate(divide="ignore", invalid="ignore"):
         skew = np.where(square > 0, cube / square**1.5, 0 * cube)
+    # values: (4, rows, columns)
     values = np.stack([mean, deviation, np.sqrt(square), skew]).astype(np.float32)
     for _ in range(max(mean.shape)):
-        missing = np.isnan(values[0])
+        missing = np.isnan(values[0])  # (rows, columns)
         if not missing.any() or missing.all():
             break
-        place = (slice(None), *np.nonzero(missing))
-        near = _neighbours(values, "constant", constant_values=np.nan)
+        i, j = np.nonzero(missing)
+        near = _neighbours(np.pad(values, _AROUND, constant_values=np.nan))
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", RuntimeWarning)  # of empty means
-            values[place] = np.nanmean([of_blocks[place] for of_blocks in near], axis=0)
-    mean, deviation, *tails = np.nan_to_num(values)
-    tail, skew = median_of_nine(_neighbours(np.stack(tails), "edge"))
+            values[:, i, j] = np.nanmean([blocks[:, i, j] for blocks in near], axis=0)
+    mean, deviation, *tails = np.nan_to_num(values)  # (rows, columns) each
+    tail, skew = median_of_nine(_neighbours(np.pad(tails, _AROUND, "edge")))
     deviation = np.maximum(deviation, tail)
-    (noisier,) = np.max(_neighbours(deviation[None], "edge"), axis=0)
+    (noisier,) = np.max(_neighbours(np.pad(deviation[None], _AROUND, "edge")), axis=0)
     deviation = np.where(noisier > STEP * deviation, noisier, deviation)
-    least = max(LEAST_WHOLE * whole, 0.02 * float(np.median(deviation)), 1e-9)
+    # Not 0, where all pixels are equal.
+    least = max(LEAST_WHOLE * whole, LEAST_RATIO * float(np.median(deviation)), 1e-9)
     inverse = 1 / np.maximum(deviation, np.float32(least))
     return Background(mean, inverse, np.clip(skew, 0, np.float32(MOST_SKEW)))
 
 
-def median_of_nine(values: list[np.ndarray]) -> np.ndarray:
+def median_of_nine(values: list[NDArray]) -> NDArray:
     """Median of nine arrays, element by element, faster than numpy's.
 
-    Exchanges after Paeth, A. W. (1990), Graphics Gems, 171.
+    The same as ``np.median(values, axis=0)``, by the exchanges of Paeth, A. W. (1990),
+    Graphics Gems, 171.
     """
     v = list(values)
     for low, high in _EXCHANGES:
@@ -122,36 +154,65 @@ def median_of_nine(values: list[np.ndarray]) -> np.ndarray:
     return v[4]
 
 
-# Sort in threes, and leave the middle of the middles; pairs of places.
+# Sort in threes, and leave the middle of the middles; pairs of indices.
 _EXCHANGES = (
     *((1, 2), (4, 5), (7, 8), (0, 1), (3, 4), (6, 7), (1, 2), (4, 5), (7, 8)),
     *((0, 3), (5, 8), (4, 7), (3, 6), (1, 4), (2, 5), (4, 7), (4, 2), (6, 4), (4, 2)),
 )
 
 
-def interpolate(blocks: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
-    """Bilinear interpolation between block centres, to float32 of a frame's shape."""
+def interpolate(
+    blocks: NDArray[np.float32], shape: tuple[int, ...]
+) -> NDArray[np.float32]:
+    """Bilinear interpolation between block centres; constant beyond the outer ones.
+
+    Args:
+        blocks: float32 (rows, columns), a value of each block.
+        shape: (slow, fast) of the frame.
+
+    Returns:
+        float32 (slow, fast).
+    """
     for axis, n in enumerate(shape):
-        low, high, part = steps(n, blocks.shape[axis])
+        low, high, part = steps(n, blocks.shape[axis])  # (n,) each
         part = part[:, None] if axis == 0 else part[None, :]
         lower, upper = blocks.take(low, axis), blocks.take(high, axis)
+        # (slow, columns) after the first axis, (slow, fast) after the second
         blocks = lower + (upper - lower) * part
     return blocks
 
 
-def steps(n: int, n_blocks: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Blocks before and after each of n pixels in a line, and the way between them."""
-    place = np.clip((np.arange(n) - (BLOCK - 1) / 2) / BLOCK, 0, n_blocks - 1)
-    low = place.astype(np.int64)
-    high = np.minimum(low + 1, n_blocks - 1)
-    return low, high, (place - low).astype(np.float32)
+def steps(
+    n: int, n_blocks: int
+) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float32]]:
+    """Between which blocks each of n pixels in a line is, and how far along.
 
+    Args:
+        n: Pixels along the axis.
+        n_blocks: Blocks along it.
 
-def _neighbours(values: np.ndarray, mode: str, **options: float) -> list[np.ndarray]:
-    """The 3 x 3 neighbourhoods of blocks (n, rows, columns): nine such arrays.
-
-    mode: of np.pad, what is past the edge.
+    Returns:
+        low, high, part: (n,) each; a pixel's value is
+        blocks[low] + (blocks[high] - blocks[low]) * part.
     """
-    padded = np.pad(values, ((0, 0), (1, 1), (1, 1)), mode, **options)
-    rows, columns = values.shape[1:]
+    position = np.clip((np.arange(n) - (BLOCK - 1) / 2) / BLOCK, 0, n_blocks - 1)
+    low = position.astype(np.int64)
+    high = np.minimum(low + 1, n_blocks - 1)
+    return low, high, (position - low).astype(np.float32)
+
+
+# What np.pad adds before and after each axis of (n, rows, columns).
+_AROUND = ((0, 0), (1, 1), (1, 1))
+
+
+def _neighbours(padded: NDArray) -> list[NDArray]:
+    """The 3 x 3 neighbourhoods of blocks.
+
+    Args:
+        padded: (n, rows + 2, columns + 2), padded by _AROUND.
+
+    Returns:
+        Nine arrays (n, rows, columns), one for each neighbour.
+    """
+    rows, columns = padded.shape[1] - 2, padded.shape[2] - 2
     return [padded[:, i : i + rows, j : j + columns] for i, j in np.ndindex(3, 3)]

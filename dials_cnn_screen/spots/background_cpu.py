@@ -1,9 +1,15 @@
-"""The local background on one CPU core: background.background, compiled."""
+"""The local background on one CPU core: background.background, compiled.
+
+A strip is a row of blocks: 16 rows of the frame, padded with infinity to whole blocks.
+The kernels sum down its columns first, then over the columns of each block, since the
+first sum vectorises. ``width`` is the strip's columns, ``n`` its blocks: width = 16 n.
+"""
 
 from __future__ import annotations
 
 import numpy as np
 from numba import njit
+from numpy.typing import NDArray
 
 from dials_cnn_screen.spots.background import (
     BLOCK,
@@ -21,19 +27,24 @@ from dials_cnn_screen.spots.background import (
 _LARGEST = np.finfo(np.float32).max
 
 
-def background(data: np.ndarray, mask: np.ndarray) -> Background:
-    """The background of each block of a frame, as background.background gives it.
+def background(data: NDArray, mask: NDArray[np.bool_]) -> Background:
+    """The background of a frame, within 1e-4 of background.background.
 
-    Sums go down the columns of a row of blocks first, as that vectorises. This loop is
-    not compiled: within a compiled one they do not, and take five times as long.
+    The loop over strips is not compiled: within a compiled one the sums over columns
+    do not vectorise, and take five times as long.
+
+    Args:
+        data: (slow, fast) finite numbers, ADU.
+        mask: bool (slow, fast), True = use.
     """
     shape = tuple(-(-n // BLOCK) for n in data.shape)
     whole = whole_numbers(data, mask)
     least_tail = np.float32(TAIL * LEAST_WHOLE * whole)
     moments = np.empty((4, *shape), np.float32)
-    mean, deviation, square, cube = moments
+    mean, deviation, square, cube = moments  # (rows of blocks, n) each
     width = shape[1] * BLOCK
-    strip = np.full((BLOCK, width), np.inf, np.float32)
+    strip = np.full((BLOCK, width), np.inf, np.float32)  # (16, width)
+    # (width,) each
     least, limit, centre, count, total, other = np.empty((6, width), np.float32)
     for i in range(len(mean)):
         _cut_strip(data, mask, i * BLOCK, strip, least)
@@ -52,20 +63,28 @@ def background(data: np.ndarray, mask: np.ndarray) -> Background:
         _means_of_blocks(count, total, square[i])
         _means_of_blocks(count, other, cube[i])
         mean[i] += least[::BLOCK]
-    return fill(*moments, whole)
+    return fill(moments, whole)
 
 
 @njit(cache=True, nogil=True)
 def _cut_strip(data, mask, top, strip, least):
-    """The used pixels of a row of blocks, infinity for others; least of each column."""
+    """The used pixels of the rows from top on, and the least of each column.
+
+    Args:
+        data, mask: (slow, fast).
+        top: First row.
+        strip: (16, width), written; infinity where a pixel is not used.
+        least: (width,), written; _LARGEST where a column has no used pixel.
+    """
     strip[len(data) - top :] = np.inf
     least[:] = _LARGEST
     for y in range(top, min(top + BLOCK, len(data))):
-        _row_of_used(data[y], mask[y], strip[y - top], least)
+        _row_of_used(data[y], mask[y], strip[y - top], least)  # (fast,), (width,)
 
 
 @njit(cache=True, nogil=True)
 def _row_of_used(row, used, out, least):
+    """One row for _cut_strip: row, used (fast,); out, least (width,), written."""
     for x in range(len(row)):
         out[x] = np.float32(row[x]) if used[x] else np.float32(np.inf)
         least[x] = out[x] if out[x] < least[x] else least[x]
@@ -73,7 +92,7 @@ def _row_of_used(row, used, out, least):
 
 @njit(cache=True, nogil=True)
 def _least_of_blocks(least):
-    """The least of each block in place of those of its columns."""
+    """The least of each block in place of those of its columns: least (width,)."""
     for start in range(0, len(least), BLOCK):
         m = least[start]
         for x in range(start, start + BLOCK):
@@ -84,15 +103,22 @@ def _least_of_blocks(least):
 
 @njit(cache=True, nogil=True)
 def _subtract(strip, least):
+    """Subtract least (width,) from each row of strip (16, width)."""
     for y in range(BLOCK):
-        row = strip[y]
+        row = strip[y]  # (width,)
         for x in range(len(row)):
             row[x] -= least[x]
 
 
 @njit(cache=True, nogil=True, fastmath={"reassoc", "contract", "nsz"})
 def _sums_of_columns(strip, limit, count, total, square):
-    """Number, sum and sum of squares of the values of each column up to a limit."""
+    """Number, sum and sum of squares of the values of each column up to a limit.
+
+    Args:
+        strip: (16, width).
+        limit: (width,).
+        count, total, square: (width,), written.
+    """
     for x in range(len(limit)):
         n = t = s = np.float32(0)
         for y in range(BLOCK):
@@ -111,8 +137,16 @@ def _sums_of_columns(strip, limit, count, total, square):
     error_model="numpy",
 )
 def _moments(count, total, square, enough, limit, mean, deviation):
-    """Mean and deviation of blocks, NaN with too few values, and their next limit."""
+    """Mean and standard deviation of blocks, and what the next round leaves out.
+
+    Args:
+        count, total, square: (width,), of _sums_of_columns.
+        enough: Blocks with fewer values are NaN.
+        limit: (width,), written: mean + CLIP deviations.
+        mean, deviation: (n,), written.
+    """
     for j in range(len(mean)):
+        # Over the 16 columns of block j.
         n = t = s = np.float32(0)
         for x in range(j * BLOCK, (j + 1) * BLOCK):
             n += count[x]
@@ -127,7 +161,13 @@ def _moments(count, total, square, enough, limit, mean, deviation):
 
 @njit(cache=True, nogil=True)
 def _limits_of_tail(mean, deviation, least_tail, centre, limit):
-    """The mean of each block at its columns, and how far up its tail counts."""
+    """The mean of each block at its columns, and how far up its tail counts.
+
+    Args:
+        mean, deviation: (n,).
+        least_tail: TAIL times the least deviation.
+        centre, limit: (width,), written: mean, and TAIL deviations.
+    """
     for j in range(len(mean)):
         far = max(np.float32(TAIL) * deviation[j], least_tail)
         for x in range(j * BLOCK, (j + 1) * BLOCK):
@@ -136,7 +176,13 @@ def _limits_of_tail(mean, deviation, least_tail, centre, limit):
 
 @njit(cache=True, nogil=True, fastmath={"reassoc", "contract", "nsz"})
 def _tails_of_columns(strip, centre, limit, count, square, cube):
-    """Number, sum of squares and of cubes of heights over the mean, up to a limit."""
+    """Number, and sums of squares and cubes of what is over the mean, cut at a limit.
+
+    Args:
+        strip: (16, width).
+        centre, limit: (width,), of _limits_of_tail.
+        count, square, cube: (width,), written.
+    """
     for x in range(len(limit)):
         n = s = c = np.float32(0)
         for y in range(BLOCK):
@@ -157,6 +203,7 @@ def _tails_of_columns(strip, centre, limit, count, square, cube):
     error_model="numpy",
 )
 def _means_of_blocks(count, total, mean):
+    """Means of blocks, mean (n,), from the columns' count, total (width,)."""
     for j in range(len(mean)):
         n = t = np.float32(0)
         for x in range(j * BLOCK, (j + 1) * BLOCK):

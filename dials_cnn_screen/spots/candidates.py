@@ -1,48 +1,64 @@
-"""Frame to spot candidates: the brightest local maxima and what is around them.
+"""Frame to spot candidates: the strongest local maxima and the pixels around them.
 
-The reference, in numpy; kernels/cpu_candidates.py has the same made fast. All is done
-at full resolution, since a spot of one pixel is lost in a binned one, and with masks,
-since a gap is not a dark place.
+The reference, in numpy; candidates_cpu.py is the same made fast. All is done at full
+resolution, since binning loses a spot of one pixel, and with masks, since a gap is not
+dark background.
 
-1. The background is that of background.py, interpolated between the centres of blocks;
-   z = (pixel - mean) / deviation.
-2. A pixel's strength is the significance of z, or of z weighted 1 2 1 along both axes
-   over what that sum fluctuates by on this frame, if that is more: a spot of one pixel
-   stands out in the one, a wider one in the other. Local maxima of strength are
-   candidates; the strongest are kept.
-3. Around each candidate a patch of asinh(z) is cut out, with its mask.
+1. The background is that of background.py, interpolated between the centres of blocks:
+   z = (pixel - mean) / standard deviation.
+2. The weighted sum of z has the weights (1 2 1) x (1 2 1), and is divided by its
+   standard deviation on this frame. A spot of one pixel stands out in z, a wider one in
+   the sum.
+3. Strength is the significance of z, less a handicap, or that of the weighted sum,
+   whichever is larger. Local maxima of strength are candidates; the strongest are kept.
+4. Around each candidate a patch of asinh(z) is cut out, with its mask.
+
+The constants were chosen by hand; no study compares other values. What the patches and
+features are worth is in models/default.md (studies/ablation.py).
 """
 
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from dials_cnn_screen.spots.background import background, interpolate
 
+# Edge of a patch, and pixels to each side of its middle.
 PATCH = 13
 REACH = PATCH // 2
-# Maxima of each strength are counted to describe the frame, and pixels as far below the
-# background: noise reaches as far down as up, spots do not.
+# Candidates have at least the first of these strengths. Maxima of each strength are
+# counted to describe the frame, and pixels as far below the background: noise reaches
+# as far down as up, spots do not.
 LEVELS = (3.5, 4.0, 5.0, 6.0, 8.0, 12.0, 20.0)
 DEPTHS = (4.0, 5.0, 6.0, 8.0)
-# What the weights (1 2 1) x (1 2 1) make of the deviation of independent pixels, their
-# norm, and of its skewness: the sum of their cubes over the cube of the norm.
+# Of the weights w = (1 2 1) x (1 2 1), not by hand: the weighted sum of independent
+# pixels has (sum w^2)^1/2 = NORM times their standard deviation, and sum w^3 / NORM^3
+# = SUM_SKEW times their skewness.
 NORM, SUM_SKEW = 6.0, 100 / 6**3
-# Pixels are more than sums that do not overlap: their noise reaches so much higher.
+# A frame has more pixels than weighted sums that do not overlap, so that the strongest
+# of the noise is higher by about this many standard deviations among pixels.
 PIXEL_HANDICAP = 0.5
-# Noise of less skewness is as good as Gaussian.
+# Noise of less skewness is taken to be of this one, nearly Gaussian.
 LEAST_SKEW = 0.02
-# The pixels by which the fluctuation of weighted sums is measured.
+# The pixels by which the standard deviation of weighted sums is measured.
 SAMPLE = np.s_[1::32, 1::4]
+# The standard deviation of Gaussian noise over its median absolute deviation.
+MAD_TO_DEVIATION = 1.4826
 
 
 @dataclass(frozen=True)
 class CandidateSearch:
-    """How candidates are looked for; stored with a model.
+    """How candidates are searched for; stored with a model.
 
-    most: candidates kept of a frame, all of strength LEVELS[0] or more.
+    Attributes:
+        most: How many candidates of a frame are kept at most. Chosen by hand.
+
+    Raises:
+        ValueError: most is not an integer from 1 to 4096.
     """
 
     most: int = 192
@@ -51,66 +67,78 @@ class CandidateSearch:
         if not isinstance(self.most, int) or not 1 <= self.most <= 4096:
             raise ValueError(f"most={self.most} is not from 1 to 4096")
 
-    def as_dict(self) -> dict:
+    def as_dict(self) -> dict[str, Any]:
+        """The fields, as JSON values."""
         return asdict(self)
 
 
 @dataclass(frozen=True, eq=False)
 class Candidates:
-    """The candidates of one frame, the strongest first; n of them.
+    """The n candidates of one frame, the strongest first.
 
-    slow, fast: int64 (n,), pixels. patches: float32 (n, 2, 13, 13), asinh(z) and 1
-    where used. z, wide: float32 (n,), significance of the pixel and of the weighted
-    sum. noise, skew: float32 (n,), deviation of the background over its median, and
-    skewness. radius: float32 (n,), pixels from the beam centre. spread: float,
-    fluctuation of the weighted sum over that of independent pixels. total: int64
-    (len(LEVELS),), local maxima at least so strong, among all. low: int64
-    (len(DEPTHS),), pixels at least so far below the background. used: int, pixels.
+    Attributes:
+        slow, fast: int64 (n,), pixel indices.
+        patches: float32 (n, 2, 13, 13), asinh(z) around each, and 1 where used.
+        z: float32 (n,), significance of the pixel, standard deviations.
+        summed: float32 (n,), significance of the weighted sum, standard deviations.
+        noise: float32 (n,), standard deviation of the background over its median on
+            the frame.
+        skew: float32 (n,), skewness of the background.
+        radius: float32 (n,), pixels from the beam centre.
+        spread: Standard deviation of the frame's weighted sums over that of independent
+            pixels, 1 or more; the point spread makes it larger.
+        total: int64 (len(LEVELS),), local maxima of the frame at least so strong.
+        low: int64 (len(DEPTHS),), pixels at least so far below the background.
+        used: Pixels of the frame that are used.
     """
 
-    slow: np.ndarray
-    fast: np.ndarray
-    patches: np.ndarray
-    z: np.ndarray
-    wide: np.ndarray
-    noise: np.ndarray
-    skew: np.ndarray
-    radius: np.ndarray
+    slow: NDArray[np.int64]
+    fast: NDArray[np.int64]
+    patches: NDArray[np.float32]
+    z: NDArray[np.float32]
+    summed: NDArray[np.float32]
+    noise: NDArray[np.float32]
+    skew: NDArray[np.float32]
+    radius: NDArray[np.float32]
     spread: float
-    total: np.ndarray
-    low: np.ndarray
+    total: NDArray[np.int64]
+    low: NDArray[np.int64]
     used: int
 
 
 def find_candidates(
-    data: np.ndarray,
-    mask: np.ndarray,
+    data: NDArray,
+    mask: NDArray[np.bool_],
     beam_centre: tuple[float, float],
     search: CandidateSearch,
 ) -> Candidates:
-    """Candidates of one frame.
+    """The candidates of one frame.
 
-    data: (slow, fast) numbers, ADU. mask: (slow, fast) bool, True = use. beam_centre:
-    (slow, fast), pixels.
+    Args:
+        data: (slow, fast) finite numbers, ADU.
+        mask: bool (slow, fast), True = use.
+        beam_centre: (slow, fast), pixels, as in Frame.
+        search: How many are kept.
     """
     blocks = background(data, mask)
+    # (slow, fast) each
     mean, scale, skew = (interpolate(of_blocks, data.shape) for of_blocks in blocks)
-    z = np.where(mask, (data - mean) * scale, 0).astype(np.float32)
-    sums = _weighted(z)
-    spread = fluctuation(sums[SAMPLE][mask[SAMPLE]])
+    z = np.where(mask, (data - mean) * scale, 0).astype(np.float32)  # (slow, fast)
+    sums = _weighted_sums(z)  # (slow, fast)
+    spread = sum_deviation(sums[SAMPLE][mask[SAMPLE]])
     sums /= np.float32(spread)
-    pixel, wide = significance(z, skew), significance(sums, SUM_SKEW * skew)
-    strength = np.where(mask, strongest(pixel, wide), -np.inf)
-    slow, fast = np.nonzero(_local_maxima(strength))
-    order, total = rank(strength[slow, fast], search)
-    slow, fast = slow[order], fast[order]
-    depth = np.where(mask, -np.minimum(z, sums), 0)
+    pixel, summed = significance(z, skew), significance(sums, SUM_SKEW * skew)
+    strength = np.where(mask, strongest(pixel, summed), -np.inf)  # (slow, fast)
+    slow, fast = np.nonzero(_local_maxima(strength))  # (maxima,) each
+    order, total = rank(strength[slow, fast], search)  # (n,), (levels,)
+    slow, fast = slow[order], fast[order]  # (n,) each
+    depth = np.where(mask, -np.minimum(z, sums), 0)  # (slow, fast)
     return Candidates(
         slow=slow,
         fast=fast,
         patches=_cut_patches(z, mask, slow, fast),
         z=pixel[slow, fast],
-        wide=wide[slow, fast],
+        summed=summed[slow, fast],
         noise=over_median(scale[slow, fast], blocks.inverse),
         skew=skew[slow, fast],
         radius=radii(slow, fast, beam_centre),
@@ -121,13 +149,20 @@ def find_candidates(
     )
 
 
-def significance(height: np.ndarray, skew: np.ndarray) -> np.ndarray:
-    """Standard deviations by which heights stand out of skewed noise; float32.
+def significance(height: NDArray[np.float32], skew: NDArray) -> NDArray[np.float32]:
+    """Standard deviations by which heights stand out of skewed noise.
 
-    height: over the mean, in deviations. skew: of the noise. It is taken for photons,
-    of which a pixel has b = 1 / skew^2 on average; then n = b + height sqrt(b) are
-    sqrt(2 (n ln(n / b) - (n - b))) significant, by the likelihood ratio. Two photons
-    where there are few are no spot, though many deviations high.
+    The noise is taken for Poisson counts with a mean of b = 1 / skew^2. By the
+    likelihood ratio the significance of n = b + height sqrt(b) counts is
+    sqrt(2 (n ln(n / b) - (n - b))). So two photons where there are few are no spot,
+    though many standard deviations high.
+
+    Args:
+        height: float32, over the mean, in standard deviations of the noise.
+        skew: float of the same shape, skewness of the noise.
+
+    Returns:
+        float32 of the same shape; the height itself where it is not over 0.
     """
     b = 1 / np.maximum(skew, LEAST_SKEW, dtype=np.float64) ** 2
     over = np.maximum(height, 0) * np.sqrt(b)
@@ -135,61 +170,94 @@ def significance(height: np.ndarray, skew: np.ndarray) -> np.ndarray:
     return np.where(height > 0, ratio, height).astype(np.float32)
 
 
-def strongest(pixel: np.ndarray, wide: np.ndarray) -> np.ndarray:
-    """Strength from the significance of a pixel and of the weighted sum around it."""
-    return np.maximum(pixel - np.float32(PIXEL_HANDICAP), wide)
+def strongest(
+    pixel: NDArray[np.float32], summed: NDArray[np.float32]
+) -> NDArray[np.float32]:
+    """Strength: max(pixel - PIXEL_HANDICAP, summed).
 
-
-def fluctuation(wide: np.ndarray) -> float:
-    """Fluctuation of weighted sums; with independent pixels it would be 1.
-
-    The point spread of a detector makes neighbours alike. By the median, so that spots
-    do not count; 1 at the least.
+    Args:
+        pixel: float32, significance of pixels, standard deviations.
+        summed: float32 of the same shape, that of the weighted sums around them.
     """
-    if not wide.size:
+    return np.maximum(pixel - np.float32(PIXEL_HANDICAP), summed)
+
+
+def sum_deviation(sums: NDArray[np.float32]) -> float:
+    """Standard deviation of weighted sums of z over NORM, 1 at the least.
+
+    It is 1 where pixels are independent, and more where the detector's point spread
+    correlates neighbours. By the median absolute deviation, so that spots do not count.
+
+    Args:
+        sums: float32 (n,); of none it is 1.
+    """
+    if not sums.size:
         return 1.0
-    return max(1.0, 1.4826 * float(np.median(np.abs(wide - np.median(wide)))))
+    deviation = float(np.median(np.abs(sums - np.median(sums))))
+    return max(1.0, MAD_TO_DEVIATION * deviation)
 
 
 def rank(
-    strength: np.ndarray, search: CandidateSearch
-) -> tuple[np.ndarray, np.ndarray]:
-    """The strongest maxima in order, and how many there are of each of LEVELS."""
+    strength: NDArray[np.float32], search: CandidateSearch
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """The strongest maxima, and how many there are.
+
+    Args:
+        strength: float32 (m,), of all local maxima.
+        search: How many are kept.
+
+    Returns:
+        Indices of the n strongest, int64 (n,), in order; and the number of maxima of
+        each of LEVELS, int64 (len(LEVELS),).
+    """
     total = np.array([np.count_nonzero(strength >= level) for level in LEVELS])
     return np.argsort(-strength, kind="stable")[: search.most], total
 
 
-def over_median(scale: np.ndarray, inverse: np.ndarray) -> np.ndarray:
-    """Deviation at candidates, 1 / scale, over the median of that of the blocks."""
+def over_median(
+    scale: NDArray[np.float32], inverse: NDArray[np.float32]
+) -> NDArray[np.float32]:
+    """Standard deviation at candidates over its median on the frame.
+
+    Args:
+        scale: float32 (n,), 1 / deviation at the candidates, 1 / ADU.
+        inverse: float32 (rows, columns), 1 / deviation of the blocks, 1 / ADU.
+
+    Returns:
+        float32 (n,).
+    """
     return (np.median(inverse) / scale).astype(np.float32)
 
 
 def radii(
-    slow: np.ndarray, fast: np.ndarray, beam_centre: tuple[float, float]
-) -> np.ndarray:
-    """Distance of pixels from the beam centre, float32, pixels."""
+    slow: NDArray[np.int64], fast: NDArray[np.int64], beam_centre: tuple[float, float]
+) -> NDArray[np.float32]:
+    """Distance of the centres of pixels (n,) from the beam centre, float32 (n,)."""
     return np.hypot(slow + 0.5 - beam_centre[0], fast + 0.5 - beam_centre[1]).astype(
         np.float32
     )
 
 
-def _weighted(z: np.ndarray) -> np.ndarray:
-    """Sum of z with the weights (1 2 1) x (1 2 1), over their norm."""
+def _weighted_sums(z: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Sum of z (slow, fast) with the weights (1 2 1) x (1 2 1), over NORM.
+
+    z counts as 0 outside the frame.
+    """
     rows, columns = z.shape
-    padded = np.pad(z, 1)
-    down = padded[:rows] + 2 * padded[1 : rows + 1] + padded[2:]
+    padded = np.pad(z, 1)  # (slow + 2, fast + 2)
+    down = padded[:rows] + 2 * padded[1 : rows + 1] + padded[2:]  # (slow, fast + 2)
     across = down[:, :columns] + 2 * down[:, 1 : columns + 1] + down[:, 2:]
-    return across / np.float32(NORM)
+    return across / np.float32(NORM)  # (slow, fast)
 
 
-def _local_maxima(strength: np.ndarray) -> np.ndarray:
-    """Pixels of strength LEVELS[0] or more that no neighbour exceeds.
+def _local_maxima(strength: NDArray[np.float32]) -> NDArray[np.bool_]:
+    """Pixels of strength LEVELS[0] or more that none of their 8 neighbours exceeds.
 
-    Of equal neighbours the first is the maximum.
+    Of equal neighbours the first is the maximum. Both arrays are (slow, fast).
     """
     rows, columns = strength.shape
-    padded = np.pad(strength, 1, constant_values=-np.inf)
-    found = strength >= LEVELS[0]
+    padded = np.pad(strength, 1, constant_values=-np.inf)  # (slow + 2, fast + 2)
+    found = strength >= LEVELS[0]  # (slow, fast)
     for i in range(3):
         for j in range(3):
             neighbour = padded[i : i + rows, j : j + columns]
@@ -201,9 +269,14 @@ def _local_maxima(strength: np.ndarray) -> np.ndarray:
 
 
 def _cut_patches(
-    z: np.ndarray, mask: np.ndarray, slow: np.ndarray, fast: np.ndarray
-) -> np.ndarray:
-    layers = np.stack([np.arcsinh(z), mask.astype(np.float32)])
+    z: NDArray[np.float32],
+    mask: NDArray[np.bool_],
+    slow: NDArray[np.int64],
+    fast: NDArray[np.int64],
+) -> NDArray[np.float32]:
+    """asinh(z) and mask around pixels (n,), 0 outside the frame: (n, 2, 13, 13)."""
+    layers = np.stack([np.arcsinh(z), mask.astype(np.float32)])  # (2, slow, fast)
     layers = np.pad(layers, ((0, 0), (REACH, REACH), (REACH, REACH)))
-    windows = np.lib.stride_tricks.sliding_window_view(layers, (PATCH, PATCH), (1, 2))
-    return np.ascontiguousarray(windows[:, slow, fast].swapaxes(0, 1))
+    # (1, slow, fast, 2, 13, 13)
+    windows = np.lib.stride_tricks.sliding_window_view(layers, (2, PATCH, PATCH))
+    return np.ascontiguousarray(windows[0, slow, fast])

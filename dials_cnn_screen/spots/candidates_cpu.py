@@ -1,14 +1,21 @@
 """Spot candidates on one CPU core: candidates.find_candidates, compiled.
 
-After the background, one pass over the frame keeps three rows of z and of strength at a
-time and notes local maxima. Before it a few rows tell how far weighted sums fluctuate.
-Patches are computed for the chosen maxima alone.
+After the background, a few rows give the standard deviation of weighted sums. Then one
+pass over the frame keeps three rows of z and of strength at a time and notes local
+maxima. Patches are computed for the chosen maxima alone.
+
+The kernels interpolate the background as background.interpolate does: along the rows
+for the whole frame (_across), down the columns for each row (low, high, part: of
+background.steps along slow, (slow,) each). Rows of z and of strength have one element
+more at either end, 0 and -infinity, so that each pixel has two neighbours; ``width`` is
+their length without these two, the frame's columns rounded up to whole stretches.
 """
 
 from __future__ import annotations
 
 import numpy as np
 from numba import njit
+from numpy.typing import NDArray
 
 from dials_cnn_screen.spots import candidates as reference
 from dials_cnn_screen.spots.background import steps
@@ -27,41 +34,53 @@ from dials_cnn_screen.spots.candidates import (
     CandidateSearch,
 )
 
-# Room for so many maxima at first; noise alone gives some 1 in 10,000.
+# Room for so many maxima at first; noise alone gives some 1 in 10,000. By hand.
 _FIRST_MAXIMA = 4096
-# Pixels of a row that are looked through together for maxima.
+# Pixels of a row that are searched together for maxima. By hand: a few SIMD registers.
 _STRETCH = 64
 _ROW_STEP, _COLUMN_STEP = (s.step for s in SAMPLE)
 _LEAST, _DEPTHS = LEVELS[0], np.array(DEPTHS, np.float32)
+# Of a patch's two layers, that of z.
+_LAYER_OF_Z = np.array([True, False])[:, None, None]
 
 
 def find_candidates(
-    data: np.ndarray,
-    mask: np.ndarray,
+    data: NDArray,
+    mask: NDArray[np.bool_],
     beam_centre: tuple[float, float],
     search: CandidateSearch,
 ) -> Candidates:
-    """Candidates of one frame, as candidates.find_candidates gives them."""
-    mean, inverse, skew = background(data, mask)
+    """The candidates of one frame, within 2e-4 of candidates.find_candidates.
+
+    Candidates of equal strength may be in another order.
+
+    Args:
+        data: (slow, fast) finite numbers, ADU.
+        mask: bool (slow, fast), True = use.
+        beam_centre: (slow, fast), pixels, as in Frame.
+        search: How many are kept.
+    """
+    mean, inverse, skew = background(data, mask)  # (rows, columns) of blocks
     down, across = (
         steps(n, blocks) for n, blocks in zip(data.shape, mean.shape, strict=True)
     )
     frame = (data, mask, _across(mean, *across), _across(inverse, *across), *down)
-    spread = reference.fluctuation(_sample_sums(*frame))
-    skew = _across(skew, *across)
-    places, heights, low = _find_maxima(*frame, skew, spread)
-    z, wide, skew = heights.T
-    order, total = reference.rank(reference.strongest(z, wide), search)
-    slow, fast = places[order].T
+    spread = reference.sum_deviation(_sample_sums(*frame))
+    skew = _across(skew, *across)  # (rows, fast)
+    # (maxima, 2), (maxima, 3), (depths,)
+    positions, heights, low = _find_maxima(*frame, skew, spread)
+    z, summed, skew = heights.T  # (maxima,) each
+    order, total = reference.rank(reference.strongest(z, summed), search)
+    slow, fast = positions[order].T  # (n,) each
     patches = np.zeros((len(order), 2, PATCH, PATCH), np.float32)
     scale = np.empty(len(order), np.float32)
     _cut_patches(*frame, slow, fast, patches, scale)
     return Candidates(
         slow=slow,
         fast=fast,
-        patches=np.arcsinh(patches, out=patches, where=_FIRST_LAYER),
+        patches=np.arcsinh(patches, out=patches, where=_LAYER_OF_Z),
         z=z[order],
-        wide=wide[order],
+        summed=summed[order],
         noise=reference.over_median(scale, inverse),
         skew=skew[order],
         radius=reference.radii(slow, fast, beam_centre),
@@ -72,15 +91,20 @@ def find_candidates(
     )
 
 
-_FIRST_LAYER = np.array([True, False])[:, None, None]
-
-
 @njit(cache=True, nogil=True)
 def _across(blocks, low, high, part):
-    """Interpolate blocks along the rows: float32 (rows of blocks, pixels)."""
+    """Interpolate blocks along their rows.
+
+    Args:
+        blocks: float32 (rows, columns) of blocks.
+        low, high, part: (fast,) each, of background.steps.
+
+    Returns:
+        float32 (rows, fast).
+    """
     across = np.empty((len(blocks), len(low)), np.float32)
     for i in range(len(blocks)):
-        row, out = blocks[i], across[i]
+        row, out = blocks[i], across[i]  # (columns,), (fast,)
         for x in range(len(out)):
             left, right = row[low[x]], row[high[x]]
             out[x] = left + (right - left) * part[x]
@@ -89,7 +113,14 @@ def _across(blocks, low, high, part):
 
 @njit(cache=True, nogil=True)
 def _row_of_z(data, mask, y, mean, inverse, low, high, part, z):
-    """z of row y into z[1:]; 0 where the mask is False, and past the last row."""
+    """z of row y; 0 where the mask is False, and past the last row.
+
+    Args:
+        data, mask: (slow, fast).
+        mean, inverse: float32 (rows, fast), of _across.
+        low, high, part: (slow,) each.
+        z: float32 (width + 2,), written from its second element on.
+    """
     if y >= data.shape[0]:
         z[:] = 0
         return
@@ -101,6 +132,15 @@ def _row_of_z(data, mask, y, mean, inverse, low, high, part, z):
 
 @njit(cache=True, nogil=True)
 def _normalise(row, used, m0, m1, i0, i1, part, z):
+    """z of one row.
+
+    Args:
+        row, used: (fast,).
+        m0, m1: float32 (fast,), mean of the blocks above and below.
+        i0, i1: float32 (fast,), inverse deviation of the blocks above and below.
+        part: How far the row is from the blocks above to those below.
+        z: float32 (fast,) or more, written.
+    """
     for x in range(len(row)):
         mean = m0[x] + (m1[x] - m0[x]) * part
         inverse = i0[x] + (i1[x] - i0[x]) * part
@@ -109,46 +149,69 @@ def _normalise(row, used, m0, m1, i0, i1, part, z):
 
 
 @njit(cache=True, nogil=True)
-def _row_of_sums(above, here, below, factor, down, wide):
-    """Weighted sums of a row, times a factor, into wide[1:-1]; down: room for one."""
+def _row_of_sums(above, here, below, factor, down, summed):
+    """Weighted sums of a row, times a factor.
+
+    Args:
+        above, here, below: float32 (width + 2,), rows of z.
+        factor: float32, 1 / (NORM spread).
+        down: float32 (width + 2,), room for the sums down the columns.
+        summed: float32 (width + 2,), written but for its ends.
+    """
     for x in range(len(down)):
         down[x] = above[x] + np.float32(2) * here[x] + below[x]
-    left, middle, right, out = down[:-2], down[1:-1], down[2:], wide[1:-1]
+    # (width,) each
+    left, middle, right, out = down[:-2], down[1:-1], down[2:], summed[1:-1]
     for x in range(len(out)):
         out[x] = (left[x] + np.float32(2) * middle[x] + right[x]) * factor
 
 
 @njit(cache=True, nogil=True)
 def _sample_sums(data, mask, mean, inverse, low, high, part):
-    """Weighted sums at the used pixels of reference.SAMPLE, over their norm."""
+    """Weighted sums over NORM at the used pixels of reference.SAMPLE: float32 (n,).
+
+    Arguments as of _row_of_z.
+    """
     rows, columns = data.shape
     z = np.zeros((3, columns + 2), np.float32)
-    down, wide = np.empty((2, columns + 2), np.float32)
+    down, summed = np.empty((2, columns + 2), np.float32)  # (fast + 2,) each
     size = (rows // _ROW_STEP + 1) * (columns // _COLUMN_STEP + 1)
     sample = np.empty(size, np.float32)
     n = 0
     for y in range(1, rows, _ROW_STEP):
         for k in range(3):
             _row_of_z(data, mask, y + k - 1, mean, inverse, low, high, part, z[k])
-        _row_of_sums(z[0], z[1], z[2], np.float32(1 / NORM), down, wide)
+        _row_of_sums(z[0], z[1], z[2], np.float32(1 / NORM), down, summed)
         for x in range(1, columns, _COLUMN_STEP):
-            sample[n] = wide[x + 1]
+            sample[n] = summed[x + 1]
             n += mask[y, x]
     return sample[:n]
 
 
 @njit(cache=True, nogil=True)
 def _find_maxima(data, mask, mean, inverse, low, high, part, skew, spread):
-    """Places (n, 2) of local maxima, z, wide and skew (n, 3); number of low pixels."""
+    """The local maxima of strength, and the number of low pixels.
+
+    Args:
+        data, mask: (slow, fast).
+        mean, inverse, skew: float32 (rows, fast), of _across.
+        low, high, part: (slow,) each.
+        spread: Standard deviation of weighted sums over NORM.
+
+    Returns:
+        Positions (slow, fast) of n maxima, int64 (n, 2), row by row; their pixel's and
+        sum's significance and skewness, float32 (n, 3); pixels at least so low, int64
+        (len(DEPTHS),).
+    """
     rows, columns = data.shape
-    # Whole stretches, and one pixel more on either side.
     width = -(-columns // _STRETCH) * _STRETCH
+    # Three rows each, in turn: row y is in y % 3.
     z = np.zeros((3, width + 2), np.float32)
-    wide = np.zeros((3, width + 2), np.float32)
+    summed = np.zeros((3, width + 2), np.float32)
     strength = np.full((3, width + 2), -np.inf, np.float32)
     down = np.empty(width + 2, np.float32)
     factor = np.float32(1 / (NORM * spread))
-    places = np.empty((_FIRST_MAXIMA, 2), np.int64)
+    positions = np.empty((_FIRST_MAXIMA, 2), np.int64)
     heights = np.empty((_FIRST_MAXIMA, 3), np.float32)
     count = np.zeros(len(_DEPTHS), np.int64)
     n = 0
@@ -158,16 +221,16 @@ def _find_maxima(data, mask, mean, inverse, low, high, part, skew, spread):
         before, here, after = (y - 1) % 3, y % 3, (y + 1) % 3
         _row_of_z(data, mask, y + 1, mean, inverse, low, high, part, z[after])
         if y < rows:
-            _row_of_sums(z[before], z[here], z[after], factor, down, wide[here])
+            _row_of_sums(z[before], z[here], z[after], factor, down, summed[here])
             of_row = skew[low[y]], skew[high[y]], part[y]
             _row_of_strength(
-                mask[y], z[here, 1:], wide[here, 1:], of_row, strength[here, 1:]
+                mask[y], z[here, 1:], summed[here, 1:], of_row, strength[here, 1:]
             )
-            _count_low(mask[y], z[here, 1:], wide[here, 1:], count)
+            _count_low(mask[y], z[here, 1:], summed[here, 1:], count)
         else:
             strength[here] = -np.inf
-        if n + width > len(places):
-            places, heights = _longer(places), _longer(heights)
+        if n + width > len(positions):
+            positions, heights = _longer(positions), _longer(heights)
         if y > 0:
             of_row = skew[low[y - 1]], skew[high[y - 1]], part[y - 1]
             n = _maxima_of_row(
@@ -176,56 +239,68 @@ def _find_maxima(data, mask, mean, inverse, low, high, part, skew, spread):
                 strength[before],
                 strength[here],
                 z[before],
-                wide[before],
+                summed[before],
                 of_row,
                 n,
-                places,
+                positions,
                 heights,
             )
-    return places[:n], heights[:n], count
+    return positions[:n], heights[:n], count
 
 
 @njit(cache=True, nogil=True)
 def _longer(rows):
+    """The same rows (n, k) at the start of an array of more than twice as many."""
     longer = np.empty((2 * len(rows) + _FIRST_MAXIMA, rows.shape[1]), rows.dtype)
     longer[: len(rows)] = rows
     return longer
 
 
 @njit(cache=True, nogil=True)
-def _row_of_strength(used, z, wide, skew, strength):
-    """The strength of a row, -inf where unused; rough where it is below _LEAST.
+def _row_of_strength(used, z, summed, skew, strength):
+    """The strength of a row, -inf where unused; without skewness where below _LEAST.
 
-    skew: of the blocks above and below, at each column, and the way between them.
+    Args:
+        used: bool (fast,).
+        z, summed: float32 (width + 1,), from the row's first pixel on.
+        skew: That of the blocks above and below, float32 (fast,), and how far the row
+            is from the ones to the others.
+        strength: float32 (width + 1,), written.
     """
     for x in range(len(used)):
-        most = max(z[x] - np.float32(PIXEL_HANDICAP), wide[x])
+        most = max(z[x] - np.float32(PIXEL_HANDICAP), summed[x])
         strength[x] = most if used[x] else -np.float32(np.inf)
     for start in range(0, len(strength) - 1, _STRETCH):
         if not _any_reaches(strength[start : start + _STRETCH]):
             continue
         for x in range(start, start + _STRETCH):
-            # Skewness makes significance less, never more.
+            # Skewness lowers significance and never raises it.
             if strength[x] >= _LEAST:
-                pixel, wider, _ = _significances(z[x], wide[x], skew, x)
-                strength[x] = max(pixel - np.float32(PIXEL_HANDICAP), wider)
+                pixel, of_sum, _ = _significances(z[x], summed[x], skew, x)
+                strength[x] = max(pixel - np.float32(PIXEL_HANDICAP), of_sum)
 
 
 @njit(cache=True, nogil=True)
-def _significances(z, wide, skew, x):
-    """Those of a pixel and of the weighted sum around it; skewness; float32."""
+def _significances(z, summed, skew, x):
+    """Significance of pixel x and of the weighted sum around it; skewness there.
+
+    Args:
+        z, summed: float32, in standard deviations.
+        skew: As of _row_of_strength.
+        x: Column.
+    """
     above, below, part = skew
     here = above[x] + (below[x] - above[x]) * part
     return (
         _significance(z, here),
-        _significance(wide, np.float32(SUM_SKEW) * here),
+        _significance(summed, np.float32(SUM_SKEW) * here),
         here,
     )
 
 
 @njit(cache=True, nogil=True)
 def _significance(height, skew):
-    """candidates.significance of one height."""
+    """candidates.significance of one height: float32."""
     if not height > 0:
         return height
     b = 1 / max(np.float64(skew), LEAST_SKEW) ** 2
@@ -235,19 +310,38 @@ def _significance(height, skew):
 
 
 @njit(cache=True, nogil=True)
-def _count_low(used, z, wide, count):
-    """Add the pixels of a row that are as far below the background as _DEPTHS."""
+def _count_low(used, z, summed, count):
+    """Count the pixels of a row that are as far below the background as DEPTHS.
+
+    Args:
+        used: bool (fast,).
+        z, summed: float32 (width + 1,), from the row's first pixel on.
+        count: int64 (len(DEPTHS),), added to.
+    """
     for k in range(len(_DEPTHS)):
         n = np.int32(0)
         for x in range(len(used)):
-            n += np.int32(used[x] and min(z[x], wide[x]) <= -_DEPTHS[k])
+            n += np.int32(used[x] and min(z[x], summed[x]) <= -_DEPTHS[k])
         if n == 0:
             break
         count[k] += n
 
 
 @njit(cache=True, nogil=True)
-def _maxima_of_row(y, above, here, below, z, wide, skew, n, places, heights):
+def _maxima_of_row(y, above, here, below, z, summed, skew, n, positions, heights):
+    """Note the local maxima of row y; of equal neighbours the first is the maximum.
+
+    Args:
+        y: Row.
+        above, here, below: float32 (width + 2,), strength of rows y - 1, y and y + 1.
+        z, summed: float32 (width + 2,), of row y.
+        skew: As of _row_of_strength.
+        n: How many maxima there are so far.
+        positions, heights: (room, 2) and (room, 3), written from row n on.
+
+    Returns:
+        How many there are with these.
+    """
     for start in range(1, len(here) - 1, _STRETCH):
         if not _any_reaches(here[start : start + _STRETCH]):
             continue
@@ -261,14 +355,15 @@ def _maxima_of_row(y, above, here, below, z, wide, skew, n, places, heights):
                 continue
             if not (h >= below[x - 1] and h >= below[x] and h >= below[x + 1]):
                 continue
-            places[n, 0], places[n, 1] = y, x - 1
-            heights[n] = _significances(z[x], wide[x], skew, x - 1)
+            positions[n, 0], positions[n, 1] = y, x - 1
+            heights[n] = _significances(z[x], summed[x], skew, x - 1)
             n += 1
     return n
 
 
 @njit(cache=True, nogil=True)
 def _any_reaches(stretch):
+    """Whether any strength (_STRETCH,) is that of a candidate; without a branch."""
     n = np.int32(0)
     for x in range(_STRETCH):
         n += np.int32(stretch[x] >= _LEAST)
@@ -279,6 +374,14 @@ def _any_reaches(stretch):
 def _cut_patches(
     data, mask, mean, inverse, low, high, part, slow, fast, patches, scales
 ):
+    """z and mask around the candidates, and the inverse deviation at each.
+
+    Args:
+        data, mask, mean, inverse, low, high, part: As of _row_of_z.
+        slow, fast: int64 (n,), the candidates.
+        patches: float32 (n, 2, 13, 13), written; 0 where not used.
+        scales: float32 (n,), written.
+    """
     rows, columns = data.shape
     for n in range(len(slow)):
         for y in range(max(slow[n] - REACH, 0), min(slow[n] + REACH + 1, rows)):

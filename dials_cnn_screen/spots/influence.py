@@ -73,10 +73,10 @@ def influence(
 
 def take(candidates: Candidates, chosen: NDArray[np.int64]) -> Candidates:
     """The frame with the candidates of these indices only, as if it had no others."""
-    strength = strongest(candidates.z, candidates.wide)
+    strength = strongest(candidates.z, candidates.summed)
     left_out = np.delete(strength, chosen)
     fewer = [np.count_nonzero(left_out >= level) for level in LEVELS]
-    names = ("slow", "fast", "patches", "z", "wide", "noise", "skew", "radius")
+    names = ("slow", "fast", "patches", "z", "summed", "noise", "skew", "radius")
     return dataclasses.replace(
         candidates,
         **{name: getattr(candidates, name)[chosen] for name in names},

@@ -1,8 +1,15 @@
-"""A network that classifies spot candidates one by one, then the frame by all of them.
+"""A network that classifies the spot candidates of a frame, then the frame by them.
 
-It looks at what is around each candidate, at full resolution, and at how the candidates
-of the frame are as a whole; it never learns where the tiles of a detector are. Its
-number of spots, and their places, explain each decision.
+Its input is the pixels around each candidate, at full resolution, and features of the
+candidate and of the frame; it never learns where the tiles of a detector are. The spots
+that it finds, and their positions, explain each prediction.
+
+The network treats a frame as a set of candidates, as in Zaheer, M. et al. (2017),
+NeurIPS 30, 3391, "Deep sets": the output does not depend on the order of the slots.
+
+What the layers' widths and each group of features are worth was measured by
+studies/ablation.py (models/default.md). The factors that bring features to order one
+were chosen by hand.
 """
 
 from __future__ import annotations
@@ -12,21 +19,37 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import nn
 
 from dials_cnn_screen.labels.label import Label
 from dials_cnn_screen.spots.candidates import DEPTHS, LEVELS, PATCH, Candidates
 
+# Features of a candidate, and of a frame: what describe gives.
 N_SCALARS = 9
 N_FRAME = len(LEVELS) + len(DEPTHS) + 3
-# Candidates this near to each other are neighbours, pixels; those whose distances from
-# the beam differ by no more than RING may be of one powder ring.
+# Candidates up to this far from each other are neighbours, and those whose distances
+# from the beam differ by up to RING may be of one powder ring; pixels. By hand.
 NEIGHBOURHOOD, RING = 24.0, 2.0
+# What an empty slot has for a spot's logit: a probability of 1e-13.
+EMPTY_LOGIT = -30.0
 
 
 @dataclass(frozen=True)
 class SpotNetworkConfig:
-    """Widths of the layers: of a candidate's, the frame's context, and the head's."""
+    """Widths of the layers.
+
+    By hand; half of these widths is a little worse (studies/ablation.py).
+
+    Attributes:
+        patch: Of the code of a patch.
+        candidate: Of the code of a candidate, patch and features.
+        context: Of the code of the frame.
+        head: Of the hidden layer that tells the classes.
+
+    Raises:
+        ValueError: A width is not an integer from 1 to 1024.
+    """
 
     patch: int = 64
     candidate: int = 48
@@ -43,8 +66,11 @@ class SpotNetworkConfig:
 class CandidateBatch:
     """Candidates of b frames, k slots each.
 
-    patches: float (b, k, 2, 13, 13), asinh(z) and mask. scalars: float (b, k, 9).
-    present: bool (b, k), whether a slot is filled. frame: float (b, 14).
+    Attributes:
+        patches: float32 (b, k, 2, 13, 13), asinh(z) and mask.
+        scalars: float32 (b, k, 9), features of candidates.
+        present: bool (b, k), whether a slot is filled.
+        frame: float32 (b, 14), features of frames.
     """
 
     patches: torch.Tensor
@@ -53,19 +79,29 @@ class CandidateBatch:
     frame: torch.Tensor
 
     def to(self, device: str) -> CandidateBatch:
+        """The same on a device."""
         return CandidateBatch(*(part.to(device) for part in vars(self).values()))
 
 
-def describe(candidates: Candidates) -> tuple[np.ndarray, np.ndarray]:
-    """Numbers that go with the patches: of each candidate (n, 9), of the frame (14,).
+def describe(
+    candidates: Candidates,
+) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """Features that go with the patches, logarithms or the like, all of order one.
 
-    Logarithms or the like, all of order one; float32.
+    Args:
+        candidates: n of them.
+
+    Returns:
+        Of each candidate, float32 (n, 9): significance of pixel and weighted sum,
+        noise, skewness, distance from the beam, rank, and the three of _neighbourhood.
+        Of the frame, float32 (14,): maxima of each of LEVELS, low pixels of each of
+        DEPTHS, spread of weighted sums, number of candidates, used pixels.
     """
     n = len(candidates.z)
     scalars = np.stack(
         [
             np.arcsinh(candidates.z),
-            np.arcsinh(candidates.wide),
+            np.arcsinh(candidates.summed),
             np.log(candidates.noise),
             candidates.skew,
             np.log1p(candidates.radius) / 4,
@@ -73,7 +109,7 @@ def describe(candidates: Candidates) -> tuple[np.ndarray, np.ndarray]:
             *_neighbourhood(candidates),
         ],
         axis=1,
-    )
+    )  # (n, 9)
     frame = np.concatenate(
         [
             np.log1p(candidates.total) / 4,
@@ -81,23 +117,29 @@ def describe(candidates: Candidates) -> tuple[np.ndarray, np.ndarray]:
             [np.log(candidates.spread), np.log1p(n) / 4],
             [np.log1p(candidates.used) / 10],
         ]
-    )
+    )  # (14,)
     return scalars.astype(np.float32), frame.astype(np.float32)
 
 
-def _neighbourhood(candidates: Candidates) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """How a candidate lies among the others: float (n,) each, about one.
+def _neighbourhood(
+    candidates: Candidates,
+) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
+    """Neighbourhood features: how a candidate lies among the n of its frame.
 
-    Logarithms of the distance to the next candidate, of the number of those near by and
-    of the number at the same distance from the beam: defects and scratches come in
-    clusters, grains of ice and salt in rings, and spots of protein in neither.
+    Defects and scratches come in clusters, grains of ice and salt in rings, and spots
+    of protein in neither.
+
+    Returns:
+        Logarithms, float64 (n,) each, of order one: of the distance to the nearest
+        candidate, of how many are within NEIGHBOURHOOD, and of how many others are at
+        the same distance from the beam, within RING.
     """
-    slow, fast = (c[:, None] - c for c in (candidates.slow, candidates.fast))
-    # Whole numbers, squared: exact, and much faster than distances.
-    square = (slow * slow + fast * fast).astype(np.float64)
+    slow, fast = (c[:, None] - c for c in (candidates.slow, candidates.fast))  # (n, n)
+    # Integers, squared: exact, and much faster than distances.
+    square = (slow * slow + fast * fast).astype(np.float64)  # (n, n), pixels^2
     np.fill_diagonal(square, np.inf)
-    radius = candidates.radius
-    ring = np.abs(radius[:, None] - radius) <= RING
+    radius = candidates.radius  # (n,), pixels
+    ring = np.abs(radius[:, None] - radius) <= RING  # (n, n)
     return (
         np.log1p(np.sqrt(square.min(axis=1, initial=1e8))) / 4,
         np.log1p(np.count_nonzero(square <= NEIGHBOURHOOD**2, axis=1)) / 2,
@@ -106,7 +148,7 @@ def _neighbourhood(candidates: Candidates) -> tuple[np.ndarray, np.ndarray, np.n
 
 
 def batch_of_one(candidates: Candidates) -> CandidateBatch:
-    """The candidates of one frame as the network takes them, at least one slot."""
+    """The candidates of one frame as the network takes them: b = 1, k = max(n, 1)."""
     n = len(candidates.z)
     scalars, frame = describe(candidates)
     empty = max(1 - n, 0)
@@ -121,12 +163,14 @@ def batch_of_one(candidates: Candidates) -> CandidateBatch:
 
 
 class SpotOutput(NamedTuple):
-    """What the network makes of b frames of k candidates.
+    """What the network gives for b frames of k candidates.
 
     Attributes:
-        logits: (b, 3), of the classes in the order of Label.
-        spot_logits: (b, k), of a candidate's being a spot, -30 where a slot is empty.
-        features: (b, f), what the classes are told by.
+        logits: float32 (b, 3), of the classes in the order of Label.
+        spot_logits: float32 (b, k), ln(p / (1 - p)) of the probability p that a
+            candidate is a spot; EMPTY_LOGIT where a slot is empty.
+        features: float32 (b, f), by which the head tells the classes; f = context +
+            candidate + 4 of the configuration.
     """
 
     logits: torch.Tensor
@@ -137,10 +181,11 @@ class SpotOutput(NamedTuple):
 class SpotNetwork(nn.Module):
     """Candidates to classes of frames and to spots.
 
-    Each candidate is coded from its patch and numbers; the mean and maximum of the
-    codes over the frame (its context) are given back to each candidate, since what a
-    spot looks like beside the noise depends on the noise; the head sees the context
-    and the expected number of spots.
+    Each candidate is coded from its patch and features. The mean and maximum of the
+    codes over the frame, with the frame's features, make its context. Each candidate is
+    classified by its code and the context, since how a spot differs from noise depends
+    on the noise. The head takes the context, the mean code of the spots and the
+    expected number of spots.
     """
 
     def __init__(self, config: SpotNetworkConfig) -> None:
@@ -170,22 +215,25 @@ class SpotNetwork(nn.Module):
         )
 
     def forward(self, batch: CandidateBatch) -> SpotOutput:
-        """Classes of the frames of a batch, and which candidates are spots."""
+        """Classes of the b frames of a batch, and which of k candidates are spots."""
         present = batch.present.unsqueeze(-1)  # (b, k, 1)
-        patches = self.patch(batch.patches.flatten(start_dim=2))  # (b, k, patch)
+        flat = batch.patches.flatten(start_dim=2)  # (b, k, 2 * 13 * 13)
+        patches = self.patch(flat)  # (b, k, patch)
         code = self.code(torch.cat([patches, batch.scalars], dim=-1)) * present
         # code: (b, k, candidate), 0 in empty slots
         n = present.sum(dim=1).clamp(min=1)  # (b, 1)
-        pooled = torch.cat([code.sum(dim=1) / n, code.amax(dim=1)], dim=-1)
-        context = self.context(torch.cat([pooled, batch.frame], dim=-1))  # (b, context)
+        mean, most = code.sum(dim=1) / n, code.amax(dim=1)  # (b, candidate) each
+        pooled = torch.cat([mean, most, batch.frame], dim=-1)  # (b, 2 candidate + 14)
+        context = self.context(pooled)  # (b, context)
         around = context.unsqueeze(1).expand(-1, code.shape[1], -1)  # (b, k, context)
         spot_logits = self.spot(torch.cat([code, around], dim=-1)).squeeze(-1)  # (b, k)
-        spot_logits = spot_logits.masked_fill(~batch.present, -30.0)
+        spot_logits = spot_logits.masked_fill(~batch.present, EMPTY_LOGIT)
         p_spot = torch.sigmoid(spot_logits)  # (b, k)
-        # The number of spots as the labels count them: its mean and its variance.
+        # Mean and variance of the number of spots, were candidates independent.
         number = p_spot.sum(dim=1, keepdim=True)  # (b, 1)
         variance = (p_spot * (1 - p_spot)).sum(dim=1, keepdim=True)  # (b, 1)
         of_spots = (code * p_spot.unsqueeze(-1)).sum(dim=1) / (number + 1)
+        # of_spots: (b, candidate)
         counts = torch.cat(
             [number.sqrt(), torch.log1p(number), torch.log1p(variance), number / 20],
             dim=1,

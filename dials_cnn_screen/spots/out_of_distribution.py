@@ -1,10 +1,12 @@
-"""How far out of its training's distribution a frame is, by the network's features.
+"""How far a frame is out of the distribution that its model was trained on.
 
-The Mahalanobis distance of a frame's features from those of held-out training shots,
-after Lee, K., Lee, K., Lee, H. & Shin, J. (2018), NeurIPS 31, 7167, "A simple unified
-framework for detecting out-of-distribution samples and adversarial attacks". They have
-a mean for each class; here is one for all: Hit, Maybe and Miss are cut out of one range
-of numbers of spots, without gaps between, and which of them a frame is is not asked.
+The out-of-distribution score is the Mahalanobis distance of a frame's features from
+those of held-out shots, sqrt((x - m) C^-1 (x - m)^T) with their mean m and covariance
+C, over a limit that nearly all of these shots keep. After Lee, K., Lee, K., Lee, H. &
+Shin, J. (2018), NeurIPS 31, 7167, "A simple unified framework for detecting
+out-of-distribution samples and adversarial attacks". They have a mean for each class;
+here is one for all, since Hit, Maybe and Miss are ranges of one number of spots,
+without gaps between them.
 """
 
 from __future__ import annotations
@@ -14,8 +16,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-# Weight, in the covariance, of what is the same for all features: their mean variance.
-# So no direction is without variance, not even that of a feature that is constant. Of
+# Weight of the features' mean variance, the same in all directions, in the covariance:
+# so no direction is without variance, not even that of a constant feature. By hand: of
 # shots of other simulated experiments 3% were out of distribution with 0.0001, and 1%
 # with 0.01.
 SHRINKAGE = 0.01
@@ -27,9 +29,9 @@ class OutOfDistribution:
 
     Attributes:
         location: float64 (f,), their mean.
-        whitening: float64 (f, f); the distance of features x is
-            |(x - location) @ whitening|.
-        limit: The distance up to which a frame is like the training.
+        whitening: float64 (f, f), L of C^-1 = L L^T for their covariance C; the
+            distance of features x is |(x - location) @ whitening|.
+        limit: The distance over which a frame is out of distribution.
 
     Raises:
         ValueError: Other shapes, numbers that are not finite, a limit of 0 or less.
@@ -56,28 +58,32 @@ class OutOfDistribution:
             )
 
     def mahalanobis(self, features: NDArray) -> NDArray[np.float64]:
-        """Mahalanobis distance of features (n, f) from the mean; float64 (n,)."""
+        """Mahalanobis distance of features (n, f) from the mean, float64 (n,)."""
         return np.linalg.norm((features - self.location) @ self.whitening, axis=1)
 
     def score(self, features: NDArray) -> NDArray[np.float64]:
-        """Distance over limit of features (n, f); (n,), over 1 out of distribution."""
+        """Distance of features (n, f) over the limit, float64 (n,).
+
+        Over 1 a frame is out of distribution.
+        """
         return self.mahalanobis(features) / self.limit
 
 
 def is_out_of_distribution(ood_score: float | None) -> bool | None:
-    """Whether a frame of this score is; None where that is not known."""
+    """Whether a frame of this score is out of distribution; None: not known."""
     return None if ood_score is None else ood_score > 1
 
 
 def fit_out_of_distribution(
     features: NDArray, exceeded: float = 0.001
 ) -> OutOfDistribution:
-    """The distribution of features (n, f) of shots that were not trained on.
+    """Fit the distribution of features of shots that were not trained on.
 
     Args:
-        features: Of held-out shots.
-        exceeded: Fraction of these shots that are farther off than the limit. With
-            fewer than 1 / exceeded shots the limit is near the largest distance.
+        features: (n, f), of held-out shots.
+        exceeded: Fraction of these shots that are farther off than the limit; chosen by
+            hand. With fewer than 1 / exceeded shots the limit is near the largest
+            distance.
 
     Raises:
         ValueError: The features are not finite, or the same in all shots.
@@ -89,8 +95,8 @@ def fit_out_of_distribution(
         raise ValueError(
             f"the features of all {len(features)} held-out shots are equal"
         )
-    location = features.mean(axis=0)
-    covariance = np.cov(features, rowvar=False, bias=True)
+    location = features.mean(axis=0)  # (f,)
+    covariance = np.cov(features, rowvar=False, bias=True)  # (f, f)
     same = np.eye(len(location)) * np.trace(covariance) / len(location)
     covariance = (1 - SHRINKAGE) * covariance + SHRINKAGE * same
     # L of covariance^-1 = L L^T: then |x L|^2 = x covariance^-1 x^T.

@@ -311,7 +311,7 @@ def test_an_image_that_cannot_be_read_is_named(cspad):
 
 @pytest.mark.parametrize("index", [-1, 5])
 def test_an_image_that_is_not_there(cspad, index):
-    with pytest.raises(IndexError, match=f"images 0 to 4, image {index} was asked"):
+    with pytest.raises(IndexError, match=f"images 0 to 4, image {index} was requested"):
         FormatHDF5CXIDB76CSPAD(str(cspad)).get_raw_data(index)
 
 

@@ -1,11 +1,9 @@
 from __future__ import annotations
 
-import numpy as np
 import pytest
 
 pytest.importorskip("dials")
 
-from dxtbx import flumpy
 from dxtbx.imageset import ImageSequence, ImageSet, ImageSetData, MemReader
 from dxtbx.model import (
     BeamFactory,
@@ -17,7 +15,12 @@ from dxtbx.model import (
     ScanFactory,
 )
 
-from dials_cnn_screen.images.stills import list_stills, select_experiments
+from dials_cnn_screen.images.stills import (
+    experiment_of_still,
+    list_stills,
+    name_image,
+)
+from dials_cnn_screen.labels.image_name import ImageName
 
 BEAM = BeamFactory.simple(1.0)
 DETECTOR = DetectorFactory.simple(
@@ -26,31 +29,28 @@ DETECTOR = DetectorFactory.simple(
 GONIOMETER = GoniometerFactory.single_axis()
 
 
-class Image:
-    """What a MemReader reads: one number in all pixels."""
-
-    def __init__(self, number: int) -> None:
-        self._data = (flumpy.from_numpy(np.full((10, 10), number, np.int32)),)
-
-    def get_raw_data(self) -> tuple:
-        return self._data
-
-
 class Reader(MemReader):
-    """Images of number 0, 1, ... that seem to come from a file each."""
+    """Images that seem to come from a file each, or from one file."""
 
-    def __init__(self, n_images: int) -> None:
-        super().__init__([Image(i) for i in range(n_images)])
+    def __init__(self, n_images: int, file: str | None = None) -> None:
+        super().__init__([None] * n_images)
+        self._file = file
 
-    def copy(self, paths: list[str]) -> Reader:
+    def copy(self, paths: list[str], n_images: int | None = None) -> Reader:
         return self
 
     def paths(self) -> list[str]:
-        return [f"image_{i}.cbf" for i in range(len(self))]
+        return [self._file or f"image_{i}.cbf" for i in range(len(self))]
+
+    def master_path(self) -> str:
+        return self._file or ""
+
+    def is_single_file_reader(self) -> bool:
+        return self._file is not None
 
 
-def still_set(n_images: int) -> ImageSet:
-    imageset = ImageSet(ImageSetData(Reader(n_images), None))
+def still_set(n_images: int, file: str | None = None) -> ImageSet:
+    imageset = ImageSet(ImageSetData(Reader(n_images, file), None))
     for i in range(n_images):
         imageset.set_beam(BEAM, i)
         imageset.set_detector(DETECTOR, i)
@@ -69,12 +69,16 @@ def experiment(imageset: ImageSet, **others: object) -> Experiment:
     return Experiment(beam=BEAM, detector=DETECTOR, imageset=imageset, **others)
 
 
-def numbers(experiments: ExperimentList) -> list[list[int]]:
-    """The number in each image of each experiment."""
-    return [
-        [e.imageset.get_raw_data(i)[0][0] for i in range(len(e.imageset))]
-        for e in experiments
-    ]
+def shared_sequence(first: int = 1) -> ExperimentList:
+    """Three experiments of one sequence of three stills."""
+    stills = sequence(3, 0.0, first)
+    scan = stills.get_scan()
+    return ExperimentList(
+        [
+            experiment(stills, scan=scan[i : i + 1], goniometer=GONIOMETER)
+            for i in range(3)
+        ]
+    )
 
 
 def test_an_image_of_several_experiments_is_listed_once():
@@ -83,44 +87,20 @@ def test_an_image_of_several_experiments_is_listed_once():
     experiments = ExperimentList([experiment(imageset, crystal=c) for c in crystals])
     (still,) = list_stills(experiments)
     assert still.experiments == [0, 1]
-    assert (still.position, still.frame) == (0, 1)
+    assert (still.position, still.name) == (0, ImageName("image_0.cbf", 1))
 
 
 def test_images_of_one_experiment():
-    experiments = ExperimentList([experiment(still_set(4), identifier="set")])
-    stills = list_stills(experiments)
+    stills = list_stills(ExperimentList([experiment(still_set(4))]))
     assert [still.position for still in stills] == [0, 1, 2, 3]
     assert [still.experiments for still in stills] == [[0]] * 4
-    selected = select_experiments(experiments, stills, [True, False, False, True])
-    assert numbers(selected) == [[0], [3]]
-    assert list(selected.identifiers()) == ["set-0", "set-3"]
 
 
 @pytest.mark.parametrize("first", [1, 14])
 def test_experiments_that_share_a_sequence_of_stills(first):
-    stills_in_sequence = sequence(3, 0.0, first)
-    scan = stills_in_sequence.get_scan()
-    experiments = ExperimentList(
-        [
-            experiment(
-                stills_in_sequence,
-                scan=scan[i : i + 1],
-                goniometer=GONIOMETER,
-                identifier=f"e{i}",
-            )
-            for i in range(3)
-        ]
-    )
-    stills = list_stills(experiments)
+    stills = list_stills(shared_sequence(first))
     assert [still.position for still in stills] == [0, 1, 2]
     assert [still.experiments for still in stills] == [[0], [1], [2]]
-    selected = select_experiments(experiments, stills, [False, True, True])
-    assert list(selected.identifiers()) == ["e1", "e2"]
-    assert numbers(selected) == [[1], [2]]
-    for i, chosen in enumerate(selected, start=1):
-        assert chosen.scan.get_image_range() == (first + i, first + i)
-        assert chosen.imageset.get_scan().get_image_range() == (first + i, first + i)
-        assert chosen.is_still()
 
 
 def test_one_experiment_of_a_sequence_of_stills():
@@ -128,34 +108,36 @@ def test_one_experiment_of_a_sequence_of_stills():
     experiments = ExperimentList(
         [experiment(whole, scan=whole.get_scan(), goniometer=GONIOMETER)]
     )
-    stills = list_stills(experiments)
-    assert len(stills) == 3
-    selected = select_experiments(experiments, stills, [False, True, False])
-    assert numbers(selected) == [[1]]
-    assert selected[0].scan.get_image_range() == (6, 6)
-    assert selected[0].identifier == ""
+    assert len(list_stills(experiments)) == 3
 
 
-def test_all_chosen_is_the_list_itself():
-    experiments = ExperimentList([experiment(still_set(3))])
-    stills = list_stills(experiments)
-    assert select_experiments(experiments, stills, [True] * 3) is experiments
+def test_names_of_images():
+    files, one_file = still_set(3), still_set(3, "run1/data.h5")
+    assert name_image(files, 2) == ImageName("image_2.cbf", 1)
+    assert name_image(one_file, 2) == ImageName("run1/data.h5", 3)
+    assert name_image(one_file[1:3], 1) == ImageName("run1/data.h5", 3)
 
 
-def test_none_chosen():
-    experiments = ExperimentList([experiment(still_set(3))])
-    stills = list_stills(experiments)
-    assert len(select_experiments(experiments, stills, [False] * 3)) == 0
+def test_files_of_one_name_in_two_folders_are_two():
+    experiments = ExperimentList(
+        [experiment(still_set(1, f"{folder}/data.h5")) for folder in ("run1", "run2")]
+    )
+    names = [str(still.name) for still in list_stills(experiments)]
+    assert names == ["run1/data.h5 [1]", "run2/data.h5 [1]"]
 
 
-def test_lattices_go_on_sharing_their_image():
-    imageset = still_set(2)
+def test_experiment_of_a_still():
     crystals = [Crystal((a, 0, 0), (0, a, 0), (0, 0, a), "P1") for a in (10, 20)]
-    experiments = ExperimentList([experiment(imageset, crystal=c) for c in crystals])
-    stills = list_stills(experiments)
-    selected = select_experiments(experiments, stills, [False, True])
-    assert numbers(selected) == [[1], [1]]
-    assert len(selected.imagesets()) == 1
+    for experiments in (
+        ExperimentList([experiment(still_set(3), crystal=c) for c in crystals]),
+        shared_sequence(first=5),
+    ):
+        still = list_stills(experiments)[1]
+        (chosen,) = experiment_of_still(experiments, still)
+        assert name_image(chosen.imageset, 0) == still.name
+        assert len(chosen.imageset) == 1
+        assert chosen.crystal == experiments[still.experiments[0]].crystal
+    assert chosen.scan.get_image_range() == (6, 6)
 
 
 def test_rotation_scan():
@@ -171,3 +153,5 @@ def test_without_images():
     experiments = ExperimentList([experiment(still_set(1)), experiment(None)])
     with pytest.raises(ValueError, match="experiment 1 has no images"):
         list_stills(experiments)
+    with pytest.raises(ValueError, match=r"no images: .*dials\.import"):
+        list_stills(ExperimentList())

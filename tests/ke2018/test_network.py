@@ -6,7 +6,7 @@ import torch
 from torch import nn
 
 from dials_cnn_screen.ke2018.network import Ke2018Config, fuse
-from dials_cnn_screen.models.registry import build_network
+from dials_cnn_screen.models.registry import find_architecture
 
 # Feature maps after each convolution and each max-pool of a 720 x 720 image: Fig. 2.
 # The deposited code's larger first kernel and pool are padded to give the same.
@@ -19,7 +19,7 @@ SHAPES = [
 def network_in_use(architecture, seed=0, **changes):
     """A network with random weights and normalisations that are not the identity."""
     torch.manual_seed(seed)
-    network = build_network(architecture, **changes)
+    network = find_architecture(architecture).network(**changes)
     for layer in network.features:
         if isinstance(layer, nn.BatchNorm2d):
             nn.init.uniform_(layer.weight, 0.5, 2)
@@ -31,7 +31,7 @@ def network_in_use(architecture, seed=0, **changes):
 
 @pytest.mark.parametrize("architecture", ["ke2018", "fv5080"])
 def test_shape_of_every_layer(architecture):
-    network = build_network(architecture)
+    network = find_architecture(architecture).network()
     shapes = []
     for layer in network.features:
         if isinstance(layer, (nn.Conv2d, nn.MaxPool2d)):
@@ -39,17 +39,17 @@ def test_shape_of_every_layer(architecture):
                 lambda _layer, _input, output: shapes.append(tuple(output.shape[1:]))
             )
     with torch.no_grad():
-        scores = network.eval()(torch.zeros(1, 1, 720, 720))
+        logits = network.eval()(torch.zeros(1, 1, 720, 720))
     assert shapes == SHAPES
     assert network.config.n_features == network.classifier.in_features == 288
-    assert scores.shape == (1, 3)
+    assert logits.shape == (1, 3)
 
 
 @pytest.mark.parametrize(
     ("architecture", "first_kernel", "first_pool"), [("ke2018", 3, 2), ("fv5080", 7, 3)]
 )
 def test_layers_follow_the_paper(architecture, first_kernel, first_pool):
-    layers = list(build_network(architecture).features)
+    layers = list(find_architecture(architecture).network().features)
     for stage in range(4):
         convolution, normalisation, relu, pool = layers[4 * stage : 4 * stage + 4]
         assert isinstance(normalisation, nn.BatchNorm2d)
@@ -70,19 +70,19 @@ def test_number_of_parameters(architecture, first_kernel):
     expected = 288 * 3 + 3
     for j, k, m in zip(k_in, [4, 8, 16, 32], edges, strict=True):
         expected += j * k * m * m + k + 2 * k  # kernels, biases, normalisation
-    network = build_network(architecture)
+    network = find_architecture(architecture).network()
     assert sum(p.numel() for p in network.parameters()) == expected
 
 
 @pytest.mark.parametrize("architecture", ["ke2018", "fv5080"])
 @pytest.mark.parametrize("size", [5, 37, 64, 255, 257])
 def test_any_size(architecture, size):
-    network = build_network(architecture, size=size).eval()
+    network = find_architecture(architecture).network(size=size).eval()
     assert network(torch.zeros(2, 1, size, size)).shape == (2, 3)
 
 
 def test_a_changed_configuration():
-    network = build_network("ke2018", size=32, channels=(2, 6))
+    network = find_architecture("ke2018").network(size=32, channels=(2, 6))
     assert network.config == Ke2018Config(size=32, channels=(2, 6))
     assert network.config.n_features == 6 * 2 * 2
 
@@ -93,9 +93,9 @@ def test_fused_gives_the_same(architecture):
     images = torch.randn(3, 1, 97, 97)
     fused = fuse(network)
     with torch.no_grad():
-        scores = network(images)
-        np.testing.assert_allclose(fused(images), scores, atol=1e-4)
-    assert scores.std() > 1e-3
+        logits = network(images)
+        np.testing.assert_allclose(fused(images), logits, atol=1e-4)
+    assert logits.std() > 1e-3
     assert not any(isinstance(layer, nn.BatchNorm2d) for layer in fused.features)
 
 
@@ -118,8 +118,10 @@ def test_seed_gives_the_weights():
 
 
 def test_unknown_architecture():
-    with pytest.raises(ValueError, match="'resnet' is not one of ke2018, fv5080"):
-        build_network("resnet")
+    with pytest.raises(
+        ValueError, match="'resnet' is not one of spots, ke2018, fv5080"
+    ):
+        find_architecture("resnet")
 
 
 @pytest.mark.parametrize(

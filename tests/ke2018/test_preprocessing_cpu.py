@@ -146,10 +146,3 @@ def test_every_second_pixel_of_a_larger_array():
     data, mask = masked(np.random.default_rng(6))
     data = data.astype(np.float32)
     compare(data[::2, ::2], mask[::2, ::2], (17, 22), Preprocessing(2, 12))
-
-
-def test_range_of_the_used_pixels():
-    data = np.array([[5.0, -2.0], [9.0, 3.0]], np.float32)
-    mask = np.array([[True, True], [False, True]])
-    assert cpu.used_range(data, mask) == (-2.0, 5.0)
-    assert cpu.used_range(data, np.zeros_like(mask)) == (np.inf, -np.inf)

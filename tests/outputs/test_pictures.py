@@ -5,12 +5,9 @@ import io
 
 import numpy as np
 import pytest
-
-pytest.importorskip("dials")
-
 from matplotlib import image
 
-from dials_cnn_screen.images.frames import Frame
+from dials_cnn_screen.images.frame import Frame
 from dials_cnn_screen.outputs import pictures
 from dials_cnn_screen.outputs.pictures import middle, thumbnail, whole
 

@@ -84,3 +84,43 @@ def test_median_of_nine():
     values = np.random.default_rng(0).integers(0, 6, (9, 400))
     found = median_of_nine(list(values))
     np.testing.assert_array_equal(found, np.median(values, axis=0))
+
+
+def frames() -> dict[str, tuple[np.ndarray, np.ndarray]]:
+    rng = np.random.default_rng(3)
+    shape = (131, 117)
+    whole = np.ones(shape, bool)
+    holes = rng.random(shape) < 0.9
+    holes[40:60], holes[:, 90:97] = False, False
+    counts = rng.poisson(30, shape)
+    spots = counts.astype(np.float32)
+    spots[20:23, 30:33] += 2000
+    photons = 20 * rng.poisson(0.1, shape) + rng.normal(0, 2, shape)
+    return {
+        "integers": (counts, whole),
+        "unsigned": (counts.astype(np.uint16), holes),
+        "spots": (spots, holes),
+        "negative": (spots - 100, holes),
+        "few photons": (rng.poisson(0.02, shape).astype(np.float32), whole),
+        "photons and noise": (photons.astype(np.float32), holes),
+        "flat": (np.full(shape, 7, np.float32), whole),
+        "all masked": (spots, ~whole),
+        "one block": (spots[:16, :16], whole[:16, :16]),
+        "tiny": (spots[:3, :2], whole[:3, :2]),
+    }
+
+
+@pytest.mark.parametrize("name", frames())
+def test_kernel_equals_reference(name):
+    pytest.importorskip("numba")
+    from dials_cnn_screen.spots import background_cpu
+
+    data, mask = frames()[name]
+    expected, found = background(data, mask), background_cpu.background(data, mask)
+    for field, of_kernel, of_reference in zip(
+        expected._fields, found, expected, strict=True
+    ):
+        assert of_kernel.dtype == of_reference.dtype == np.float32
+        np.testing.assert_allclose(
+            of_kernel, of_reference, rtol=1e-4, atol=1e-4, err_msg=field
+        )

@@ -9,9 +9,9 @@ from dials_cnn_screen.spots.candidates import (
     REACH,
     CandidateSearch,
     find_candidates,
-    fluctuation,
     rank,
     significance,
+    sum_deviation,
 )
 
 SEARCH = CandidateSearch(most=40)
@@ -30,9 +30,9 @@ def test_spots_of_any_width_are_found(width):
     data[60 - half : 61 + half, 30 - half : 31 + half] += 12 * 40**0.5 / width
     data[60, 30] += 4
     found = find_candidates(data, np.ones(data.shape, bool), CENTRE, SEARCH)
-    places = np.maximum(abs(found.slow - 60), abs(found.fast - 30))
-    assert (places <= half).any()
-    strength = np.maximum(found.z - PIXEL_HANDICAP, found.wide)
+    away = np.maximum(abs(found.slow - 60), abs(found.fast - 30))
+    assert (away <= half).any()
+    strength = np.maximum(found.z - PIXEL_HANDICAP, found.summed)
     assert (np.diff(strength) <= 1e-6).all()
 
 
@@ -52,7 +52,7 @@ def test_patch_is_what_is_around_the_candidate():
     found = find_candidates(data, mask, (30.5, 30.5), SEARCH)
     (patch,) = found.patches
     assert patch.shape == (2, PATCH, PATCH)
-    # Without a background, whole numbers fluctuate by 0.3.
+    # Without a background, the deviation of integers is 0.3.
     assert patch[0, REACH, REACH] == pytest.approx(np.arcsinh(50 / 0.3), rel=1e-5)
     assert patch[0, REACH + 1, REACH + 1] == pytest.approx(np.arcsinh(20 / 0.3))
     assert patch[1].sum() == PATCH**2 - 1
@@ -83,11 +83,11 @@ def test_nothing_to_find():
         assert found.total.sum() == 0
 
 
-def test_fluctuation_sees_the_point_spread():
+def test_sum_deviation_sees_the_point_spread():
     rng = np.random.default_rng(0)
-    assert fluctuation(rng.normal(0, 1, 20000)) == pytest.approx(1, abs=0.03)
-    assert fluctuation(rng.normal(0, 2, 20000)) == pytest.approx(2, rel=0.03)
-    assert fluctuation(np.empty(0)) == 1
+    assert sum_deviation(rng.normal(0, 1, 20000)) == pytest.approx(1, abs=0.03)
+    assert sum_deviation(rng.normal(0, 2, 20000)) == pytest.approx(2, rel=0.03)
+    assert sum_deviation(np.empty(0)) == 1
 
 
 def test_rank():
@@ -104,7 +104,7 @@ def test_noise_beside_a_noisier_region_is_no_candidate():
     found = find_candidates(
         data.astype(np.float32), np.ones(data.shape, bool), (160, 160), SEARCH
     )
-    strong = np.maximum(found.z, found.wide) > 5.5
+    strong = np.maximum(found.z, found.summed) > 5.5
     assert not strong.any()
     # The deviation of the noisy half is the median of the blocks, or near it.
     assert found.noise[found.fast > 200] == pytest.approx(1, abs=0.3)

@@ -8,8 +8,9 @@ import pytest
 
 from dials_cnn_screen.spots.out_of_distribution import (
     SHRINKAGE,
-    Familiarity,
-    fit_familiarity,
+    OutOfDistribution,
+    fit_out_of_distribution,
+    is_out_of_distribution,
 )
 
 
@@ -22,46 +23,48 @@ def gaussian(n: int, seed: int = 0) -> np.ndarray:
 
 def test_distance_is_mahalanobis():
     features = gaussian(500)
-    fitted = fit_familiarity(features)
+    fitted = fit_out_of_distribution(features)
     covariance = np.cov(features, rowvar=False, bias=True)
     same = np.eye(3) * np.trace(covariance) / 3
     inverse = np.linalg.inv((1 - SHRINKAGE) * covariance + SHRINKAGE * same)
     away = gaussian(20, seed=1) - features.mean(axis=0)
     expected = np.sqrt([x @ inverse @ x for x in away])
-    np.testing.assert_allclose(fitted.distance(gaussian(20, seed=1)), expected)
-    np.testing.assert_allclose(fitted.distance(fitted.mean[None]), [0], atol=1e-9)
+    np.testing.assert_allclose(fitted.mahalanobis(gaussian(20, seed=1)), expected)
+    np.testing.assert_allclose(
+        fitted.mahalanobis(fitted.location[None]), [0], atol=1e-9
+    )
 
 
 @pytest.mark.parametrize("exceeded", [0.001, 0.05, 0.5])
 def test_so_many_exceed_the_limit(exceeded):
-    fitted = fit_familiarity(gaussian(20_000), exceeded)
-    of_fit = fitted.strangeness(gaussian(20_000)) > 1
+    fitted = fit_out_of_distribution(gaussian(20_000), exceeded)
+    of_fit = fitted.score(gaussian(20_000)) > 1
     assert of_fit.mean() == pytest.approx(exceeded, abs=1e-4)
-    of_new = fitted.strangeness(gaussian(20_000, seed=1)) > 1
+    of_new = fitted.score(gaussian(20_000, seed=1)) > 1
     assert of_new.mean() == pytest.approx(exceeded, rel=0.5)
 
 
-def test_a_small_step_where_nothing_varies_is_strange():
-    fitted = fit_familiarity(gaussian(1000))
+def test_a_small_step_where_nothing_varies_is_out_of_distribution():
+    fitted = fit_out_of_distribution(gaussian(1000))
     # Along each axis of the features, by the same step: one is hardly noticed.
     turn = np.linalg.svd(np.cov(gaussian(1000), rowvar=False))[2]
-    steps = fitted.strangeness(fitted.mean + 8 * turn)
+    steps = fitted.score(fitted.location + 8 * turn)
     assert steps[0] < 0.5
     assert steps[2] > 1
 
 
 def test_constant_feature():
     features = np.insert(gaussian(300), 1, 7.0, axis=1)
-    fitted = fit_familiarity(features)
+    fitted = fit_out_of_distribution(features)
     assert np.isfinite(fitted.whitening).all()
     other = features[:1] + 100 * np.eye(4)[1]
-    assert fitted.strangeness(features).max() < 1.2
-    assert fitted.strangeness(other) > 10
+    assert fitted.score(features).max() < 1.2
+    assert fitted.score(other) > 10
 
 
 def test_fewer_shots_than_features():
     features = np.random.default_rng(0).normal(size=(10, 40)).astype(np.float32)
-    assert np.isfinite(fit_familiarity(features).strangeness(features)).all()
+    assert np.isfinite(fit_out_of_distribution(features).score(features)).all()
 
 
 @pytest.mark.parametrize(
@@ -74,13 +77,13 @@ def test_fewer_shots_than_features():
 )
 def test_features_that_say_nothing(features, message):
     with pytest.raises(ValueError, match=message):
-        fit_familiarity(features)
+        fit_out_of_distribution(features)
 
 
 @pytest.mark.parametrize(
-    ("mean", "whitening", "limit", "message"),
+    ("location", "whitening", "limit", "message"),
     [
-        (np.zeros(2), np.zeros((2, 3)), 1, r"mean \(2,\) and a whitening \(2, 3\)"),
+        (np.zeros(2), np.zeros((2, 3)), 1, r"location \(2,\) and a whitening \(2, 3\)"),
         (np.zeros((2, 1)), np.zeros((2, 2)), 1, "not \\(f,\\) and"),
         (np.array([np.nan]), np.ones((1, 1)), 1, "not finite"),
         (np.zeros(1), np.full((1, 1), np.inf), 1, "not finite"),
@@ -88,9 +91,14 @@ def test_features_that_say_nothing(features, message):
         (np.zeros(1), np.ones((1, 1)), np.nan, "limit=nan"),
     ],
 )
-def test_what_cannot_be(mean, whitening, limit, message):
+def test_what_cannot_be(location, whitening, limit, message):
     with pytest.raises(ValueError, match=message):
-        Familiarity(mean, whitening, limit)
+        OutOfDistribution(location, whitening, limit)
+
+
+def test_out_of_distribution_is_a_score_over_1():
+    scores = [0.0, 1.0, 1.001, None]
+    assert [is_out_of_distribution(s) for s in scores] == [False, False, True, None]
 
 
 def test_core_needs_no_dials():

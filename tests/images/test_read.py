@@ -12,13 +12,10 @@ pytest.importorskip("dials")
 from dxtbx import flumpy
 from dxtbx.format.image import ImageBool, ImageDouble
 from dxtbx.imageset import ImageSequence, ImageSet, ImageSetData, MemReader
-from dxtbx.model import BeamFactory, Detector, GoniometerFactory, Scan
+from dxtbx.model import BeamFactory, GoniometerFactory, Scan
 from dxtbx.model.experiment_list import ExperimentListFactory
 
-from dials_cnn_screen.images import frames
-from dials_cnn_screen.images.frames import read_frame
-
-PIXEL = 0.1  # mm
+from dials_cnn_screen.images.read import read_frame
 
 
 class ImageInMemory:
@@ -29,21 +26,6 @@ class ImageInMemory:
 
     def get_raw_data(self):
         return self._panels
-
-
-def make_detector(*panels, size=(20, 30), trusted_range=(-1e30, 1e30)):
-    """A detector of panels of 20 x 30 pixels (fast, slow).
-
-    panels: (fast axis, slow axis, origin in mm) of each.
-    """
-    detector = Detector()
-    for fast, slow, origin in panels:
-        panel = detector.add_panel()
-        panel.set_image_size(size)
-        panel.set_pixel_size((PIXEL, PIXEL))
-        panel.set_trusted_range(trusted_range)
-        panel.set_frame(fast, slow, origin)
-    return detector
 
 
 def make_imageset(detector, *images, s0=(0, 0, -1)):
@@ -61,12 +43,6 @@ def flat(x=-1.0, y=1.5, z=-100.0):
     return (1, 0, 0), (0, -1, 0), (x, y, z)
 
 
-def rotated(angle, x, y, z=-100.0):
-    """Frame of a panel turned about the beam by an angle in degrees."""
-    c, s = np.cos(np.radians(angle)), np.sin(np.radians(angle))
-    return (c, s, 0), (s, -c, 0), (x, y, z)
-
-
 def numbered(n_panels, size=(20, 30), dtype=np.int32):
     """Panels whose pixels are numbered from 1 on, through all panels."""
     shape = (n_panels, size[1], size[0])
@@ -77,7 +53,7 @@ def numbered(n_panels, size=(20, 30), dtype=np.int32):
 
 
 @pytest.mark.parametrize("dtype", [np.int32, np.float32, np.float64])
-def test_single_panel_is_left_as_it_is(dtype):
+def test_single_panel_is_left_as_it_is(dtype, make_detector):
     image = numbered(1, dtype=dtype)
     frame = read_frame(make_imageset(make_detector(flat()), image), 0)
     assert frame.data.dtype == np.float32
@@ -87,7 +63,7 @@ def test_single_panel_is_left_as_it_is(dtype):
     assert frame.beam_centre == pytest.approx((15, 10), abs=1e-3)
 
 
-def test_frames_of_different_images():
+def test_frames_of_different_images(make_detector):
     images = [numbered(1), [numbered(1)[0] * 2]]
     imageset = make_imageset(make_detector(flat()), *images)
     imageset.set_detector(make_detector(flat(x=-1.5)), 1)
@@ -97,7 +73,7 @@ def test_frames_of_different_images():
     assert second.beam_centre == pytest.approx((15, 15), abs=1e-3)
 
 
-def test_writing_into_a_frame_leaves_the_imageset_alone():
+def test_writing_into_a_frame_leaves_the_imageset_alone(make_detector):
     imageset = make_imageset(make_detector(flat()), numbered(1, dtype=np.float32))
     frame = read_frame(imageset, 0)
     frame.data[:] = -1
@@ -108,7 +84,7 @@ def test_writing_into_a_frame_leaves_the_imageset_alone():
 
 
 @pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="no /proc")
-def test_images_that_were_read_are_not_kept():
+def test_images_that_were_read_are_not_kept(make_detector):
     class NewImage(ImageInMemory):
         def get_raw_data(self):
             return (flumpy.from_numpy(np.ones((1000, 1000))),)
@@ -129,7 +105,7 @@ def test_images_that_were_read_are_not_kept():
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
-def test_not_finite_is_masked(dtype):
+def test_not_finite_is_masked(dtype, make_detector):
     (image,) = numbered(1, dtype=dtype)
     image[3, 4:7] = np.nan, np.inf, -np.inf
     frame = read_frame(make_imageset(make_detector(flat()), [image]), 0)
@@ -138,7 +114,7 @@ def test_not_finite_is_masked(dtype):
     assert (frame.data[3, 4:7] == 0).all()
 
 
-def test_too_large_for_float32_is_masked():
+def test_too_large_for_float32_is_masked(make_detector):
     (image,) = numbered(1, dtype=np.float64)
     image[0, 0] = 1e300
     detector = make_detector(flat(), trusted_range=(-1, 1e308))
@@ -147,7 +123,7 @@ def test_too_large_for_float32_is_masked():
     assert frame.data[0, 0] == 0
 
 
-def test_trusted_range_rectangles_and_user_mask_are_honoured():
+def test_trusted_range_rectangles_and_user_mask_are_honoured(make_detector):
     detector = make_detector(flat(), trusted_range=(10.5, 599.5))
     detector[0].add_mask(5, 6, 9, 8)  # fast1, slow1, fast2, slow2
     imageset = make_imageset(detector, numbered(1))
@@ -159,7 +135,7 @@ def test_trusted_range_rectangles_and_user_mask_are_honoured():
     np.testing.assert_array_equal(read_frame(imageset, 0).mask, expected)
 
 
-def test_gain_and_pedestal_of_a_panel_are_applied():
+def test_gain_and_pedestal_of_a_panel_are_applied(make_detector):
     detector = make_detector(flat(), trusted_range=(0.5, 300.5))
     detector[0].set_gain(2)
     detector[0].set_pedestal(10)
@@ -168,7 +144,7 @@ def test_gain_and_pedestal_of_a_panel_are_applied():
     assert frame.mask.sum() == 300  # the range is that of the raw values
 
 
-def test_gain_and_pedestal_maps_are_applied():
+def test_gain_and_pedestal_maps_are_applied(make_detector):
     imageset = make_imageset(make_detector(flat()), numbered(1))
     gain, pedestal = np.full((30, 20), 4.0), np.full((30, 20), 1.0)
     imageset.external_lookup.gain.data = ImageDouble(flumpy.from_numpy(gain))
@@ -187,12 +163,12 @@ def test_gain_and_pedestal_maps_are_applied():
         (((0.5**0.5, 0, -(0.5**0.5)), (0, -1, 0), (-(12.5**0.5), 1, -100)), (10, 50)),
     ],
 )
-def test_beam_centre_where_the_beam_misses_the_panel(panel, beam_centre):
+def test_beam_centre_where_the_beam_misses_the_panel(panel, beam_centre, make_detector):
     imageset = make_imageset(make_detector(panel), numbered(1))
     assert read_frame(imageset, 0).beam_centre == pytest.approx(beam_centre, abs=1e-3)
 
 
-def test_beam_centre_is_where_dxtbx_has_it():
+def test_beam_centre_is_where_dxtbx_has_it(make_detector):
     detector = make_detector(((0.96, 0.28, 0), (0.28, -0.96, 0), (-1, 1, -50)))
     imageset = make_imageset(detector, numbered(1), s0=(0.002, -0.003, -1))
     slow, fast = read_frame(imageset, 0).beam_centre
@@ -200,7 +176,7 @@ def test_beam_centre_is_where_dxtbx_has_it():
     assert (fast, slow) == pytest.approx(detector[0].get_beam_centre_px(s0), abs=1e-3)
 
 
-def test_panel_parallel_to_the_beam():
+def test_panel_parallel_to_the_beam(make_detector):
     detector = make_detector(((0, 0, -1), (0, -1, 0), (50, 1, -100)))
     with pytest.raises(ValueError, match="parallel to the detector panel"):
         read_frame(make_imageset(detector, numbered(1)), 0)
@@ -212,7 +188,7 @@ def test_image_without_models():
         read_frame(ImageSet(data), 0)
 
 
-def test_sequence_of_stills():
+def test_sequence_of_stills(make_detector):
     images = [numbered(1), [numbered(1)[0] + 1]]
     sequence = ImageSequence(
         ImageSetData(MemReader([ImageInMemory(i) for i in images]), None),
@@ -226,93 +202,10 @@ def test_sequence_of_stills():
     assert frame.beam_centre == pytest.approx((15, 10), abs=1e-3)
 
 
-# Several panels
+# Several panels: images/panels.py puts them together
 
 
-def check_places(detector, imageset, within):
-    """Each canvas pixel shows a panel pixel that is, by dxtbx, less than so many pixels
-    away across the beam. Returns the frame and the pixels seen, by number."""
-    frame = read_frame(imageset, 0)
-    s0 = np.array(imageset.get_beam(0).get_unit_s0())
-    fast_axis, slow_axis = frames._canvas_axes(s0)
-    width, height = detector[0].get_image_size()
-    seen = np.unique(frame.data[frame.mask]).astype(int)
-    for slow, fast in np.argwhere(frame.mask)[::7]:
-        number = int(frame.data[slow, fast]) - 1
-        panel, pixel = divmod(number, width * height)
-        y, x = divmod(pixel, width)
-        lab = np.array(detector[panel].get_pixel_lab_coord((x + 0.5, y + 0.5)))
-        place = np.array([lab @ slow_axis, lab @ fast_axis]) / PIXEL
-        assert np.abs(place + frame.beam_centre - (slow + 0.5, fast + 0.5)).max() < (
-            within
-        )
-    assert (frame.data[~frame.mask] == 0).all()
-    return frame, seen
-
-
-def test_panels_on_one_grid_are_put_together_exactly():
-    detector = make_detector(flat(-2.5, 1.5), flat(0.5, 1.5))  # 10 pixels between them
-    left, right = numbered(2)
-    frame = read_frame(make_imageset(detector, [left, right]), 0)
-    assert frame.data.shape == frame.mask.shape == (30, 50)
-    assert frame.data.dtype == np.float32
-    np.testing.assert_array_equal(frame.data[:, :20], left)
-    np.testing.assert_array_equal(frame.data[:, 30:], right)
-    assert not frame.data[:, 20:30].any()
-    np.testing.assert_array_equal(frame.mask.all(axis=0), frame.mask.any(axis=0))
-    assert frame.mask.sum() == 2 * 600
-    assert frame.beam_centre == pytest.approx((15, 25), abs=1e-3)
-
-
-def test_panels_turned_by_right_angles_lose_no_pixel():
-    detector = make_detector(
-        rotated(90, 1, 1), rotated(180, -1, -1), rotated(-90, -5, 5)
-    )
-    frame, seen = check_places(
-        detector, make_imageset(detector, numbered(3)), within=1e-3
-    )
-    assert len(seen) == frame.mask.sum() == 3 * 600
-
-
-@pytest.mark.parametrize("s0", [(0, 0, -1), (0.1, -0.2, -1), (0, 0, 1), (0.3, 1, 0.2)])
-def test_rotated_and_tilted_panels_stand_within_a_pixel(s0):
-    s0 = np.array(s0) / np.linalg.norm(s0)
-    # panels normal to the beam, then turned about it or tilted a little
-    fast, slow = frames._canvas_axes(s0)
-    panels = []
-    for i, angle in enumerate([3, 91, -33]):
-        c, s = np.cos(np.radians(angle)), np.sin(np.radians(angle))
-        origin = 100 * s0 + 6 * (i - 1) * fast + slow
-        tilt = 0.99 * fast + (1 - 0.99**2) ** 0.5 * s0
-        panels.append((c * tilt + s * slow, -s * tilt + c * slow, origin))
-    detector = make_detector(*panels)
-    imageset = make_imageset(detector, numbered(3), s0=s0)
-    frame, seen = check_places(detector, imageset, within=0.51 * 2**0.5)
-    assert 0.8 * 1800 < len(seen) <= 1800
-    assert 0.95 * 1800 < frame.mask.sum() < 1.05 * 1800
-
-
-def test_no_holes_in_a_rotated_panel():
-    detector = make_detector(rotated(30, 0, 1), flat(20, 1))
-    mask = read_frame(make_imageset(detector, numbered(2)), 0).mask[:, :60]
-    for row in mask[mask.any(axis=1)]:
-        first, last = np.flatnonzero(row)[[0, -1]]
-        assert row[first:last].all()
-
-
-def test_canvas_axes_are_those_of_the_laboratory():
-    for s0 in [(0, 0, -1), (0, 0, 1)]:
-        fast, slow = frames._canvas_axes(np.array(s0, float))
-        assert fast.tolist() == [1, 0, 0]
-        assert slow.tolist() == [0, -1, 0]
-    for s0 in [(1, 0, 0), *np.random.default_rng(0).normal(size=(20, 3))]:
-        s0 = np.array(s0) / np.linalg.norm(s0)
-        fast, slow = frames._canvas_axes(s0)
-        axes = np.array([s0, fast, slow])
-        np.testing.assert_allclose(axes @ axes.T, np.eye(3), atol=1e-12)
-
-
-def test_masks_and_values_of_panels_travel_with_them():
+def test_masks_and_values_of_panels_travel_with_them(make_detector):
     detector = make_detector(flat(-2.5, 1.5), flat(0.5, 1.5), trusted_range=(5.5, 1e6))
     left, right = numbered(2, dtype=np.float64)
     right[7, 8] = np.nan
@@ -321,50 +214,6 @@ def test_masks_and_values_of_panels_travel_with_them():
     assert not frame.mask[7, 38]
     assert frame.mask.sum() == 2 * 600 - 6
     assert frame.data[7, 38] == 0
-
-
-def test_index_map_is_made_once_for_all_distances():
-    frames._map_canvas.cache_clear()
-    images = [numbered(2)] * 3
-    imageset = make_imageset(make_detector(flat(-2.5), flat(0.5)), *images)
-    imageset.set_detector(make_detector(flat(-2.5, z=-90.3), flat(0.5, z=-90.3)), 1)
-    for i in range(3):
-        read_frame(imageset, i)
-    assert frames._map_canvas.cache_info().misses == 1
-    imageset.set_detector(make_detector(flat(-2.5), flat(0.6)), 2)
-    assert read_frame(imageset, 2).data.shape == (30, 51)
-    assert frames._map_canvas.cache_info().misses == 2
-
-
-def test_panels_not_seen_along_the_beam_are_left_out():
-    edge_on = ((0, 0, -1), (0, -1, 0), (80, 1, -100))
-    detector = make_detector(flat(-2.5), flat(0.5), flat(-60, z=100), edge_on)
-    imageset = make_imageset(detector, numbered(4))
-    frame = read_frame(imageset, 0)
-    assert frame.data.shape == (30, 50)
-    assert frame.mask.sum() == 2 * 600
-    made = frames._map_canvas.cache_info().misses
-    read_frame(imageset, 0)
-    assert frames._map_canvas.cache_info().misses == made
-
-
-def test_first_of_two_panels_that_overlap_is_shown():
-    detector = make_detector(flat(-1.0), flat(0.0, z=-50))
-    left, right = numbered(2)
-    frame = read_frame(make_imageset(detector, [left, right]), 0)
-    np.testing.assert_array_equal(frame.data, np.hstack([left, right[:, 10:]]))
-
-
-def test_no_panel_is_seen():
-    detector = make_detector(flat(z=100), flat(5, z=100))
-    with pytest.raises(ValueError, match="None of the 2 detector panels"):
-        read_frame(make_imageset(detector, numbered(2)), 0)
-
-
-def test_canvas_that_would_be_too_large():
-    detector = make_detector(flat(), flat(5000, 5000))
-    with pytest.raises(ValueError, match="would take 50015 x 50030 pixels"):
-        read_frame(make_imageset(detector, numbered(2)), 0)
 
 
 # Real images
