@@ -26,6 +26,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dials_cnn_screen.spots.background import background, interpolate
+from dials_cnn_screen.util.significance import poisson_significance
 
 # Edge of a patch, and pixels to each side of its middle.
 PATCH = 13
@@ -165,8 +166,8 @@ def significance(height: NDArray[np.float32], skew: NDArray) -> NDArray[np.float
         float32 of the same shape; the height itself where it is not over 0.
     """
     b = 1 / np.maximum(skew, LEAST_SKEW, dtype=np.float64) ** 2
-    over = np.maximum(height, 0) * np.sqrt(b)
-    ratio = np.sqrt(2 * np.maximum((b + over) * np.log1p(over / b) - over, 0))
+    excess = np.maximum(height, 0) * np.sqrt(b)
+    ratio = poisson_significance(b + excess, b, excess)
     return np.where(height > 0, ratio, height).astype(np.float32)
 
 
