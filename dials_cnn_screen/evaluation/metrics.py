@@ -6,13 +6,20 @@ import math
 from typing import NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
 
-def area_under_curve(scores: np.ndarray, positive: np.ndarray) -> float:
+def area_under_curve(scores: NDArray, positive: NDArray[np.bool_]) -> float:
     """Area under the ROC curve: the chance that a positive scores above a negative.
 
-    scores: (n,). positive: bool (n,). Equal scores count half (Mann & Whitney, 1947).
-    NaN without both kinds.
+    Equal scores count half (Mann & Whitney, 1947, Ann. Math. Stat. 18, 50).
+
+    Args:
+        scores: (n,) numbers.
+        positive: (n,).
+
+    Returns:
+        From 0 to 1; NaN without both kinds.
     """
     n_positive = int(np.count_nonzero(positive))
     n_negative = len(scores) - n_positive
@@ -27,13 +34,18 @@ def area_under_curve(scores: np.ndarray, positive: np.ndarray) -> float:
 
 
 def roc_curve(
-    scores: np.ndarray, positive: np.ndarray
-) -> tuple[np.ndarray, np.ndarray]:
-    """Fractions of the negatives and of the positives kept by ever lower cuts.
+    scores: NDArray, positive: NDArray[np.bool_]
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """False and true positive rates of ever lower cuts.
 
-    scores: (n,), those of a cut or more are kept. positive: bool (n,). Returns two
-    float64 arrays from 0 to 1, one entry a cut: 1 - specificity, and sensitivity. NaN
-    where there is none of a kind.
+    Args:
+        scores: (n,) numbers; those of a cut or more are kept.
+        positive: (n,).
+
+    Returns:
+        Two arrays (k + 1,) from 0 to 1, for no image and then each of the k cuts: the
+        fraction of the negatives kept (1 - specificity), and that of the positives
+        (sensitivity). NaN where there is none of a kind.
     """
     kept, wrong = _kept_by_cut(scores, positive)
     with np.errstate(invalid="ignore"):
@@ -41,13 +53,20 @@ def roc_curve(
 
 
 def sensitivity_at(
-    specificity: float, scores: np.ndarray, positive: np.ndarray
+    specificity: float, scores: NDArray, positive: NDArray[np.bool_]
 ) -> float:
     """Fraction of positives kept by the cut in score that gives this specificity.
 
-    scores: (n,), those of a cut or more are kept. positive: bool (n,). Between two cuts
-    the ROC curve is a straight line: what choosing one of them at random gives. NaN
-    without both kinds.
+    Between two cuts the ROC curve is a straight line: what choosing one of them at
+    random gives.
+
+    Args:
+        specificity: Fraction of negatives rejected, from 0 to 1.
+        scores: (n,) numbers; those of a cut or more are kept.
+        positive: (n,).
+
+    Returns:
+        From 0 to 1; NaN without both kinds.
     """
     kept, wrong = _kept_by_cut(scores, positive)
     if not kept[-1] or not wrong[-1]:
@@ -62,11 +81,14 @@ def sensitivity_at(
 
 
 def cut_at_specificity(
-    specificity: float, counts: np.ndarray, positive: np.ndarray
+    specificity: float, counts: NDArray[np.int64], positive: NDArray[np.bool_]
 ) -> int:
-    """The lowest cut in counts, int (n,), that has this specificity or more on them.
+    """The lowest cut in counts that has this specificity or more on these images.
 
-    Images of a cut or more are kept. positive: bool (n,), with some that are not.
+    Args:
+        specificity: Fraction of negatives rejected, from 0 to 1.
+        counts: (n,); images of a cut or more are kept.
+        positive: (n,), with some that are not.
     """
     negatives = np.asarray(counts)[~np.asarray(positive, bool)]
     # A little less, lest rounding asks for one more negative.
@@ -74,12 +96,15 @@ def cut_at_specificity(
     return int(most) + 1
 
 
-def best_cut(counts: np.ndarray, positive: np.ndarray) -> int:
-    """The lowest cut in counts, int (n,), of the largest sensitivity + specificity.
+def best_cut(counts: NDArray[np.int64], positive: NDArray[np.bool_]) -> int:
+    """The lowest cut in counts of the largest sensitivity + specificity, at least 1.
 
-    Images of a cut or more are kept (Youden, 1950, Cancer 3, 32: it does not depend on
-    how many of the images are positive). positive: bool (n,), with both kinds. At
-    least 1.
+    Unlike a success rate it does not depend on how many of the images are positive
+    (Youden, 1950, Cancer 3, 32).
+
+    Args:
+        counts: (n,); images of a cut or more are kept.
+        positive: (n,), with both kinds.
     """
     counts = np.maximum(counts, 1)
     kept, wrong = _kept_by_cut(counts, positive)
@@ -89,11 +114,20 @@ def best_cut(counts: np.ndarray, positive: np.ndarray) -> int:
     return int(np.unique(counts)[::-1][last])
 
 
-def calibration_error(p: np.ndarray, positive: np.ndarray, n_bins: int = 15) -> float:
-    """Expected calibration error of probabilities p (n,) of being positive, bool (n,).
+def calibration_error(
+    p: NDArray[np.float64], positive: NDArray[np.bool_], n_bins: int = 15
+) -> float:
+    """Expected calibration error (Naeini et al., 2015, Proc. AAAI, 2901).
 
-    The mean over n_bins equal bins of |mean p - fraction positive|, by number of images
-    (Naeini et al., 2015). NaN without images.
+    The mean over bins of |mean p - fraction positive|, weighted by number of images.
+
+    Args:
+        p: (n,), probabilities of being positive.
+        positive: (n,).
+        n_bins: Of equal width.
+
+    Returns:
+        From 0 to 1; NaN without images.
     """
     bins = reliability(p, positive, n_bins)
     gaps = sum(abs(b.images * b.mean_p - b.positive) for b in bins)
@@ -101,7 +135,15 @@ def calibration_error(p: np.ndarray, positive: np.ndarray, n_bins: int = 15) -> 
 
 
 class ReliabilityBin(NamedTuple):
-    """Images of a range of probability: how many, their mean p, how many positive."""
+    """The images with probabilities in a range.
+
+    Attributes:
+        low: The least probability.
+        high: The largest.
+        images: How many there are.
+        mean_p: Their mean probability.
+        positive: How many of them are positive.
+    """
 
     low: float
     high: float
@@ -111,11 +153,14 @@ class ReliabilityBin(NamedTuple):
 
 
 def reliability(
-    p: np.ndarray, positive: np.ndarray, n_bins: int = 15
+    p: NDArray[np.float64], positive: NDArray[np.bool_], n_bins: int = 15
 ) -> list[ReliabilityBin]:
-    """How often images are positive, bool (n,), that are given a chance p (n,) of it.
+    """How often images are positive, by the probability that they are given.
 
-    n_bins bins of equal width; those without images are left out.
+    Args:
+        p: (n,), probabilities of being positive.
+        positive: (n,).
+        n_bins: Of equal width; those without images are left out.
     """
     place = np.minimum((np.asarray(p) * n_bins).astype(int), n_bins - 1)
     images = np.bincount(place, minlength=n_bins)
@@ -134,8 +179,8 @@ def reliability(
 
 
 def _kept_by_cut(
-    scores: np.ndarray, positive: np.ndarray
-) -> tuple[np.ndarray, np.ndarray]:
+    scores: NDArray, positive: NDArray[np.bool_]
+) -> tuple[NDArray, NDArray]:
     """How many positives and negatives are kept by ever lower cuts, from none on."""
     positive = np.asarray(positive, bool)
     _, place = np.unique(-np.asarray(scores), return_inverse=True)

@@ -2,21 +2,30 @@
 
 from __future__ import annotations
 
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import NDArray
 
-from dials_cnn_screen.evaluation.input import Labelled, Scored
-from dials_cnn_screen.evaluation.tables import rules, tables
-from dials_cnn_screen.images.stills import Still
+from dials_cnn_screen.evaluation.results import Evaluation
+from dials_cnn_screen.evaluation.tables import list_rules, make_tables
+from dials_cnn_screen.labels.image_name import ImageName
 from dials_cnn_screen.labels.label import Label
+from dials_cnn_screen.labels.probabilities import PAPER_THRESHOLD
+from dials_cnn_screen.outputs.gallery import Picture, make_picture, name_failures
 from dials_cnn_screen.outputs.page import COLOURS, svg_figure, write_page
-from dials_cnn_screen.outputs.pictures import EDGE, card
+from dials_cnn_screen.outputs.pictures import EDGE
+from dials_cnn_screen.screening.results import ImageResult
 from dials_cnn_screen.util.intervals import wilson_interval
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+
+logger = logging.getLogger("dials.cnn_evaluate.report")
 
 _CNN, _SPOTS = "#2166ac", "#b35806"
 # Of each kind of mistake, the worst.
@@ -24,13 +33,13 @@ _PICTURES = 9
 
 
 def write_report(
-    path: str | Path,
-    results: dict,
-    images: Labelled,
-    scored: Scored | None,
-    citation: str,
+    path: str | Path, evaluation: Evaluation, results: dict[str, Any], citation: str
 ) -> None:
-    """Write the report of results (in the form of cnn_evaluate.json)."""
+    """Write the report of an evaluation; results: in the form of cnn_evaluate.json."""
+    screening = evaluation.screening
+    failed = []
+    if screening is not None:
+        failed = name_failures(screening.images, evaluation.images.display_names())
     write_page(
         path,
         "cnn_evaluate.html",
@@ -38,29 +47,31 @@ def write_report(
         n_images=sum(results["expert"].values()),
         tiles=[
             {"title": title, "colour": _colour(rule, results), "rule": rule}
-            for title, rule in rules(results)
+            for title, rule in list_rules(results)
         ],
-        tables=tables(results),
+        tables=make_tables(results),
         figures=[
             (caption, svg_figure(draw, results)) for caption, draw in _figures(results)
         ],
-        failed=[image for image in results["images"] if image.get("error")],
-        galleries=_galleries(results, images, scored),
-        has_images=images.stills is not None,
+        failed=failed,
+        galleries=_galleries(evaluation),
+        has_images=evaluation.images.stills is not None,
         edge=EDGE,
         citation=citation,
     )
 
 
-def _figures(results: dict) -> list[tuple]:
+def _figures(
+    results: dict[str, Any],
+) -> list[tuple[str, Callable[[Axes, dict[str, Any]], None]]]:
     """Captions and drawings of what there is."""
     cnn, spots = results["cnn"], results["spotfinder"]
     has_curve = any(found is not None and found["roc"] for found in (cnn, spots))
     figures = [
-        (has_curve, "ROC: as the cut is lowered; dots: the cuts above", _draw_roc),
+        (has_curve, "ROC curves; dots: the rules above", _draw_roc),
         (
             cnn is not None and cnn["calibration"]["bins"],
-            "How often images are Hit or Maybe, by what the CNN says",
+            "Reliability: how often images are Hit or Maybe, by the CNN's probability",
             _draw_reliability,
         ),
         (
@@ -68,97 +79,128 @@ def _figures(results: dict) -> list[tuple]:
             "Images by number of spots and expert's class",
             _draw_spots,
         ),
-        (any(rules(results)), "Hits kept and misses rejected at each cut", _draw_rates),
+        (
+            any(list_rules(results)),
+            "Hits kept and misses rejected by each rule",
+            _draw_rates,
+        ),
     ]
     return [(caption, draw) for is_there, caption, draw in figures if is_there]
 
 
-def _galleries(results: dict, images: Labelled, scored: Scored | None) -> list[dict]:
+@dataclass(frozen=True, eq=False)
+class _Rule:
+    """The rule whose mistakes are shown.
+
+    Attributes:
+        title: Who decides, and how.
+        rejected: What is said of an image that it does not keep.
+        scores: (n,), by which images are kept.
+        kept: bool (n,), which are.
+        known: bool (n,), which have a score.
+    """
+
+    title: str
+    rejected: str
+    scores: NDArray
+    kept: NDArray[np.bool_]
+    known: NDArray[np.bool_]
+
+
+def _rule_shown(evaluation: Evaluation) -> _Rule | None:
+    """The model's, else a cut in spots that was given."""
+    screening, spots = evaluation.screening, evaluation.spots
+    if screening is not None:
+        scores = np.array([image.p_keep for image in screening.images])
+        threshold = screening.decision.threshold
+        # Only at the paper's threshold is what is rejected what is called Miss.
+        rejected = "called Miss" if threshold == PAPER_THRESHOLD else "rejected"
+        return _Rule(
+            f"the CNN at a threshold of {threshold:g}",
+            rejected,
+            scores,
+            np.array(screening.kept),
+            ~np.isnan(scores),
+        )
+    if spots is not None and spots.min_spots is not None:
+        title = f"a cut at {_spots(spots.min_spots)}"
+        kept = spots.n_spots >= spots.min_spots
+        known = np.ones(len(kept), bool)
+        return _Rule(title, "called Miss", spots.n_spots, kept, known)
+    return None
+
+
+def _galleries(evaluation: Evaluation) -> list[dict[str, Any]]:
     """Pictures of what was classified wrongly, the worst mistakes first."""
-    if images.stills is None:
+    rule = _rule_shown(evaluation)
+    if evaluation.images.stills is None or rule is None:
         return []
-    by, wrong = _mistakes(results)
+    positive = evaluation.images.labels != Label.MISS
+    tested = rule.known & ~evaluation.images.training
+    lost = np.flatnonzero(tested & positive & ~rule.kept)
+    false = np.flatnonzero(tested & ~positive & rule.kept)
+    mistakes = {
+        f"Lost hits (labelled Hit or Maybe, {rule.rejected})": sorted(
+            lost, key=lambda i: rule.scores[i]
+        ),
+        "False hits (labelled Miss, kept)": sorted(
+            false, key=lambda i: -rule.scores[i]
+        ),
+    }
     return [
         {
-            "title": f"{title} by {by}: {len(chosen)}",
-            "pictures": [
-                picture
-                for i in chosen[:_PICTURES]
-                if (picture := _card(results, images.stills[i], i, scored))
-            ],
+            "title": f"{title}: {len(chosen)} by {rule.title}",
+            "pictures": _pictures(evaluation, chosen[:_PICTURES]),
         }
-        for title, chosen in wrong.items()
+        for title, chosen in mistakes.items()
         if chosen
     ]
 
 
-def _mistakes(results: dict) -> tuple[str, dict[str, list[int]]]:
-    """Who made them, and hits that are rejected and misses that are kept, by index."""
-    entries = results["images"]
-    judged = [i for i, image in enumerate(entries) if not image["training"]]
-    if results["cnn"] is not None:
-        by = "the CNN"
-        judged = [i for i in judged if entries[i]["p_hit"] is not None]
-        score = {i: entries[i]["p_hit"] + entries[i]["p_maybe"] for i in judged}
-        kept = {i: entries[i]["kept"] for i in judged}
-    else:
-        cut = results["spotfinder"]["min_spots"] or np.inf
-        by = f"a cut at {cut} spots"
-        score = {i: entries[i]["spotfinder_spots"] for i in judged}
-        kept = {i: score[i] >= cut for i in judged}
-        if cut == np.inf:
-            return by, {}
-    miss = {i: entries[i]["expert"] == Label.MISS.title for i in judged}
-    lost = [i for i in judged if not miss[i] and not kept[i]]
-    wasted = [i for i in judged if miss[i] and kept[i]]
-    return by, {
-        "Hit or Maybe, rejected": sorted(lost, key=lambda i: score[i]),
-        "Miss, kept": sorted(wasted, key=lambda i: -score[i]),
-    }
+def _pictures(evaluation: Evaluation, chosen: list[int]) -> list[Picture]:
+    """Those of the chosen images that can be read."""
+    names, pictures = evaluation.images.display_names(), []
+    for i in chosen:
+        try:
+            pictures.append(_picture(evaluation, i, names[i]))
+        except Exception as error:  # whatever dxtbx or a file format may raise
+            logger.warning("No picture of %s in the report: %s", names[i], error)
+    return pictures
 
 
-def _card(
-    results: dict, still: Still, index: int, scored: Scored | None
-) -> dict | None:
-    """An image for the gallery; None where it can't be read."""
-    image = results["images"][index]
-    spots = image.get("spotfinder_spots")
-    try:
-        if scored is not None:
-            entry = {**scored.entries[index], "label": image["expert"]}
-            shown = card(entry, still, scored.model.get("most_spots"))
-        else:
-            kept = spots >= results["spotfinder"]["min_spots"]
-            nothing = dict.fromkeys(("p_hit", "n_spots", "spots", "unlike_training"))
-            entry = {
-                **(image | nothing),
-                "class": f"{spots} spots",
-                "label": image["expert"],
-                "kept": kept,
-            }
-            shown = card(entry, still, None)
-    except Exception:  # whatever dxtbx or a file format may raise
-        return None
-    if scored is not None and spots is not None:
-        shown["note"] = f"{spots} by spot finding"
-    return shown
+def _picture(evaluation: Evaluation, i: int, name: ImageName) -> Picture:
+    """One of the images, with what the model and spot finding make of it."""
+    images, screening, spots = evaluation.images, evaluation.screening, evaluation.spots
+    still, expert = images.stills[i], Label(images.labels[i])
+    n_spots = "" if spots is None else _spots(int(spots.n_spots[i]))
+    if screening is None:
+        nothing = ImageResult(name, None, None, None)
+        picture = make_picture(nothing, name, still, None, expert)
+        return replace(picture, title=n_spots)
+    note = n_spots and f"{n_spots} by spot finding"
+    result, max_spots = screening.images[i], screening.model.max_spots
+    return make_picture(result, name, still, max_spots, expert, note)
 
 
-def _draw_roc(axes: Axes, results: dict) -> None:
-    """ROC curves, with the 95% interval of the hits kept, and the cuts in use."""
+def _spots(n: int) -> str:
+    return f"{n} spot{'s' * (n != 1)}"
+
+
+def _draw_roc(axes: Axes, results: dict[str, Any]) -> None:
+    """ROC curves, with the 95% interval of the hits kept, and the rules in use."""
     n_hits = results["expert"]["hit"] + results["expert"]["maybe"]
     curves = (("CNN", "cnn", _CNN), ("number of spots", "spotfinder", _SPOTS))
     for name, key, colour in curves:
         if results[key] is None or results[key]["roc"] is None:
             continue
-        wrong = 100 * np.array(results[key]["roc"]["false_positive_rate"])
-        right = np.array(results[key]["roc"]["true_positive_rate"])
-        intervals = [wilson_interval(round(x * n_hits), n_hits) for x in right]
+        misses = 100 * np.array(results[key]["roc"]["false_positive_rate"])
+        hits = np.array(results[key]["roc"]["true_positive_rate"])
+        intervals = [wilson_interval(round(x * n_hits), n_hits) for x in hits]
         low, high = 100 * np.transpose(intervals)
-        axes.fill_between(wrong, low, high, color=colour, alpha=0.15, lw=0)
+        axes.fill_between(misses, low, high, color=colour, alpha=0.15, lw=0)
         label = f"{name}, area {results[key]['auc']:.3f}"
-        axes.plot(wrong, 100 * right, color=colour, label=label)
-    for _, rule in rules(results):
+        axes.plot(misses, 100 * hits, color=colour, label=label)
+    for _, rule in list_rules(results):
         _draw_point(axes, rule, _colour(rule, results))
     axes.set_xlim(-2, 102)
     axes.set_ylim(-2, 102)
@@ -167,21 +209,21 @@ def _draw_roc(axes: Axes, results: dict) -> None:
     axes.legend(fontsize="small", loc="lower right")
 
 
-def _colour(rule: dict, results: dict) -> str:
+def _colour(rule: dict[str, Any], results: dict[str, Any]) -> str:
     return _CNN if rule is results["cnn"] else _SPOTS
 
 
-def _draw_point(axes: Axes, rule: dict, colour: str) -> None:
-    """One cut on the ROC plot: a cross of its two intervals."""
-    (right, _), (wrong, _) = rule["confusion_percent"]
-    (right_interval, _), (wrong_interval, _) = rule["confusion_interval_percent"]
-    if right is None or wrong is None:
+def _draw_point(axes: Axes, rule: dict[str, Any], colour: str) -> None:
+    """One rule on the ROC plot: a cross of its two intervals."""
+    (hits, _), (misses, _) = rule["confusion_percent"]
+    (hits_interval, _), (misses_interval, _) = rule["confusion_interval_percent"]
+    if hits is None or misses is None:
         return
     axes.errorbar(
-        [wrong],
-        [right],
-        xerr=_bars([wrong], [wrong_interval]),
-        yerr=_bars([right], [right_interval]),
+        [misses],
+        [hits],
+        xerr=_bars([misses], [misses_interval]),
+        yerr=_bars([hits], [hits_interval]),
         fmt="o",
         ms=4,
         color=colour,
@@ -189,13 +231,13 @@ def _draw_point(axes: Axes, rule: dict, colour: str) -> None:
     )
 
 
-def _draw_reliability(axes: Axes, results: dict) -> None:
+def _draw_reliability(axes: Axes, results: dict[str, Any]) -> None:
     """Fraction of Hit or Maybe in each bin of probability, with its 95% interval."""
     bins = results["cnn"]["calibration"]["bins"]
     mean = [100 * b["mean_p"] for b in bins]
     rates = [b["hit_or_maybe_percent"] for b in bins]
     bars = _bars(rates, [b["hit_or_maybe_interval"] for b in bins])
-    axes.plot([0, 100], [0, 100], color="#999999", lw=1, label="as it says")
+    axes.plot([0, 100], [0, 100], color="#999999", lw=1, label="perfectly calibrated")
     axes.errorbar(mean, rates, yerr=bars, fmt="o", ms=4, color=_CNN, label="CNN")
     axes.set_xlim(-2, 102)
     axes.set_ylim(-2, 102)
@@ -204,13 +246,13 @@ def _draw_reliability(axes: Axes, results: dict) -> None:
     axes.legend(fontsize="small", loc="upper left")
 
 
-def _draw_spots(axes: Axes, results: dict) -> None:
-    """Histogram of spots an image by the expert's class, and the cuts, as Fig. 7."""
+def _draw_spots(axes: Axes, results: dict[str, Any]) -> None:
+    """Histogram of spots per image by the expert's class, and the cut, as Fig. 7."""
     histogram = results["spotfinder"]["histogram"]
     edges = histogram["spots_from"]
     bottom = np.zeros(len(edges))
     for label in Label:
-        heights = np.array(histogram[label.name.lower()])
+        heights = np.array(histogram[label.key])
         title = f"{label.title}: {heights.sum()}"
         places = np.arange(len(edges))
         colour = COLOURS[label.title]
@@ -223,14 +265,14 @@ def _draw_spots(axes: Axes, results: dict) -> None:
     shown = range(0, len(edges), 3)
     axes.set_xticks(shown, [str(edges[i]) for i in shown])
     axes.yaxis.get_major_locator().set_params(integer=True)
-    axes.set_xlabel("spots, from")
+    axes.set_xlabel("number of spots, from")
     axes.set_ylabel("images")
     axes.legend(fontsize="small")
 
 
-def _draw_rates(axes: Axes, results: dict) -> None:
+def _draw_rates(axes: Axes, results: dict[str, Any]) -> None:
     """Hits kept and misses rejected by each rule, with their 95% intervals."""
-    ways = list(rules(results))
+    ways = list(list_rules(results))
     kinds = ((0, "Hit or Maybe kept", COLOURS["Hit"]), (1, "Miss rejected", "#666666"))
     for row, name, colour in kinds:
         rates = [rule["confusion_percent"][row][row] for _, rule in ways]
@@ -257,7 +299,7 @@ def _draw_rates(axes: Axes, results: dict) -> None:
     axes.legend(fontsize="small")
 
 
-def _bars(values: list[float], intervals: list[list[float]]) -> np.ndarray:
+def _bars(values: list[float], intervals: list[list[float]]) -> NDArray[np.float64]:
     """Lengths of error bars, (2, n): down and up; none below 0 by rounding."""
     low, high = np.transpose(intervals)
     return np.maximum([values - low, high - values], 0)

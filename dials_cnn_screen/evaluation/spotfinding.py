@@ -1,7 +1,7 @@
-"""The spots that dials.find_spots finds on a still, to compare networks with.
+"""The spots that dials.find_spots finds on a still, to compare models with.
 
-DIALS's own code is run, in this process and on one core, on experiments as dxtbx reads
-them. Ke et al. (2018) took a still for a hit where it found many.
+DIALS's own code runs, on one core, on experiments as dxtbx reads them. Ke et al. (2018)
+took a still for a hit where it found many.
 """
 
 from __future__ import annotations
@@ -12,17 +12,20 @@ import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 from dials.algorithms.shoebox import MaskCode
+from dials.algorithms.spot_finding import factory
 from dials.array_family import flex
 from dials.command_line.find_spots import phil_scope
 from dxtbx import flumpy
 from dxtbx.model import ExperimentList
 from dxtbx.model.experiment_list import ExperimentListFactory
 from libtbx.phil import parse, scope
+from numpy.typing import NDArray
 
-from dials_cnn_screen.images.stills import Still, alone_in_list
+from dials_cnn_screen.images.stills import Still, experiment_of_still
 from dials_cnn_screen.util.workers import map_on_workers
 
 
@@ -30,13 +33,17 @@ from dials_cnn_screen.util.workers import map_on_workers
 class SpotFinding:
     """Parameters of dials.find_spots, by default its own, and a cut in spots.
 
-    algorithm: dispersion, or its successor dispersion_extended. gain: ADU a photon;
-    None takes it from the image. global_threshold: ADU, below which no pixel is strong.
-    sigma_strong: sd of a strong pixel above its surroundings. sigma_background: sd of
-    their variance above that of background alone. min_spot_size: pixels; None is 3 on
-    pixel array detectors and 6 on others. min_spots: a still is a hit with so many
-    spots or more; None where nobody has chosen a cut. changes: any parameters of
-    dials.find_spots, in PHIL form, that go before the others.
+    Attributes:
+        algorithm: dispersion, or its successor dispersion_extended.
+        gain: ADU per photon; None takes it from the image.
+        global_threshold: ADU, below which no pixel is strong.
+        sigma_strong: Standard deviations of a strong pixel above its surroundings.
+        sigma_background: Those of their variance above that of background alone.
+        min_spot_size: Pixels; None is 3 on pixel array detectors and 6 on others.
+        min_spots: A still is a hit with so many spots or more; None where nobody has
+            chosen a cut.
+        changes: Any parameters of dials.find_spots, in PHIL form, that override the
+            others.
     """
 
     algorithm: str = "dispersion_extended"
@@ -50,11 +57,13 @@ class SpotFinding:
 
 
 @dataclass(frozen=True)
-class Found:
-    """What was found on one still.
+class SpotResult:
+    """What dials.find_spots found on one still.
 
-    n_spots: None where dials.find_spots gave up, or with an error. seconds: spent on
-    reading, and on finding spots.
+    Attributes:
+        n_spots: None where it gave up, or failed.
+        error: Why it failed; None where it did not.
+        seconds: Spent on reading, and on finding spots.
     """
 
     n_spots: int | None
@@ -79,8 +88,8 @@ def _table_2(
     )
 
 
-# DIALS's own, and those chosen by eye for each experiment of Ke et al. (2018): Table 2,
-# with the cuts of Fig. 7. The algorithm was DIALS's default then.
+# DIALS's own, and those that Ke et al. (2018) chose by eye for each experiment: Table
+# 2, with the cuts of Fig. 7. The algorithm was DIALS's default then.
 PRESETS = {
     "default": SpotFinding(),
     "L498": _table_2(4.55, 100, 6, 3, min_spots=30),
@@ -89,6 +98,14 @@ PRESETS = {
     "LN83": _table_2(0.27, 200, 3, 3, min_spots=15),
     "LO19": _table_2(0.19, 200, 3, 3, min_spots=50),
 }
+
+
+def expert_scope() -> scope:
+    """DIALS's parameters of spot finding, hidden from the help at expert level 0."""
+    copy = factory.phil_scope.fetch()
+    for part in copy.objects:
+        part.expert_level = 1
+    return copy
 
 
 def preset(name: str) -> SpotFinding:
@@ -119,7 +136,7 @@ def as_phil(finding: SpotFinding) -> str:
         """
 
 
-def describe(finding: SpotFinding) -> str:
+def format_changes(finding: SpotFinding) -> str:
     """The parameters that are not DIALS's own, the changes included, in PHIL form."""
     return phil_scope.fetch_diff(source=_scope(finding)).as_str()
 
@@ -127,15 +144,23 @@ def describe(finding: SpotFinding) -> str:
 def open_stills(path: str | Path) -> ExperimentList:
     """The stills of an image file, one experiment each, as dials.import has them.
 
-    Raises ValueError where dxtbx cannot read the file.
+    Raises:
+        ValueError: dxtbx can't read the file.
     """
     stills = ExperimentListFactory.from_filenames([str(path)])
     if not stills:
         raise ValueError(
-            f"dxtbx cannot read {path}; files of CXIDB-76 need dials_cnn_screen "
+            f"dxtbx can't read {path}; files of CXIDB-76 need dials_cnn_screen "
             "installed: make setup"
         )
     return stills
+
+
+class SpotFinder(NamedTuple):
+    """What each process has: experiments, and how spots are found on their stills."""
+
+    experiments: ExperimentList
+    finding: SpotFinding
 
 
 def find_on_stills(
@@ -143,32 +168,62 @@ def find_on_stills(
     stills: Sequence[Still],
     finding: SpotFinding,
     nproc: int,
-) -> Iterator[Found]:
+) -> Iterator[SpotResult]:
     """What dials.find_spots finds on stills of the experiments, in order.
 
-    Raises ChildProcessError if one of the nproc processes dies.
+    Close the iterator to stop before the end. Raises ChildProcessError if one of the
+    nproc processes dies.
     """
-    if nproc == 1:
-        yield from (_find_on_still(experiments, still, finding) for still in stills)
-        return
-    yield from map_on_workers(
-        _find_on_own_still,
-        range(len(stills)),
-        nproc,
-        _start_worker,
-        (experiments, stills, finding),
-        chunk=16,
-        fork=True,
+    return map_on_workers(
+        find_on_still, stills, nproc, SpotFinder, (experiments, finding)
     )
+
+
+def find_on_still(finder: SpotFinder, still: Still) -> SpotResult:
+    """Spots of one still; an error becomes part of the result."""
+    clock = [time.perf_counter()]
+    n_spots, error = None, None
+    try:
+        alone = experiment_of_still(finder.experiments, still)
+        alone[0].imageset.get_raw_data(0)  # read once; it is kept
+        clock.append(time.perf_counter())
+        with _without_messages():
+            n_spots = count_spots(alone, finder.finding)
+        alone[0].imageset.clear_cache()
+    except Exception as problem:  # whatever dxtbx, DIALS or a file format may raise
+        error = " ".join(str(problem).split()) or type(problem).__name__
+    clock += [time.perf_counter()] * (3 - len(clock))
+    reading, finding = np.diff(clock).tolist()
+    return SpotResult(n_spots, error, (reading, finding))
+
+
+@contextlib.contextmanager
+def _without_messages() -> Iterator[None]:
+    """Silence the twenty or so lines that DIALS logs for each still."""
+    logger = logging.getLogger("dials")
+    before = logger.level
+    logger.setLevel(logging.WARNING)
+    try:
+        yield
+    finally:
+        logger.setLevel(before)
 
 
 def count_in_table(
     path: str | Path, experiments: ExperimentList, stills: Sequence[Still]
-) -> np.ndarray:
-    """Number of spots of each still in strong.refl of the experiments, int (n,).
+) -> NDArray[np.int64]:
+    """Number of spots of each still in a strong.refl of dials.find_spots.
 
-    stills: all those of the experiments. Raises ValueError where the file is not a
-    reflection table, or one of other images.
+    Args:
+        path: The strong.refl.
+        experiments: That dials.find_spots had.
+        stills: All n of the experiments.
+
+    Returns:
+        (n,), in the order of the stills.
+
+    Raises:
+        ValueError: The file is not a reflection table, or one of other images.
     """
     try:
         # Not from_file, which would run the code in a pickle.
@@ -215,11 +270,11 @@ def _places(stills: Sequence[Still]) -> dict[tuple[int, int | None], int]:
 def count_spots(
     still: ExperimentList,
     finding: SpotFinding,
-    mask: Sequence[np.ndarray] | None = None,
+    mask: Sequence[NDArray[np.bool_]] | None = None,
 ) -> int | None:
     """Number of spots of one still; None where dials.find_spots gives up.
 
-    Arguments and errors as in spot_areas.
+    Arguments and errors are those of spot_areas.
     """
     areas = spot_areas(still, finding, mask)
     return None if areas is None else len(areas)
@@ -228,21 +283,28 @@ def count_spots(
 def spot_areas(
     still: ExperimentList,
     finding: SpotFinding,
-    mask: Sequence[np.ndarray] | None = None,
-) -> np.ndarray | None:
-    """Strong pixels in each spot of one still, int (n,).
+    mask: Sequence[NDArray[np.bool_]] | None = None,
+) -> NDArray[np.int64] | None:
+    """Number of strong pixels in each spot of one still.
 
-    mask: bool (slow, fast) for each panel, True = use, beside what dxtbx masks.
+    Args:
+        still: An experiment of one image.
+        finding: The parameters.
+        mask: (slow, fast) for each panel, True = use, beside what dxtbx masks.
 
-    None where over a quarter of the pixels is strong. dials.find_spots ends there with
-    an error, and dials.stills_process leaves the image out: either way such an image
-    has no spots, and is no hit.
+    Returns:
+        (n,); None where over a quarter of the pixels is strong. dials.find_spots ends
+        there with an error, and dials.stills_process leaves the image out: either way
+        such an image has no spots, and is no hit.
 
-    Raises ValueError where there is not one image, or the mask is not of its shape.
+    Raises:
+        ValueError: There is not one image, or the mask is not of its shape.
     """
     n_images = sum(len(experiment.imageset) for experiment in still)
     if n_images != 1:
-        raise ValueError(f"spots are of one image, not {n_images}; choose one of them")
+        raise ValueError(
+            f"spots are counted on one image, not {n_images}; choose one of them"
+        )
     # Made anew, as spot finding changes them.
     params = _scope(finding).extract()
     if mask is not None:
@@ -257,60 +319,14 @@ def spot_areas(
     return flumpy.to_numpy(spots["shoebox"].count_mask_values(strong))
 
 
-def _find_on_still(
-    experiments: ExperimentList, still: Still, finding: SpotFinding
-) -> Found:
-    """Spots of one still; errors become part of the answer."""
-    clock = [time.perf_counter()]
-    n_spots, error = None, None
-    try:
-        alone = alone_in_list(experiments, still)
-        alone[0].imageset.get_raw_data(0)  # read once; it is kept
-        clock.append(time.perf_counter())
-        with _without_messages():
-            n_spots = count_spots(alone, finding)
-        alone[0].imageset.clear_cache()
-    except Exception as problem:  # whatever dxtbx, DIALS or a file format may raise
-        error = " ".join(str(problem).split()) or type(problem).__name__
-    clock += [time.perf_counter()] * (3 - len(clock))
-    return Found(n_spots, error, tuple(np.diff(clock)))
-
-
-@contextlib.contextmanager
-def _without_messages() -> Iterator[None]:
-    """Some twenty lines that DIALS has for the log, for each still."""
-    logger = logging.getLogger("dials")
-    before = logger.level
-    logger.setLevel(logging.WARNING)
-    try:
-        yield
-    finally:
-        logger.setLevel(before)
-
-
-# A worker's own, so that a task is no more than a number.
-_experiments: ExperimentList
-_stills: Sequence[Still]
-_finding: SpotFinding
-
-
-def _start_worker(
-    experiments: ExperimentList, stills: Sequence[Still], finding: SpotFinding
-) -> None:
-    global _experiments, _stills, _finding
-    _experiments, _stills, _finding = experiments, stills, finding
-
-
-def _find_on_own_still(index: int) -> Found:
-    return _find_on_still(_experiments, _stills[index], _finding)
-
-
 def _scope(finding: SpotFinding) -> scope:
     sources = [parse(as_phil(finding)), parse(finding.changes)]
     return phil_scope.fetch(sources=sources)
 
 
-def _lookup(mask: Sequence[np.ndarray], still: ExperimentList) -> tuple[flex.bool, ...]:
+def _lookup(
+    mask: Sequence[NDArray[np.bool_]], still: ExperimentList
+) -> tuple[flex.bool, ...]:
     shapes = [part.shape for part in mask]
     panels = [panel.get_image_size()[::-1] for panel in still[0].detector]
     if shapes != panels:

@@ -3,17 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import NamedTuple
+from typing import Any, NamedTuple
+
+import numpy as np
 
 from dials_cnn_screen.labels.label import Label
+from dials_cnn_screen.util.intervals import format_interval, format_percent
 
 _EXPERT = ("Hit or Maybe", "Miss")
 
 
 class Table(NamedTuple):
-    """A table of text; the first n_left columns are words, the others numbers.
+    """A table of text.
 
-    note: what a reader has to know of it.
+    Attributes:
+        title: What it shows.
+        headers: Of the columns.
+        rows: Of cells, as many as there are headers.
+        note: What a reader has to know of it.
+        n_left: How many columns are words; the others are numbers.
     """
 
     title: str
@@ -23,79 +31,84 @@ class Table(NamedTuple):
     n_left: int = 1
 
 
-def tables(results: dict) -> list[Table]:
+def make_tables(results: dict[str, Any]) -> list[Table]:
     """All tables of results in the form of cnn_evaluate.json."""
     return [table for make in _TABLES if (table := make(results)) is not None]
 
 
-def rules(results: dict) -> Iterator[tuple[str, dict]]:
-    """Each way to tell hits from misses, in words, and its confusion matrix."""
+def list_rules(results: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Each rule that tells hits from misses, in words, and its confusion matrix."""
     cnn, spots = results["cnn"], results["spotfinder"]
     if cnn is not None:
         yield f"CNN, P(Hit) + P(Maybe) of {cnn['threshold']:g} or more", cnn
     if spots is None:
         return
     if spots["min_spots"] is not None:
-        yield f"{spots['min_spots']} or more spots", spots
+        yield _at_least(spots["min_spots"]), spots
     for key, how in (
-        ("at_best_cut", "the best cut on the training part"),
-        ("at_cnn_specificity", "the CNN's specificity on the training part"),
+        ("at_best_cut", "the best cut on the training split"),
+        ("at_cnn_specificity", "the CNN's specificity on the training split"),
     ):
         if spots[key] is not None:
-            yield f"{spots[key]['min_spots']} or more spots, {how}", spots[key]
+            yield f"{_at_least(spots[key]['min_spots'])}, {how}", spots[key]
 
 
-def _agreement(results: dict) -> Table | None:
-    rows = [
-        [
-            title,
-            _rate(rule, 0, 0),
-            _rate(rule, 1, 1),
-            _with_interval(rule["success_rate"], rule["success_rate_interval"]),
-        ]
-        for title, rule in rules(results)
-    ]
+def _at_least(n_spots: int) -> str:
+    return f"{n_spots} or more spots"
+
+
+def _agreement(results: dict[str, Any]) -> Table | None:
+    rows = []
+    for title, rule in list_rules(results):
+        counts = np.array(rule["confusion_counts"])
+        kept, rejected = (format_percent(counts[i, i], counts[i].sum()) for i in (0, 1))
+        rows.append(
+            [title, kept, rejected, format_percent(np.trace(counts), counts.sum())]
+        )
     if not rows:
         return None
-    headers = ["", "Hit or Maybe kept, %", "Miss rejected, %", "right (eq. 10), %"]
+    headers = ["", "Hit or Maybe kept, %", "Miss rejected, %", "correct (eq. 10), %"]
     note = "In brackets the 95% interval (Wilson)."
     return Table(
-        "Agreement with the expert", headers, rows, note + _left_alone(results)
+        "Agreement with the expert", headers, rows, note + _kept_anyway(results)
     )
 
 
-def _left_alone(results: dict) -> str:
-    """What is said of images that are kept whatever their scores are."""
-    cnn = results["cnn"] or {"not_judged": 0, "unlike_training": 0}
-    parts = []
-    if cnn["not_judged"]:
-        parts.append(f"{cnn['not_judged']} that could not be judged")
-    if cnn["unlike_training"]:
-        parts.append(f"{cnn['unlike_training']} that are unlike the CNN's training")
-    return f" The CNN keeps {' and '.join(parts)}, too." if parts else ""
+def _kept_anyway(results: dict[str, Any]) -> str:
+    """A sentence on the images that are kept whatever their probabilities are."""
+    cnn = results["cnn"] or {"failed": 0, "out_of_distribution": 0}
+    kinds = []
+    if cnn["failed"]:
+        kinds.append(f"{_count_images(cnn['failed'])} that could not be classified")
+    if n := cnn["out_of_distribution"]:
+        are = "is" if n == 1 else "are"
+        kinds.append(
+            f"{_count_images(n)} that {are} out of the distribution of its training"
+        )
+    return f" The CNN also keeps {' and '.join(kinds)}." if kinds else ""
 
 
-def _confusion(results: dict) -> Table | None:
+def _confusion(results: dict[str, Any]) -> Table | None:
     rows = []
-    for title, rule in rules(results):
+    for title, rule in list_rules(results):
         for i, expert in enumerate(_EXPERT):
             total = sum(rule["confusion_counts"][i])
-            cells = [_percent(x) for x in rule["confusion_percent"][i]]
+            cells = [_number(x) for x in rule["confusion_percent"][i]]
             rows.append(["" if i else title, expert, *cells, str(total)])
     headers = ["", "Expert", "Hit (or Maybe), %", "Miss, %", "Images"]
     title = "Confusion matrices, as in Table 3 of Ke et al. (2018)"
     return Table(title, headers, rows, n_left=2) if rows else None
 
 
-def _three_classes(results: dict) -> Table | None:
+def _three_classes(results: dict[str, Any]) -> Table | None:
     if results["cnn"] is None:
         return None
-    three = results["cnn"]["three_classes"]
+    three, failed = results["cnn"]["three_classes"], results["cnn"]["failed"]
     rows = [
         [
             label.title,
             *(
-                f"{n} ({_percent(x)})"
+                f"{n} ({_number(x)})"
                 for n, x in zip(
                     three["confusion_counts"][label],
                     three["confusion_percent"][label],
@@ -106,14 +119,18 @@ def _three_classes(results: dict) -> Table | None:
         for label in Label
     ]
     headers = ["Expert", *(f"CNN: {label.title} (%)" for label in Label)]
-    rate = _with_interval(three["success_rate"], three["success_rate_interval"])
-    note = f"{rate}% of the images are in the right one of three classes."
-    if results["cnn"]["not_judged"]:
-        note += f" {results['cnn']['not_judged']} that were not judged are not shown."
+    correct = int(np.trace(three["confusion_counts"]))
+    rate = format_percent(correct, sum(results["expert"].values()))
+    note = f"The CNN predicts the expert's class for {rate}% of the images."
+    if failed:
+        are = "is" if failed == 1 else "are"
+        note += (
+            f" {_count_images(failed)} that could not be classified {are} not shown."
+        )
     return Table("Three classes", headers, rows, note)
 
 
-def _ranking(results: dict) -> Table | None:
+def _ranking(results: dict[str, Any]) -> Table | None:
     rows = []
     for name, key in (("CNN", "cnn"), ("Number of spots", "spotfinder")):
         if results[key] is not None and results[key]["auc"] is not None:
@@ -124,23 +141,24 @@ def _ranking(results: dict) -> Table | None:
     if not rows:
         return None
     if matched is None or matched["specificity"] is None:
-        return Table("Whatever the cut", ["", "area under the ROC curve"], rows)
-    at = f"kept at {_percent(100 * matched['specificity'])}% specificity, %"
+        headers = ["", "area under the ROC curve"]
+        return Table("Independent of the cut", headers, rows)
+    at = f"kept at {_number(100 * matched['specificity'])}% specificity, %"
     for row, key in zip(
         rows, ("cnn_sensitivity", "spotfinder_sensitivity"), strict=True
     ):
-        row.append(_with_interval_of_rate(matched, key))
-    difference = _with_interval_of_rate(matched, "difference")
+        row.append(_matched(matched, key))
     note = (
-        f"The specificity is the CNN's; the cut in spots that has it is read off the "
-        f"ROC curve of these images. The difference is {difference}% of the hits. "
-        "Intervals of the latter by the bootstrap, no narrower than Wilson's."
+        "The specificity is the CNN's; the cut in spots that has it is read off the "
+        "ROC curve of these images. The difference is "
+        f"{_matched(matched, 'difference')}% of the hits. Intervals of sensitivities "
+        "are from the bootstrap, and no narrower than Wilson's."
     )
     headers = ["", "area under the ROC curve", at]
-    return Table("At one specificity", headers, rows, note)
+    return Table("At equal specificity", headers, rows, note)
 
 
-def _calibration(results: dict) -> Table | None:
+def _calibration(results: dict[str, Any]) -> Table | None:
     if results["cnn"] is None:
         return None
     calibration = results["cnn"]["calibration"]
@@ -149,7 +167,7 @@ def _calibration(results: dict) -> Table | None:
             f"{b['low']:.2f}-{b['high']:.2f}",
             str(b["images"]),
             f"{100 * b['mean_p']:.1f}",
-            _with_interval(b["hit_or_maybe_percent"], b["hit_or_maybe_interval"]),
+            format_percent(b["hit_or_maybe"], b["images"]),
         ]
         for b in calibration["bins"]
     ]
@@ -161,17 +179,18 @@ def _calibration(results: dict) -> Table | None:
     return Table("Reliability of the probabilities", headers, rows, note)
 
 
-def _seconds(results: dict) -> Table | None:
+def _seconds(results: dict[str, Any]) -> Table | None:
     rows = []
     for name, key in (("CNN", "cnn"), ("dials.find_spots", "spotfinder")):
         if results[key] is not None and results[key]["seconds"] is not None:
             seconds = results[key]["seconds"]
             work = sum(s for step, s in seconds.items() if step != "reading")
             rows.append([name, f"{seconds['reading']:.3f}", f"{work:.3f}"])
-    headers = ["", "reading, s a frame", "judging or finding, s a frame"]
+    headers = ["", "reading, s/image", "classifying or spot finding, s/image"]
     note = (
-        "On one process. Masks are made in reading for the CNN, in finding for "
-        "dials.find_spots, which comes second: the files may be in the system's cache."
+        "On one process. Masks are made during reading for the CNN, and during spot "
+        "finding for dials.find_spots, which runs second: the files may then be in the "
+        "system's cache."
     )
     return Table("Time", headers, rows, note) if rows else None
 
@@ -186,23 +205,14 @@ _TABLES = (
 )
 
 
-def _rate(rule: dict, row: int, column: int) -> str:
-    return _with_interval(
-        rule["confusion_percent"][row][column],
-        rule["confusion_interval_percent"][row][column],
-    )
+def _matched(matched: dict[str, Any], key: str) -> str:
+    """A rate with its interval, in percent."""
+    return f"{100 * matched[key]:.1f} {format_interval(*matched[f'{key}_interval'])}"
 
 
-def _with_interval(value: float | None, interval: list[float]) -> str:
-    if value is None:
-        return "none"
-    return f"{value} ({interval[0]}-{interval[1]})"
-
-
-def _with_interval_of_rate(matched: dict, key: str) -> str:
-    low, high = (f"{100 * x:.1f}" for x in matched[f"{key}_interval"])
-    return f"{100 * matched[key]:.1f} ({low} to {high})"
-
-
-def _percent(value: float | None) -> str:
+def _number(value: float | None) -> str:
     return "none" if value is None else f"{value:.1f}"
+
+
+def _count_images(n: int) -> str:
+    return f"{n} image{'s' * (n != 1)}"

@@ -103,7 +103,9 @@ class NameIndex:
             # A full path means itself, though it be the end of a longer one.
             exact = [i for i in matches if self.names[i].path == name.path]
             if len(exact) != 1:
-                paths = [self.names[i].path for i in matches]
+                paths = sorted({self.names[i].path for i in matches})
+                if len(paths) == 1:
+                    raise ValueError(f"{name} is there {len(matches)} times")
                 raise ValueError(
                     f"{name} could be an image of {len(paths)} files, "
                     f"{', '.join(paths[:3])}{', ...' if len(paths) > 3 else ''}; write "

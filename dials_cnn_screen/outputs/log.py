@@ -44,8 +44,8 @@ def log_failures(results: ScreeningResults) -> None:
         logger.warning("%s could not be classified and is kept: %s", name, error)
     if len(failed) > NAMED:
         logger.warning(
-            "%d more images could not be classified and are kept; the scores file "
-            "names them",
+            "%d more images could not be classified and are kept; the JSON file names "
+            "them",
             len(failed) - NAMED,
         )
 

@@ -231,6 +231,8 @@ def image_from_json(entry: dict[str, Any]) -> ImageResult:
     because = entry["kept_because"]
     kept_because = None if because is None else KeptBecause(because)
     p = [entry[f"p_{label.key}"] for label in Label]
+    if not all(x is None or isinstance(x, float | int) for x in p):
+        raise TypeError(f"the probabilities of {name} are {p}")
     if p == [None] * len(Label):
         return ImageResult(name, None, str(entry["error"]), kept_because)
     p_keep, ood_score = float(entry["p_keep"]), entry["ood_score"]

@@ -21,8 +21,12 @@ def format_percent(count: float, total: int, digits: int = 1) -> str:
 
 
 def format_interval(low: float, high: float, digits: int = 1) -> str:
-    """An interval of a rate, from 0 to 1, in percent and brackets: ``(90.2-95.4)``."""
-    return f"({100 * low:.{digits}f}-{100 * high:.{digits}f})"
+    """An interval of a rate, from 0 to 1, in percent and brackets: ``(90.2-95.4)``.
+
+    That of a difference, which may be below 0, is of the form ``(-3.1 to 5.4)``.
+    """
+    between = " to " if low < 0 else "-"
+    return f"({100 * low:.{digits}f}{between}{100 * high:.{digits}f})"
 
 
 def wilson_interval(count: float, total: int) -> tuple[float, float]:

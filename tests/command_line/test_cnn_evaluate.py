@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -92,7 +94,7 @@ def column(key: str) -> list:
 # Good input
 
 
-def test_network_and_spots_on_the_same_images(images, labels, model):
+def test_model_and_spots_on_the_same_images(images, labels, model):
     run([images, labels, model, *FINDING, "min_spots=2", ONE])
     found = results()
     assert list(found) == [
@@ -115,15 +117,15 @@ def test_network_and_spots_on_the_same_images(images, labels, model):
         *(None, "Miss"),
     ]
     assert column("spotfinder_spots") == SPOTS
-    # The flat frame could not be judged, and is kept.
+    # The flat frame could not be classified, and is kept.
     assert found["cnn"]["confusion_counts"] == [[3, 1], [2, 2]]
-    assert found["cnn"]["not_judged"] == 1
+    assert found["cnn"]["failed"] == 1
     assert found["spotfinder"]["confusion_counts"] == [[3, 1], [0, 4]]
     assert found["matched"]["specificity"] == 0.5
     assert set(found["cnn"]["seconds"]) == {"reading", "preparing", "classifying"}
     assert set(found["spotfinder"]["seconds"]) == {"reading", "finding"}
     assert {path.name for path in Path().iterdir()} >= OUTPUTS
-    assert "run1.h5 [7] could not be judged by the network and is kept" in log()
+    assert "run1.h5 [7] could not be classified and is kept" in log()
     assert "75.0 (30.1-95.4)" in log()
     page = Path("cnn_evaluate.html").read_text()
     assert 'alt="run1.h5 [2]"' in page
@@ -202,14 +204,16 @@ def test_cut_chosen_on_other_images(images, labels, counts):
     assert found["spotfinder"]["at_best_cut"]["min_spots"] == 6
     assert found["spotfinder"]["at_best_cut"]["confusion_counts"] == [[1, 2], [0, 1]]
     assert column("training") == [False] * 4 + [True] * 2
-    assert "To choose cuts on: 2 images, 1 Hit, 0 Maybe, 1 Miss" in log()
+    told = "Images to choose cuts in spots on: 2 (1 Hit, 0 Maybe, 1 Miss)"
+    assert told in log()
+    assert "Images to evaluate on: 4 (2 Hit, 1 Maybe, 1 Miss)" in log()
 
 
 def test_images_without_a_label_are_left_out(images, labels, model):
     Path("labels.txt").write_text("run1.h5 [1] HIT\nrun1.h5 [4] MISS\nrun1.h5 [5] None")
     run([images, labels, model, ONE])
     assert column("frame") == [1, 4]
-    assert "6 images without a label are left out" in log()
+    assert "Images without a label, left out: 6" in log()
 
 
 def test_table_3_from_the_deposited_files():
@@ -221,7 +225,64 @@ def test_table_3_from_the_deposited_files():
     assert results()["expert"] == {"hit": 148, "maybe": 498, "miss": 1354}
     percent = results()["spotfinder"]["confusion_percent"]
     assert percent == [[12.8, 87.2], [0.5, 99.5]]
-    assert "64 images have no line in" in log()
+    assert "64 images without a line in" in log()
+
+
+@pytest.fixture
+def two_runs(write_levels) -> list[str]:
+    """Files of one name in two folders, two images in each."""
+    Path("labels.txt").write_text(
+        "run1/data.h5 [1] HIT\nrun1/data.h5 [2] MISS\n"
+        "run2/data.h5 [1] MISS\nrun2/data.h5 [2] MAYBE\n"
+    )
+    files = []
+    for folder, levels in (("run1", [250, 50]), ("run2", [60, 150])):
+        Path(folder).mkdir()
+        files.append(str(write_levels(f"{folder}/data.h5", levels)))
+    return files
+
+
+@pytest.mark.parametrize("with_images", [True, False])
+def test_files_of_one_name_in_two_folders(two_runs, model, with_images):
+    screen([*two_runs, model, ONE])
+    given = two_runs if with_images else []
+    run([*given, "annotation=labels.txt", "scores=cnn_screen.json"])
+    assert results()["cnn"]["confusion_counts"] == [[2, 0], [0, 2]]
+    names = [(image["file"], image["frame"]) for image in results()["images"]]
+    assert names == [(f"run{run}/data.h5", i) for run in (1, 2) for i in (1, 2)]
+    assert column("class") == ["Hit", "Miss", "Miss", "Maybe"]
+
+
+def test_model_on_files_of_one_name(two_runs, model):
+    run([*two_runs, "annotation=labels.txt", model, *FINDING, ONE])
+    assert results()["cnn"]["confusion_counts"] == [[2, 0], [0, 2]]
+    assert column("spotfinder_spots") == [0] * 4
+
+
+def test_threshold_that_differs_from_that_of_the_scores(images, labels, model):
+    """An image is kept by the threshold that is evaluated, in the one way there is."""
+    screen([images, model, ONE])
+    run([labels, "scores=cnn_screen.json", "decision.threshold=0"])
+    assert results()["cnn"]["confusion_counts"] == [[4, 0], [4, 0]]
+    assert column("kept") == [True] * 8
+    # The classes do not depend on it.
+    assert column("class")[:2] == ["Hit", "Miss"]
+
+
+@pytest.mark.parametrize("args", [[], ["-h"]])
+def test_help_without_heavy_imports(args):
+    code = (
+        "import sys\n"
+        "from dials_cnn_screen.command_line.cnn_evaluate import run\n"
+        "try: run(sys.argv[1:])\n"
+        "except SystemExit: pass\n"
+        "print({'torch', 'numba', 'matplotlib'} & set(sys.modules))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, *args], capture_output=True, text=True, check=True
+    )
+    assert "dials.cnn_evaluate [options]" in done.stdout
+    assert done.stdout.endswith("set()\n")
 
 
 # Bad input
@@ -242,7 +303,7 @@ def test_no_labels(images, model):
     assert "give annotation=labels.txt" in refused(images, model)
 
 
-def test_nothing_to_judge(images, labels):
+def test_nothing_to_evaluate(images, labels):
     assert "nothing to compare with the labels" in refused(labels)
     assert "nothing to compare" in refused(images, labels, "model=None")
 
@@ -261,7 +322,7 @@ def test_cut_without_spots(images, labels, model):
     assert "min_spots needs spots" in refused(images, labels, model, "min_spots=3")
 
 
-def test_two_training_parts(labels, counts):
+def test_two_training_splits(labels, counts):
     both = ("training.fraction=0.5", "training.annotation=labels.txt")
     assert "leave one out" in refused(labels, counts, *both)
 

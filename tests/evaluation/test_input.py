@@ -9,14 +9,23 @@ import pytest
 pytest.importorskip("dials")
 
 from dials_cnn_screen.evaluation.input import (
-    counted_now,
-    describe_images,
-    judged,
-    read_counted,
+    combine_spots,
     read_labelled,
-    read_scored,
+    read_screening,
+    read_spots,
 )
-from dials_cnn_screen.evaluation.spotfinding import Found
+from dials_cnn_screen.evaluation.results import Evaluation
+from dials_cnn_screen.evaluation.spotfinding import SpotResult
+from dials_cnn_screen.images.stills import Still
+from dials_cnn_screen.labels.image_name import ImageName
+from dials_cnn_screen.models.prediction import make_prediction
+from dials_cnn_screen.screening.decision import Decision
+from dials_cnn_screen.screening.results import (
+    ModelSummary,
+    ScreeningResults,
+    decide,
+    write_results,
+)
 
 LINES = ["run1.h5 [1] HIT", "run1.h5 [2] None", "run1.h5 [3] MISS", "run1.h5 [4] MAYBE"]
 
@@ -38,53 +47,49 @@ def images(write):
     return read_labelled([write("labels.txt", LINES)], [], None)
 
 
-def entry(frame: int, p: tuple | None = (0.7, 0.2, 0.1), **others) -> dict:
-    names = ("p_hit", "p_maybe", "p_miss")
-    return {
-        "file": "run1.h5",
-        "frame": frame,
-        **dict(zip(names, p or (None,) * 3, strict=True)),
-        "class": None if p is None else "Hit",
-        "error": "no" if p is None else None,
-        **others,
-    }
+def result(number: int, p=(0.7, 0.2, 0.1), file="run1.h5", ood_score=0.5):
+    prediction = p and make_prediction(p, ood_score=ood_score)
+    return decide(ImageName(file, number), prediction, None if p else "no", Decision())
 
 
 @pytest.fixture
-def scores(write):
-    """Function scores(entries): path of a cnn_screen.json with these."""
+def scores(tmp_path):
+    """Function scores(*results): path of a cnn_screen.json with these."""
 
-    def scores(*entries: dict) -> Path:
-        results = {"model": {"name": "m", "sha256": "0"}, "images": entries}
-        return write("cnn_screen.json", [json.dumps(results)])
+    def scores(*images) -> Path:
+        path = tmp_path / "cnn_screen.json"
+        model = ModelSummary("m", "0")
+        write_results(path, ScreeningResults(model, Decision(), list(images)))
+        return path
 
     return scores
 
 
 def test_labels_without_images(images):
-    assert images.names == [("run1.h5", 1), ("run1.h5", 3), ("run1.h5", 4)]
+    assert images.names == [ImageName("run1.h5", i) for i in (1, 3, 4)]
     assert images.labels.tolist() == [0, 2, 1]
     assert not images.training.any()
     assert images.stills is None
 
 
-def test_training_part_by_a_file_of_its_own(write):
+def test_training_split_by_a_file_of_its_own(write):
     labels, others = write("a.txt", LINES), write("b.txt", ["run1.h5 [9] MISS"])
     images = read_labelled([labels], [others], None)
-    assert images.names[-1] == ("run1.h5", 9)
+    assert images.names[-1] == ImageName("run1.h5", 9)
     assert images.training.tolist() == [False, False, False, True]
 
 
-def test_no_image_is_in_both_parts(write):
+def test_no_image_is_in_both_splits(write):
     labels, others = write("a.txt", LINES), write("b.txt", ["run1.h5 [3] MISS"])
     with pytest.raises(ValueError, match=r"b\.txt, line 1: run1.*twice.*a\.txt"):
         read_labelled([labels], [others], None)
 
 
 @pytest.mark.parametrize("given", [[], [None]])
-def test_no_labels(given):
+@pytest.mark.parametrize("training", [None, "others.txt"])
+def test_no_labels(given, training):
     with pytest.raises(ValueError, match=r"give annotation=labels\.txt"):
-        read_labelled(given, [None], None)
+        read_labelled(given, [training], None)
 
 
 def test_nothing_is_labelled(write):
@@ -92,31 +97,71 @@ def test_nothing_is_labelled(write):
         read_labelled([write("a.txt", ["run1.h5 [1] None"])], [], None)
 
 
-def test_random_training_part(write):
+def test_random_training_split(write):
     lines = [f"x.h5 [{i + 1}] HIT" for i in range(100)]
     images = read_labelled([write("a.txt", lines)], [], None)
-    parts = [images.with_training(0.3, seed).training for seed in (0, 0, 1)]
-    assert [part.sum() for part in parts] == [30, 30, 30]
-    np.testing.assert_array_equal(parts[0], parts[1])
-    assert (parts[0] != parts[2]).any()
+    splits = [images.with_training(0.3, seed).training for seed in (0, 0, 1)]
+    assert [split.sum() for split in splits] == [30, 30, 30]
+    np.testing.assert_array_equal(splits[0], splits[1])
+    assert (splits[0] != splits[2]).any()
 
 
 def test_scores_of_the_labelled_images(images, scores):
-    path = scores(entry(4, unlike_training=True), entry(3, None), entry(2), entry(1))
-    scored = read_scored(images, path)
-    arrays = judged(images, scored, None)
-    np.testing.assert_allclose(arrays.p[[0, 2]], [[0.7, 0.2, 0.1]] * 2)
-    assert np.isnan(arrays.p[1]).all()
-    assert arrays.unlike.tolist() == [False, False, True]
-    described = describe_images(images, scored, None, 0.95)
+    path = scores(result(4, ood_score=2.0), result(3, None), result(2), result(1))
+    screening = read_screening(images, path, Decision(0.95))
+    assert [image.name.number for image in screening.images] == [1, 3, 4]
+    for i in (0, 2):
+        p = screening.images[i].prediction.probabilities
+        np.testing.assert_allclose(p, [0.7, 0.2, 0.1])
+    assert screening.images[1].prediction is None
+    flags = [image.out_of_distribution for image in screening.images]
+    assert flags == [False, False, True]
+    described = Evaluation(images, screening, None).as_json("")["images"]
     assert [image["kept"] for image in described] == [False, True, True]
     assert [image["expert"] for image in described] == ["Hit", "Miss", "Maybe"]
 
 
+def test_scores_of_files_of_one_name(write, scores):
+    lines = ["run2/data.h5 [1] MISS", "run1/data.h5 [1] HIT"]
+    images = read_labelled([write("a.txt", lines)], [], None)
+    path = scores(
+        result(1, (0.9, 0.1, 0.0), "/raw/run1/data.h5"),
+        result(1, (0.0, 0.1, 0.9), "/raw/run2/data.h5"),
+    )
+    screening = read_screening(images, path, Decision())
+    assert [image.label for image in screening.images] == images.labels.tolist()
+    described = Evaluation(images, screening, None).as_json("")["images"]
+    assert [x["file"] for x in described] == ["run2/data.h5", "run1/data.h5"]
+
+
+def test_scores_of_which_file_it_is(write, scores):
+    images = read_labelled([write("a.txt", ["data.h5 [1] HIT"])], [], None)
+    path = scores(result(1, file="run1/data.h5"), result(1, file="run2/data.h5"))
+    with pytest.raises(ValueError, match=r"data\.h5 \[1\] could be .*write the folder"):
+        read_screening(images, path, Decision())
+
+
+def test_two_labels_of_one_result(write, scores):
+    lines = ["data.h5 [1] HIT", "run1/data.h5 [1] HIT"]
+    images = read_labelled([write("a.txt", lines)], [], None)
+    with pytest.raises(ValueError, match=r"\[1\] and run1.* are one image in"):
+        read_screening(images, scores(result(1, file="run1/data.h5")), Decision())
+
+
+def test_labels_of_stills_in_two_folders(write):
+    stills = [
+        Still(None, 0, ImageName(f"/raw/run{run}/data.h5", 1), [0]) for run in (1, 2)
+    ]
+    lines = ["run2/data.h5 [1] MISS", "run1/data.h5 [1] HIT"]
+    images = read_labelled([write("a.txt", lines)], [], stills)
+    assert images.stills == stills
+    assert images.labels.tolist() == [0, 2]
+
+
 def test_scores_that_lack_an_image(images, scores):
-    path = scores(entry(1), entry(2), entry(4))
-    with pytest.raises(ValueError, match=r"1 labelled images are not.*run1\.h5 \[3\];"):
-        read_scored(images, path)
+    path = scores(result(1), result(2), result(4))
+    with pytest.raises(ValueError, match=r"lacks 1 labelled image: run1\.h5 \[3\];"):
+        read_screening(images, path, Decision())
 
 
 @pytest.mark.parametrize(
@@ -130,31 +175,36 @@ def test_scores_that_lack_an_image(images, scores):
     ],
 )
 def test_scores_that_are_none(images, scores, bad):
-    path = scores(entry(3), entry(4), {**entry(1), **bad})
+    path = scores(result(3), result(4), result(1))
+    content = json.loads(path.read_text())
+    content["images"][-1] |= bad
+    path.write_text(json.dumps(content))
     with pytest.raises(ValueError, match=r"is not a scores file of dials\.cnn_screen"):
-        read_scored(images, path)
+        read_screening(images, path, Decision())
 
 
 def test_two_images_of_one_name(images, scores):
-    path = scores(*[entry(frame) for frame in (1, 3, 4, 4)])
-    with pytest.raises(ValueError, match="have the same file name"):
-        read_scored(images, path)
+    path = scores(*[result(number) for number in (1, 3, 4, 4)])
+    with pytest.raises(
+        ValueError, match=r"run1\.h5 \[4\] could be an image of 2 files"
+    ):
+        read_screening(images, path, Decision())
 
 
 def test_counts_of_the_labelled_images(images, write):
     path = write("counts.txt", ["00001 22 Miss", "00004 31 Hit", "00008 1 Miss"])
-    counted = read_counted(images, path, 30)
-    assert counted.n_spots.tolist() == [22, 0, 31]
-    assert counted.min_spots == 30
-    others, without = counted.remarks
-    assert others.startswith("1 lines of")
-    assert others.endswith("left out (8)")
-    assert without.startswith("1 images have no line in")
+    spots = read_spots(images, path, 30)
+    assert spots.n_spots.tolist() == [22, 0, 31]
+    assert spots.min_spots == 30
+    others, without = spots.remarks
+    assert others.startswith("1 line of")
+    assert others.endswith("left out: there is no label for image 8")
+    assert without.startswith("1 image without a line in")
 
 
 def test_cut_that_is_not_that_of_the_classes(images, write):
     path = write("counts.txt", ["1 22 Miss", "3 1 Miss", "4 31 Hit"])
-    (remark,) = read_counted(images, path, 40).remarks
+    (remark,) = read_spots(images, path, 40).remarks
     assert "not those of min_spots=40: there a Hit has 31 spots, a Miss 22" in remark
 
 
@@ -162,25 +212,25 @@ def test_counts_for_images_of_several_files(write):
     labels = write("labels.txt", [*LINES, "run2.h5 [1] HIT"])
     images = read_labelled([labels], [], None)
     with pytest.raises(ValueError, match=r"2 are labelled \(run1\.h5, run2\.h5\)"):
-        read_counted(images, write("counts.txt", ["1 22 Miss"]), None)
+        read_spots(images, write("counts.txt", ["1 22 Miss"]), None)
 
 
 def test_failed_spot_finding_is_told(images):
     found = [
-        Found(7, None, (0.1, 0.3)),
-        Found(None, "no file", (0.0, 0.0)),
-        Found(None, None, (0.3, 0.5)),
+        SpotResult(7, None, (0.1, 0.3)),
+        SpotResult(None, "no file", (0.0, 0.0)),
+        SpotResult(None, None, (0.3, 0.5)),
     ]
-    counted = counted_now(images, found, "here", 5)
-    assert counted.n_spots.tolist() == [7, 0, 0]
-    assert counted.seconds == {"reading": 0.2, "finding": 0.4}
-    failed, gave_up = counted.remarks
-    assert "failed on 1 images" in failed
+    spots = combine_spots(images, found, "here", 5)
+    assert spots.n_spots.tolist() == [7, 0, 0]
+    assert spots.seconds == {"reading": 0.2, "finding": 0.4}
+    failed, gave_up = spots.remarks
+    assert "failed on 1 image," in failed
     assert "run1.h5 [3]: no file" in failed
-    assert "gave up on 1 images for too many strong pixels" in gave_up
+    assert "gave up on 1 image with too many strong pixels" in gave_up
 
 
 def test_spot_finding_that_fails_everywhere(images):
-    found = [Found(None, "no such mask", (0.0, 0.0))] * 3
+    found = [SpotResult(None, "no such mask", (0.0, 0.0))] * 3
     with pytest.raises(ValueError, match=r"every image .run1.h5 .1.: no such mask"):
-        counted_now(images, found, "here", 5)
+        combine_spots(images, found, "here", 5)

@@ -12,57 +12,8 @@ from dials_cnn_screen.evaluation.metrics import (
     roc_curve,
     sensitivity_at,
 )
-from dials_cnn_screen.labels.confusion import (
-    cohen_kappa,
-    confusion_counts,
-    hit_or_miss,
-    row_percent,
-    success_rate,
-)
-from dials_cnn_screen.util.intervals import (
-    area_interval,
-    bootstrap_interval,
-    difference_interval,
-    wilson_interval,
-)
-
-COUNTS = np.array([[5, 2, 1], [3, 4, 6], [7, 8, 64]])
-
-
-def test_confusion_counts():
-    labels = np.array([0, 0, 1, 2, 2, 2])
-    predicted = np.array([0, 1, 1, 2, 2, 0])
-    counts = confusion_counts(labels, predicted)
-    assert counts.tolist() == [[1, 1, 0], [0, 1, 0], [1, 0, 2]]
-
-
-def test_confusion_counts_of_nothing():
-    assert confusion_counts([], []).tolist() == [[0] * 3] * 3
-
-
-def test_hit_and_maybe_together():
-    assert hit_or_miss(COUNTS).tolist() == [[14, 7], [15, 64]]
-
-
-def test_rows_add_up_to_100_percent():
-    percent = row_percent(hit_or_miss(COUNTS))
-    np.testing.assert_allclose(
-        percent, [[100 * 14 / 21, 100 * 7 / 21], [100 * 15 / 79, 100 * 64 / 79]]
-    )
-
-
-def test_row_of_a_class_without_images():
-    percent = row_percent(np.array([[0, 0], [1, 3]]))
-    np.testing.assert_array_equal(percent, [[np.nan, np.nan], [25, 75]])
-
-
-def test_success_rate_is_equation_10():
-    assert success_rate(COUNTS) == pytest.approx(73.0)
-    assert success_rate(hit_or_miss(COUNTS)) == pytest.approx(78.0)
-
-
-def test_success_rate_of_nothing():
-    assert np.isnan(success_rate(np.zeros((3, 3), int)))
+from dials_cnn_screen.labels.confusion import cohen_kappa, confusion_counts
+from dials_cnn_screen.util.intervals import area_interval
 
 
 def test_area_under_curve():
@@ -173,30 +124,6 @@ def test_calibration_of_nothing():
     assert np.isnan(calibration_error(nothing, nothing))
 
 
-def test_bootstrap_interval_of_a_fraction_is_the_binomial_one():
-    rng = np.random.default_rng(3)
-    positive = np.arange(800) < 400
-    kept = rng.random(800) < 0.3
-    low, high = bootstrap_interval(lambda i: kept[i][positive[i]].mean(), positive)
-    rate = kept[positive].mean()
-    half = 1.96 * np.sqrt(rate * (1 - rate) / 400)
-    np.testing.assert_allclose([low, high], [rate - half, rate + half], atol=0.01)
-
-
-def test_bootstrap_keeps_the_number_of_each_kind():
-    positive = np.arange(10) < 3
-    interval = bootstrap_interval(
-        lambda i: [positive[i].sum(), len(i), len(set(i))], positive, n_samples=50
-    )
-    np.testing.assert_array_equal(interval[:, 0], [3, 3])
-    np.testing.assert_array_equal(interval[:, 1], [10, 10])
-    assert interval[0, 2] < 10
-    again = bootstrap_interval(
-        lambda i: [positive[i].sum(), len(i), len(set(i))], positive, n_samples=50
-    )
-    np.testing.assert_array_equal(interval, again)
-
-
 def test_interval_of_an_area_holds_the_true_one_19_times_in_20():
     rng = np.random.default_rng(5)
     positive = np.arange(90) < 30
@@ -209,29 +136,32 @@ def test_interval_of_an_area_holds_the_true_one_19_times_in_20():
     assert 0.92 < np.mean(held) < 0.98
 
 
-def test_interval_of_an_area_at_its_ends():
-    """Nothing wrong among few images is no proof that nothing ever will be."""
-    low, high = area_interval(1.0, 28, 42)
-    assert high == 1.0
-    assert 0.85 < low < 0.97
-    # A coin's, with its mirror image.
-    np.testing.assert_allclose(area_interval(0.0, 28, 42), (0, 1 - low), atol=1e-9)
-    low, high = area_interval(0.5, 10, 10)
-    assert low + high == pytest.approx(1)
+@pytest.fixture(params=[0, 1, 2])
+def ties(request):
+    """Integer scores with many ties, and which of them are positive."""
+    rng = np.random.default_rng(request.param)
+    positive = rng.random(300) < 0.3
+    return rng.poisson(4, 300) + 2 * positive, positive
 
 
-def test_interval_of_a_difference():
-    # 56 of 70 and 48 of 80 (Newcombe, 1998, Table II, a, method 10).
-    first, second = wilson_interval(56, 70), wilson_interval(48, 80)
-    low, high = difference_interval(0.8, first, 0.6, second)
-    assert (round(low, 4), round(high, 4)) == (0.0524, 0.3339)
+def test_area_under_curve_is_that_of_scikit_learn(ties):
+    sklearn = pytest.importorskip("sklearn.metrics")
+    scores, positive = ties
+    expected = sklearn.roc_auc_score(positive, scores)
+    assert area_under_curve(scores, positive) == pytest.approx(expected, abs=1e-12)
 
 
-def test_cohen_kappa():
-    # Cohen's own example would do; this one is by hand: 0.7 agree, 0.5 by chance.
-    assert cohen_kappa(np.array([[20, 5], [10, 15]])) == pytest.approx(0.4)
-    assert cohen_kappa(np.diag([3, 4, 5])) == 1
-    assert cohen_kappa(np.array([[4, 4], [4, 4]])) == 0
-    assert cohen_kappa(np.array([[0, 5], [5, 0]])) == -1
-    assert np.isnan(cohen_kappa(np.array([[7, 0], [0, 0]])))
-    assert np.isnan(cohen_kappa(np.zeros((3, 3), int)))
+def test_roc_curve_is_that_of_scikit_learn(ties):
+    sklearn = pytest.importorskip("sklearn.metrics")
+    scores, positive = ties
+    found = roc_curve(scores, positive)
+    expected = sklearn.roc_curve(positive, scores, drop_intermediate=False)[:2]
+    np.testing.assert_allclose(found, expected, atol=1e-12)
+
+
+def test_cohen_kappa_is_that_of_scikit_learn(ties):
+    sklearn = pytest.importorskip("sklearn.metrics")
+    scores, positive = ties
+    one, other = scores % 3, (scores + positive) % 3
+    found = cohen_kappa(confusion_counts(one, other))
+    assert found == pytest.approx(sklearn.cohen_kappa_score(one, other), abs=1e-12)

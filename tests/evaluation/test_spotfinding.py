@@ -10,6 +10,7 @@ import pytest
 
 pytest.importorskip("dials")
 
+from dials.algorithms.spot_finding import factory
 from dials.array_family import flex
 from dials.command_line.find_spots import phil_scope
 from dxtbx import flumpy
@@ -23,13 +24,15 @@ from dials_cnn_screen.evaluation.spotfinding import (
     as_phil,
     count_in_table,
     count_spots,
-    describe,
+    expert_scope,
     find_on_stills,
+    format_changes,
     open_stills,
     preset,
     spot_areas,
 )
 from dials_cnn_screen.images.stills import Still, list_stills
+from dials_cnn_screen.labels.image_name import ImageName
 from dials_cnn_screen.simulation.experiments import EXPERIMENTS
 
 PAPER = Path(__file__).resolve().parents[3] / "shared" / "paper" / "ke2018.txt"
@@ -203,7 +206,7 @@ def test_stills_of_a_file(tmp_path, write_cxidb76, installed_formats, spotted, b
 
 def test_file_that_dxtbx_cannot_read(tmp_path):
     (tmp_path / "x.txt").write_text("no image")
-    with pytest.raises(ValueError, match=r"cannot read .*x\.txt"):
+    with pytest.raises(ValueError, match=r"can't read .*x\.txt"):
         open_stills(tmp_path / "x.txt")
 
 
@@ -244,8 +247,14 @@ def test_any_parameter_of_dials_can_be_changed(spotted):
     # What is changed goes before the others.
     finding = replace(FINDING, changes="spotfinder.filter.min_spot_size=5")
     assert list(spot_areas(still_of(spotted), finding)) == [9]
-    assert "min_spot_size = 5" in describe(finding)
-    assert describe(preset("default")) == ""
+    assert "min_spot_size = 5" in format_changes(finding)
+    assert format_changes(preset("default")) == ""
+
+
+def test_expert_scope_leaves_that_of_dials_alone():
+    assert [part.expert_level for part in expert_scope().objects] == [1]
+    assert [part.expert_level for part in factory.phil_scope.objects] == [None]
+    assert expert_scope().as_str() == factory.phil_scope.as_str()
 
 
 def test_spots_of_a_reflection_table(stills_of_file, tmp_path):
@@ -273,7 +282,7 @@ def table_with(path, numbers, z=None, identifiers=None):
 def test_several_images_in_one_experiment(tmp_path):
     """They are told apart by the index of the image."""
     imageset = SimpleNamespace(indices=lambda: [4, 5, 6])
-    stills = [Still(imageset, i, "x.h5", i + 5, [0]) for i in range(3)]
+    stills = [Still(imageset, i, ImageName("x.h5", i + 5), [0]) for i in range(3)]
     path = table_with(tmp_path / "x.refl", [0, 0, 0], z=[4.5, 6.5, 6.5])
     still = still_of(np.zeros(SHAPE, np.int32))
     assert count_in_table(path, still, stills).tolist() == [1, 0, 2]

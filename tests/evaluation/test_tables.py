@@ -3,25 +3,42 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from dials_cnn_screen.evaluation.figures import Judged, evaluate
-from dials_cnn_screen.evaluation.tables import rules, tables
+from dials_cnn_screen.evaluation.figures import LabelledResults, evaluate
+from dials_cnn_screen.evaluation.tables import list_rules, make_tables
+from dials_cnn_screen.labels.image_name import ImageName
+from dials_cnn_screen.models.prediction import make_prediction
+from dials_cnn_screen.screening.decision import Decision
+from dials_cnn_screen.screening.results import ModelSummary, ScreeningResults, decide
 
-HIT, MAYBE, MISS = (0.9, 0.08, 0.02), (0.2, 0.4, 0.4), (0.1, 0.1, 0.8)
+HIT, MISS = (0.9, 0.08, 0.02), (0.1, 0.1, 0.8)
 
 
-def results(p=True, n_spots=True, min_spots=5, n_training=0, **changes) -> dict:
-    """Of four images, a hit, a maybe and two misses; twice with a training part."""
+def screened(p, ood_score=None) -> ScreeningResults:
+    """Results of these probabilities, None where an image could not be classified."""
+    images = [
+        decide(
+            ImageName("x.h5", i),
+            row and make_prediction(row, ood_score=ood_score),
+            None if row else "no",
+            Decision(),
+        )
+        for i, row in enumerate(p, start=1)
+    ]
+    return ScreeningResults(ModelSummary("m", "0"), Decision(), images)
+
+
+def results(cnn=True, n_spots=True, min_spots=5, n_training=0, ood_score=None) -> dict:
+    """Of four images, a hit, a maybe and two misses; twice with a training split."""
     repeat = 2 if n_training else 1
-    judged = Judged(
+    labelled = LabelledResults(
         np.tile([0, 1, 2, 2], repeat),
-        np.tile([HIT, MISS, MISS, (np.nan,) * 3], (repeat, 1)) if p else None,
-        np.zeros(4 * repeat, bool),
+        screened([HIT, MISS, MISS, None] * repeat, ood_score) if cnn else None,
         np.tile([40, 4, 0, 7], repeat) if n_spots else None,
     )
     training = np.arange(4 * repeat) < n_training
-    found = evaluate(judged, training, 0.5, min_spots if n_spots else None)
+    found = evaluate(labelled, training, min_spots if n_spots else None)
     seconds = {"reading": 0.25, "preparing": 0.01, "classifying": 0.002}
-    if p:
+    if cnn:
         found["cnn"]["seconds"] = seconds
     if n_spots:
         found["spotfinder"]["seconds"] = None
@@ -29,15 +46,15 @@ def results(p=True, n_spots=True, min_spots=5, n_training=0, **changes) -> dict:
 
 
 def table(title: str, found: dict) -> list[list[str]]:
-    (rows,) = (t.rows for t in tables(found) if t.title.startswith(title))
+    (rows,) = (t.rows for t in make_tables(found) if t.title.startswith(title))
     return rows
 
 
 def test_titles():
-    assert [t.title.split(",")[0] for t in tables(results())] == [
+    assert [t.title.split(",")[0] for t in make_tables(results())] == [
         "Agreement with the expert",
         "Confusion matrices",
-        "At one specificity",
+        "At equal specificity",
         "Three classes",
         "Reliability of the probabilities",
         "Time",
@@ -45,8 +62,8 @@ def test_titles():
 
 
 def test_rows_are_as_long_as_their_headers():
-    for found in (results(), results(p=False), results(n_spots=False)):
-        for t in tables(found):
+    for found in (results(), results(cnn=False), results(n_spots=False)):
+        for t in make_tables(found):
             assert {len(row) for row in t.rows} == {len(t.headers)}
             assert all(isinstance(cell, str) for row in t.rows for cell in row)
 
@@ -61,14 +78,24 @@ def test_table_3():
 def test_three_classes():
     found = results()
     assert table("Three", found)[1] == ["Maybe", "0 (0.0)", "0 (0.0)", "1 (100.0)"]
-    (note,) = (t.note for t in tables(found) if t.title == "Three classes")
-    assert "50.0 (15.0-85.0)% of the images" in note
-    assert "1 that were not judged are not shown" in note
+    (note,) = (t.note for t in make_tables(found) if t.title == "Three classes")
+    assert "class for 50.0 (15.0-85.0)% of the images" in note
+    assert "1 image that could not be classified is not shown" in note
 
 
-def test_kept_without_being_judged_is_told():
-    (note,) = (t.note for t in tables(results()) if t.title.startswith("Agreement"))
-    assert "The CNN keeps 1 that could not be judged, too." in note
+def agreement_note(found: dict) -> str:
+    (note,) = (t.note for t in make_tables(found) if t.title.startswith("Agreement"))
+    return note
+
+
+def test_images_kept_whatever_their_probabilities_are_told():
+    note = agreement_note(results())
+    assert note.endswith(" The CNN also keeps 1 image that could not be classified.")
+    assert (
+        "keeps 1 image that could not be classified and 3 images that are out of the "
+        "distribution of its training." in agreement_note(results(ood_score=2.0))
+    )
+    assert "keeps" not in agreement_note(results(cnn=False))
 
 
 def test_time():
@@ -76,23 +103,23 @@ def test_time():
 
 
 def test_every_cut_has_its_row():
-    names = [name for name, _ in rules(results(n_training=4))]
+    names = [name for name, _ in list_rules(results(n_training=4))]
     assert names == [
         "CNN, P(Hit) + P(Maybe) of 0.5 or more",
         "5 or more spots",
-        "4 or more spots, the best cut on the training part",
-        "1 or more spots, the CNN's specificity on the training part",
+        "4 or more spots, the best cut on the training split",
+        "1 or more spots, the CNN's specificity on the training split",
     ]
 
 
 @pytest.mark.parametrize(
-    ("options", "n"), [({"p": False}, 1), ({"n_spots": False}, 1), ({}, 2)]
+    ("options", "n"), [({"cnn": False}, 1), ({"n_spots": False}, 1), ({}, 2)]
 )
 def test_only_what_there_is(options, n):
     assert len(table("Agreement", results(**options))) == n
 
 
 def test_no_cut_in_spots():
-    found = results(p=False, min_spots=None)
-    assert list(rules(found)) == []
-    assert [t.title for t in tables(found)] == ["Whatever the cut"]
+    found = results(cnn=False, min_spots=None)
+    assert list(list_rules(found)) == []
+    assert [t.title for t in make_tables(found)] == ["Independent of the cut"]
