@@ -56,7 +56,7 @@ from dials_cnn_screen.screening.run import stream_results
 from dials_cnn_screen.util.files import check_outputs
 from dials_cnn_screen.util.parameters import read_parameters
 from dials_cnn_screen.util.program import CITATION, parse_images, user_errors
-from dials_cnn_screen.util.workers import ProcessesOrRanks
+from dials_cnn_screen.util.workers import Processes
 
 logger = logging.getLogger("dials.cnn_screen")
 
@@ -80,7 +80,7 @@ class Parameters:
 
     model: str | None
     device: str
-    mp: ProcessesOrRanks
+    mp: Processes
     decision: DecisionRule
     calibration: OwnLabels
     output: Output

@@ -6,7 +6,6 @@ import logging
 import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from dials.util import tabulate
 from dxtbx.model import ExperimentList
@@ -58,13 +57,6 @@ class TrainingSplit:
 
 
 @dataclass(frozen=True)
-class NumberOfProcesses:
-    """The parameter of mp: a number, or Auto."""
-
-    nproc: Any
-
-
-@dataclass(frozen=True)
 class Sources:
     """The parameters that say where labels, results and spots are from."""
 
@@ -78,7 +70,7 @@ class Sources:
     min_spots: int | None
     training: TrainingSplit
     device: str
-    mp: NumberOfProcesses
+    mp: Processes
 
 
 def evaluate_images(
@@ -180,8 +172,7 @@ def _screen(images: LabelledImages, sources: Sources) -> ScreeningResults | None
         return None
     model = load_model(sources.model)
     log_model(model)
-    processes = Processes("multiprocessing", sources.mp.nproc)
-    results = stream_results(images.stills, model, decision, sources.device, processes)
+    results = stream_results(images.stills, model, decision, sources.device, sources.mp)
     return ScreeningResults(ModelSummary.of(model), decision, list(results))
 
 

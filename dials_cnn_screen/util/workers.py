@@ -21,16 +21,15 @@ Result = TypeVar("Result")
 
 @dataclass(frozen=True)
 class Processes:
-    """The parameters of mp: the number of processes, or Auto."""
+    """The parameters of mp.
+
+    Attributes:
+        nproc: Number of processes, or Auto.
+        method: multiprocessing or mpi; only the programs that can use MPI have it.
+    """
 
     nproc: Any
-
-
-@dataclass(frozen=True)
-class ProcessesOrRanks(Processes):
-    """The same with the method, multiprocessing or mpi."""
-
-    method: str
+    method: str = "multiprocessing"
 
 
 def count_processes(nproc: Any, n_items: int) -> int:

@@ -185,9 +185,7 @@ def test_scores_that_are_none(images, scores, bad):
 
 def test_two_images_of_one_name(images, scores):
     path = scores(*[result(number) for number in (1, 3, 4, 4)])
-    with pytest.raises(
-        ValueError, match=r"run1\.h5 \[4\] could be an image of 2 files"
-    ):
+    with pytest.raises(ValueError, match=r"run1\.h5 \[4\] is there 2 times"):
         read_screening(images, path, Decision())
 
 
