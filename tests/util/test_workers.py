@@ -1,0 +1,75 @@
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+
+import pytest
+
+from dials_cnn_screen.util.workers import map_on_workers
+
+
+def start(factor):
+    return {"factor": factor, "process": os.getpid(), "calls": 0}
+
+
+def multiply(state, item):
+    state["calls"] += 1
+    return item * state["factor"], state["process"] == os.getpid(), state["calls"]
+
+
+def fail_at_7(state, item):
+    if item == 7:
+        raise ValueError("seven")
+    return item
+
+
+def die_at_7(state, item):
+    if item == 7:
+        os._exit(1)
+    return item
+
+
+@pytest.mark.parametrize("fork", [True, False])
+@pytest.mark.parametrize("nproc", [1, 2])
+def test_results_are_in_order_and_the_state_is_kept(nproc, fork):
+    results = list(map_on_workers(multiply, range(40), nproc, start, (3,), fork=fork))
+    assert [product for product, _, _ in results] == [3 * i for i in range(40)]
+    # The state was made in the process that does the work, and once.
+    assert all(there for _, there, _ in results)
+    calls = sum(1 for _, _, call in results if call == 1)
+    assert 1 <= calls <= nproc
+
+
+def test_nothing_to_do():
+    assert list(map_on_workers(multiply, [], 2, start, (3,))) == []
+
+
+@pytest.mark.parametrize("nproc", [1, 2])
+def test_an_error_reaches_the_caller(nproc):
+    with pytest.raises(ValueError, match="seven"):
+        list(map_on_workers(fail_at_7, range(20), nproc, start, (1,)))
+
+
+def test_a_process_that_dies():
+    with pytest.raises(ChildProcessError, match="smaller mp.nproc"):
+        list(map_on_workers(die_at_7, range(20), 2, start, (1,)))
+
+
+@pytest.mark.parametrize("nproc", [1, 2])
+def test_stopping_half_way(nproc):
+    results = map_on_workers(multiply, range(100), nproc, start, (1,))
+    assert next(results)[0] == 0
+    results.close()
+    with pytest.raises(StopIteration):
+        next(results)
+
+
+def test_needs_no_dials():
+    code = """
+import sys
+for name in ("dials", "dxtbx", "libtbx", "wx"):
+    sys.modules[name] = None
+import dials_cnn_screen.util.workers, dials_cnn_screen.util.parameters
+"""
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
