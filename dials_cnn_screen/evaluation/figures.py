@@ -228,7 +228,10 @@ def match_specificity(test: LabelledResults) -> dict[str, Any]:
             for scores in both_scores
         ]
 
-    rejected, n_misses = np.count_nonzero(~kept & ~positive), np.sum(~positive)
+    rejected, n_misses = (
+        np.count_nonzero(~kept & ~positive),
+        np.count_nonzero(~positive),
+    )
     both = sensitivities(np.arange(len(test)))
     intervals = [
         _no_narrower(interval, rate, np.count_nonzero(positive))
@@ -236,7 +239,7 @@ def match_specificity(test: LabelledResults) -> dict[str, Any]:
             bootstrap_interval(sensitivities, positive).T, both, strict=True
         )
     ]
-    values = (rejected / n_misses, *both, both[0] - both[1])
+    values: list[float] = [rejected / n_misses, *both, both[0] - both[1]]
     difference = difference_interval(both[0], intervals[0], both[1], intervals[1])
     intervals = [wilson_interval(rejected, n_misses), *intervals, difference]
     return {name: _round(x, 4) for name, x in zip(names, values, strict=True)} | {

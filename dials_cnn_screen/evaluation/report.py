@@ -159,19 +159,20 @@ def _galleries(evaluation: Evaluation) -> list[dict[str, Any]]:
 
 def _pictures(evaluation: Evaluation, chosen: list[int]) -> list[Picture]:
     """Those of the chosen images that can be read."""
-    names, pictures = evaluation.images.display_names(), []
+    names, stills = evaluation.images.display_names(), evaluation.images.stills or []
+    pictures = []
     for i in chosen:
         try:
-            pictures.append(_picture(evaluation, i, names[i]))
+            pictures.append(_picture(evaluation, stills[i], i, names[i]))
         except Exception as error:  # whatever dxtbx or a file format may raise
             logger.warning("No picture of %s in the report: %s", names[i], error)
     return pictures
 
 
-def _picture(evaluation: Evaluation, i: int, name: ImageName) -> Picture:
+def _picture(evaluation: Evaluation, still: Still, i: int, name: ImageName) -> Picture:
     """One of the images, with what the model and spot finding make of it."""
     images, screening, spots = evaluation.images, evaluation.screening, evaluation.spots
-    still, expert = images.stills[i], Label(images.labels[i])
+    expert = Label(images.labels[i])
     n_spots = "" if spots is None else _spots(int(spots.n_spots[i]))
     if screening is None:
         nothing = ImageResult(name, None, None, None)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -25,8 +25,6 @@ from dials_cnn_screen.util.workers import (
 )
 
 logger = logging.getLogger("dials.cnn_screen")
-
-Result = TypeVar("Result")
 
 
 class Screener(NamedTuple):
@@ -100,8 +98,8 @@ def screen(
     device: str,
     decision: Decision,
     nproc: int,
-    work: Callable[[Screener, Still], Result] = screen_still,
-) -> Iterator[Result]:
+    work: Callable[[Screener, Still], Any] = screen_still,
+) -> Iterator[Any]:
     """The results for the stills, in order, on nproc processes.
 
     Close the iterator to stop before the end.

@@ -20,8 +20,7 @@ def read_parameters(kind: type[Parameters], scope: Any) -> Parameters:
         if field.default is not MISSING and not hasattr(scope, field.name):
             continue
         value = getattr(scope, field.name)
-        hint = hints[field.name]
-        values[field.name] = (
-            read_parameters(hint, value) if is_dataclass(hint) else value
-        )
+        hint: Any = hints[field.name]
+        is_scope = is_dataclass(hint)
+        values[field.name] = read_parameters(hint, value) if is_scope else value
     return kind(**values)

@@ -52,7 +52,7 @@ def test_an_error_reaches_the_caller(nproc):
 
 
 def test_a_process_that_dies():
-    with pytest.raises(ChildProcessError, match="smaller mp.nproc"):
+    with pytest.raises(ChildProcessError, match=r"smaller mp\.nproc"):
         list(map_on_workers(die_at_7, range(20), 2, start, (1,)))
 
 
