@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from dials_cnn_screen.evaluation.results import Evaluation
 from dials_cnn_screen.evaluation.tables import list_rules, make_tables
+from dials_cnn_screen.images.stills import Still
 from dials_cnn_screen.labels.image_name import ImageName
 from dials_cnn_screen.labels.label import Label
 from dials_cnn_screen.labels.probabilities import PAPER_THRESHOLD
