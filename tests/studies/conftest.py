@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from dials_cnn_screen.ke2018.preprocessing import Preprocessing
-from dials_cnn_screen.models.registry import build_network
+from dials_cnn_screen.models.registry import find_architecture
 from dials_cnn_screen.studies import label_curve, networks, shots, sources
 
 SMALL = partial(Preprocessing, size=32)
@@ -46,10 +46,10 @@ def noise(monkeypatch):
     begin, choose = networks.begin_anew, label_curve.choose_schedule
 
     def begin_small(architecture, contrast):
-        network = build_network(architecture, channels=(4,), size=32)
+        network = find_architecture(architecture).network(channels=(4,), size=32)
         usual = begin(architecture, contrast)
-        preprocessing = replace(usual.preprocessing, size=32)
-        return replace(usual, network=network, preprocessing=preprocessing)
+        preparation = replace(usual.preparation, size=32)
+        return replace(usual, network=network, preparation=preparation)
 
     def choose_small(start, name, changes):
         return choose(start, name, {**changes, "batch_size": 6})
@@ -64,6 +64,6 @@ def noise(monkeypatch):
 @pytest.fixture
 def study(noise, tmp_path):
     """A study of 20 frames of noise of each experiment."""
-    loaded = shots.load_shots(noise(20), tmp_path, 1)
+    load = partial(shots.load_shots, noise(20), tmp_path, 1)
     changes = {"epochs": 2, "batches": 1}
-    return networks.Study(loaded, tmp_path, changes, {"shots": "noise"}, "cpu")
+    return networks.Study(load, tmp_path, changes, {"shots": "noise"}, "cpu")
