@@ -4,6 +4,7 @@ PYTEST_ARGS ?=
 PAPER_ARGS ?=
 CXIDB76 ?=
 RUFF = .make/ruff/bin/ruff
+MYPY = .make/mypy
 
 .PHONY: help setup install demo test lint benchmark paper-tables clean
 
@@ -11,7 +12,7 @@ help:
 	@echo "make setup   install DIALS (Debian, as root) where missing, and this package"
 	@echo "make demo    setup, then simulate, import and screen 20 shots in demo/"
 	@echo "make test    setup, then run the tests (PYTEST_ARGS=... for pytest)"
-	@echo "make lint    check the style with ruff"
+	@echo "make lint    check the style with ruff, the types with mypy"
 	@echo "make benchmark  speed on one core, beside dials.find_spots"
 	@echo "make paper-tables  the paper's tables and figures in paper_tables/, on simulated"
 	@echo "                   shots (hours) or with CXIDB76=folder on the deposited ones"
@@ -30,13 +31,19 @@ test:
 	@.ci/setup test
 	cd tests && $$(cat ../.make/python) -m pytest $(PYTEST_ARGS)
 
-lint: $(RUFF)
+lint: $(RUFF) $(MYPY)
 	$(RUFF) format --check
 	$(RUFF) check
+	PYTHONPATH=$(MYPY) python3 -m mypy
 
 # Of one minor version, as the next may format otherwise.
 $(RUFF):
 	python3 -m pip --disable-pip-version-check install --quiet --target .make/ruff "ruff==0.17.*"
+
+# With numpy for its types; DIALS, torch and others have none.
+$(MYPY):
+	python3 -m pip --disable-pip-version-check install --quiet --target $(MYPY) \
+		"mypy==2.4.*" "numpy<2"
 
 benchmark: setup
 	@.ci/benchmark

@@ -84,7 +84,7 @@ if __name__ == "__main__":
         ],
         package_dir=MAPPED_FOLDERS,
         package_data={
-            "dials_cnn_screen": ["models/*.safetensors", "models/*.md"],
+            "dials_cnn_screen": ["py.typed", "models/*.safetensors", "models/*.md"],
             "dials_cnn_screen.phil": ["*.phil"],
             "": ["*.html", "templates/*.html"],
         },
@@ -102,6 +102,6 @@ if __name__ == "__main__":
             # dials.cnn_explain: the map of images that are alike, and groups of pixels
             "explain": ["scikit-learn", "scipy", "threadpoolctl"],
             "test": ["pytest"],
-            "lint": ["ruff"],
+            "lint": ["ruff", "mypy"],
         },
     )

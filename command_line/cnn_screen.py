@@ -56,7 +56,7 @@ from dials_cnn_screen.screening.run import stream_results
 from dials_cnn_screen.util.files import check_outputs
 from dials_cnn_screen.util.parameters import read_parameters
 from dials_cnn_screen.util.program import CITATION, parse_images, user_errors
-from dials_cnn_screen.util.workers import Processes
+from dials_cnn_screen.util.workers import ProcessesOrRanks
 
 logger = logging.getLogger("dials.cnn_screen")
 
@@ -80,7 +80,7 @@ class Parameters:
 
     model: str | None
     device: str
-    mp: Processes
+    mp: ProcessesOrRanks
     decision: DecisionRule
     calibration: OwnLabels
     output: Output
@@ -112,7 +112,7 @@ def _screen(experiments: ExperimentList, params: Parameters) -> None:
     if not results.classified:
         raise ValueError(
             f"none of the {len(stills)} images could be classified; the first, "
-            f"{stills[0].name}: {images[0].error}"
+            f"{results.display_names()[0]}: {images[0].error}"
         )
     log_results(results, time.perf_counter() - start)
     _write(experiments, stills, results, params.output)

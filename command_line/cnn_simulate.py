@@ -16,29 +16,52 @@ Examples::
 from __future__ import annotations
 
 import logging
-from collections import Counter
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import libtbx.phil
 from dials.util import show_mail_handle_errors
 from dials.util.options import ArgumentParser
-from libtbx.easy_mp import get_processes
-from tqdm import tqdm
 
-from dials_cnn_screen.labels.label import Label
 from dials_cnn_screen.labels.annotation import Annotation, write_annotations
+from dials_cnn_screen.labels.image_name import ImageName
+from dials_cnn_screen.labels.label import Label, count_labels, format_counts
 from dials_cnn_screen.phil import load_scope
-from dials_cnn_screen.simulation.cxidb76 import write_shots
-from dials_cnn_screen.simulation.experiments import EXPERIMENTS
-from dials_cnn_screen.simulation.run import plan_run, simulate_run
-from dials_cnn_screen.simulation.shot import Shot
 from dials_cnn_screen.util.files import check_outputs, replacing
+from dials_cnn_screen.util.parameters import read_parameters
 from dials_cnn_screen.util.program import parse, user_errors
+from dials_cnn_screen.util.progress import track
+from dials_cnn_screen.util.workers import Processes, count_processes
+
+if TYPE_CHECKING:
+    from dials_cnn_screen.simulation.shot import Shot
 
 logger = logging.getLogger("dials.cnn_simulate")
 
 phil_scope = load_scope("cnn_simulate")
+
+
+@dataclass(frozen=True)
+class Output:
+    """The parameters of output: names of files, None switches one off."""
+
+    images: str | None
+    annotation: str | None
+    log: str | None
+
+
+@dataclass(frozen=True)
+class Parameters:
+    """The parameters of dials.cnn_simulate."""
+
+    experiment: str
+    n_images: int
+    fractions: list[float] | None
+    random_seed: int
+    mp: Processes
+    output: Output
 
 
 @show_mail_handle_errors()
@@ -50,38 +73,44 @@ def run(args: list[str] | None = None, phil: libtbx.phil.scope = phil_scope) -> 
         epilog=__doc__,
     )
     with user_errors():
-        _simulate(parse(parser, args, "dials.cnn_simulate"))
+        params = parse(parser, args, "dials.cnn_simulate")
+        _simulate(read_parameters(Parameters, params))
 
 
-def _simulate(params: libtbx.phil.scope_extract) -> None:
-    experiment = EXPERIMENTS[params.experiment]
-    n_shots = params.n_images
-    images = Path(params.output.images or f"{experiment.run}_{n_shots}.h5")
-    annotation = params.output.annotation
-    check_outputs(images, annotation)
+def _simulate(params: Parameters) -> None:
+    """Simulate the images and write them with their labels."""
+    # Not above: torch takes a second, which -h does not need.
+    from dials_cnn_screen.simulation.cxidb76 import write_shots
+    from dials_cnn_screen.simulation.experiments import EXPERIMENTS
+    from dials_cnn_screen.simulation.run import plan_run, simulate_run
+
+    experiment, n = EXPERIMENTS[params.experiment], params.n_images
+    images = Path(params.output.images or f"{experiment.run}_{n}.h5")
+    check_outputs(images, params.output.annotation)
     fractions = tuple(params.fractions or experiment.images)
-    jobs = plan_run(params.experiment, n_shots, fractions, params.random_seed)
-    nproc = min(get_processes(params.mp.nproc), n_shots)
-    logger.info("Simulating %d shots of %s, nproc=%d", n_shots, experiment.name, nproc)
+    jobs = plan_run(params.experiment, n, fractions, params.random_seed)
+    nproc = count_processes(params.mp.nproc, n)
+    logger.info("Simulating %d shots of %s, nproc=%d", n, experiment.name, nproc)
+    labels: list[Label] = []
 
-    labels = []
-
-    def labelled() -> Iterator[Shot]:
-        shots = simulate_run(jobs, nproc)
-        for shot in tqdm(shots, total=n_shots, unit="shot", disable=None):
+    def shots() -> Iterator[Shot]:
+        for shot in track(simulate_run(jobs, nproc), "Simulating", n, "shot"):
             labels.append(shot.label)
             yield shot
 
     with replacing(images) as unfinished:
-        write_shots(unfinished, experiment, labelled(), n_shots)
-    counts = Counter(labels)
-    told = ", ".join(f"{counts[label]} {label.title}" for label in Label)
-    logger.info("Saved %d shots to %s: %s", n_shots, images, told)
-    if annotation is not None:
-        lines = (Annotation(images.name, i + 1, x) for i, x in enumerate(labels))
-        with replacing(annotation) as unfinished:
+        write_shots(unfinished, experiment, shots(), n)
+    logger.info(
+        "Saved %d shots to %s: %s", n, images, format_counts(count_labels(labels))
+    )
+    if params.output.annotation is not None:
+        lines = (
+            Annotation(ImageName(images.name, i), label)
+            for i, label in enumerate(labels, start=1)
+        )
+        with replacing(params.output.annotation) as unfinished:
             write_annotations(unfinished, lines)
-        logger.info("Saved their labels to %s", annotation)
+        logger.info("Saved their labels to %s", params.output.annotation)
 
 
 if __name__ == "__main__":

@@ -1,13 +1,14 @@
 # LIBTBX_SET_DISPATCHER_NAME dials.cnn_stills_process
 """
-dials.stills_process with a veto: on stills that show no crystal no spots are sought.
+dials.stills_process with a veto: spot finding is skipped on stills without a crystal.
 
-Each still is judged by a neural network before spot finding, as dials.cnn_screen does.
-One that is not kept counts as one without spots. One that can't be judged, or is unlike
-anything the network was trained on, is processed.
+Each still is classified by a neural network before spot finding, as in
+dials.cnn_screen. One that is not kept counts as an image without spots. One that could
+not be classified, or is out of the distribution of the network's training, is
+processed.
 
-Takes what dials.stills_process takes, and the parameters cnn_screen.*. Writes what it
-writes, and the scores of all images (cnn_screen.json).
+Takes what dials.stills_process takes, and the parameters cnn_screen.*. Writes what
+dials.stills_process writes, and the scores of all images (cnn_screen.json).
 
 Examples::
 

@@ -1,10 +1,10 @@
 # LIBTBX_SET_DISPATCHER_NAME cctbx.xfel.cnn_process
 """
-cctbx.xfel.process with a veto: on stills that show no crystal no spots are sought.
+cctbx.xfel.process with a veto: spot finding is skipped on stills without a crystal.
 
 As dials.cnn_stills_process, with the parameters and the database of cctbx.xfel.process,
-where stills that are not kept are logged as images without spots. To be named in place
-of cctbx.xfel.process as the command of a job.
+where stills that are not kept are logged as images without spots. Name it in place of
+cctbx.xfel.process as the command of a job.
 
 Examples::
 
@@ -13,22 +13,40 @@ Examples::
 
 from __future__ import annotations
 
+from typing import Any
+
+import libtbx.phil
 from dials.util import Sorry, show_mail_handle_errors
 
 from dials_cnn_screen.screening.veto import add_veto, process
 
 
-@show_mail_handle_errors()
-def run(args: list[str] | None = None) -> None:
-    """Run cctbx.xfel.cnn_process with these arguments, or the command line's."""
+def __getattr__(name: str) -> libtbx.phil.scope:
+    """phil_scope, which the GUI of cctbx.xfel reads; made where it is asked for."""
+    if name != "phil_scope":
+        raise AttributeError(f"module {__name__} has no attribute {name}")
+    return add_veto(_xfel_process().phil_scope)
+
+
+def _xfel_process() -> Any:
+    """The module of cctbx.xfel.process; Sorry where this DIALS has none."""
     try:
         from xfel.command_line import xfel_process
-        from xfel.ui.db.frame_logging import DialsProcessorWithLogging
+        from xfel.ui.db import frame_logging  # noqa: F401
     except ImportError as error:
         raise Sorry(
             f"this DIALS has no whole cctbx.xfel ({error}); dials.cnn_stills_process "
             "does the same without its database"
         ) from None
+    return xfel_process
+
+
+@show_mail_handle_errors()
+def run(args: list[str] | None = None) -> None:
+    """Run cctbx.xfel.cnn_process with these arguments, or the command line's."""
+    xfel_process = _xfel_process()
+    from xfel.ui.db.frame_logging import DialsProcessorWithLogging
+
     process(
         xfel_process.Script(),
         DialsProcessorWithLogging,

@@ -97,13 +97,11 @@ class Batch(Protocol):
 
 
 class TrainingSet(Protocol):
-    """Prepared frames with labels.
+    """Prepared frames with labels."""
 
-    Attributes:
-        labels: int64 (n,), values of Label.
-    """
-
-    labels: NDArray[np.int64]
+    @property
+    def labels(self) -> NDArray[np.int64]:
+        """int64 (n,), values of Label."""
 
     def put(self, i: int, prepared: Any, label: int) -> None:
         """Store frame i, as prepare_for_training makes it."""
@@ -222,7 +220,10 @@ class Explanation:
 
 
 class Architecture(Protocol):
-    """All in which one kind of network differs from another."""
+    """All in which one kind of network differs from another.
+
+    Its methods are given networks and preparations that it made itself.
+    """
 
     @property
     def name(self) -> str:
@@ -241,44 +242,40 @@ class Architecture(Protocol):
         Its ``config`` is a dataclass. Raises ValueError for values that can't be.
         """
 
-    def check(self, network: nn.Module, preparation: Preparation) -> None:
+    def check(self, network: Any, preparation: Any) -> None:
         """Raise ValueError where a network is fed with what it does not take."""
 
-    def n_features(self, network: nn.Module) -> int:
+    def n_features(self, network: Any) -> int:
         """Length of the feature vector of a frame."""
 
-    def max_spots(self, preparation: Preparation) -> int | None:
+    def max_spots(self, preparation: Any) -> int | None:
         """How many spots of a frame are found at most; None: none are looked for."""
 
-    def pipeline(
-        self, network: nn.Module, preparation: Preparation, device: str
-    ) -> Pipeline:
+    def pipeline(self, network: Any, preparation: Any, device: str) -> Pipeline:
         """The network made ready to classify on cpu or cuda."""
 
     def schedule(self, name: str, from_model: bool) -> Schedule:
         """How the network is trained: short or paper, from a model or fresh weights."""
 
-    def freeze(self, network: nn.Module) -> None:
+    def freeze(self, network: Any) -> None:
         """Keep what is not fitted to new labels when training starts from a model."""
 
-    def training_bytes(self, preparation: Preparation) -> int:
+    def training_bytes(self, preparation: Any) -> int:
         """What a frame takes in the training set."""
 
     def on_disk(self) -> bool:
         """Whether the training set is a file, not in memory."""
 
-    def prepare_for_training(self, frame: Frame, preparation: Preparation) -> Any:
+    def prepare_for_training(self, frame: Frame, preparation: Any) -> Any:
         """What a training set stores of a frame."""
 
-    def training_set(
-        self, n: int, preparation: Preparation, folder: Path
-    ) -> TrainingSet:
+    def training_set(self, n: int, preparation: Any, folder: Path) -> TrainingSet:
         """An empty training set for n frames; on disk in folder, if it is large."""
 
     def explain(
         self,
-        network: nn.Module,
-        preparation: Preparation,
+        network: Any,
+        preparation: Any,
         frame: Frame,
         temperature: float,
         predicted: Label,

@@ -1,71 +1,93 @@
-"""cnn_explain.html: one page, self-contained, on why images were judged so."""
+"""cnn_explain.html: one page, self-contained, on why images were classified so."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
-from dials_cnn_screen.explain.reasons import Reason
-from dials_cnn_screen.explain.results import Look, by_doubt, score, wrong
-from dials_cnn_screen.images.stills import Still
+from dials_cnn_screen import __version__
+from dials_cnn_screen.explain.reasons import Reason, mark_colour
+from dials_cnn_screen.explain.results import ImageOnMap, MapResults
+from dials_cnn_screen.labels.label import Label, count_labels, format_counts
+from dials_cnn_screen.outputs.gallery import Picture, make_picture, name_failures
 from dials_cnn_screen.outputs.page import COLOURS, write_page
-from dials_cnn_screen.outputs.pictures import EDGE, card
+from dials_cnn_screen.outputs.pictures import EDGE
 
 # Pictures in a gallery.
 _PICTURES = 12
+# Steps of the colour bar below a map.
+_SHADES = 9
 
 
 def write_explanation(
     path: str | Path,
-    results: dict,
-    looks: Sequence[Look],
+    results: MapResults,
     reasons: Sequence[Reason],
     nearest_to: int | None,
-    stills: Sequence[Still],
     citation: str,
 ) -> None:
-    """Write the page of results (in the form of cnn_explain.json).
+    """Write the page.
 
-    looks: at the images of the results. nearest_to: index of the image whose nearest
-    others are shown.
+    Args:
+        path: Of the page.
+        results: All that were screened.
+        reasons: Of some of them.
+        nearest_to: Index of the image whose neighbours are shown.
+        citation: Stands at the end of the page.
     """
+    images = results.images
     write_page(
         path,
         "cnn_explain.html",
-        results=results,
-        points=_points(results, looks),
+        version=__version__,
+        model=results.model,
+        summary=results.summary(),
+        counts=format_counts(
+            count_labels(i.result.label for i in images if i.result.label is not None)
+        ),
+        n_misclassified=sum(image.misclassified for image in images),
+        map=results.map_as_json(),
+        points=_points(results),
         reasons=reasons,
-        wrong=sum(len(images) for images in wrong(results).values()),
-        galleries=_galleries(results, stills, nearest_to),
-        failed=[image for image in results["images"] if image["error"] is not None],
-        colours=COLOURS,
-        shades=[_shade(i / 8) for i in range(9)],
+        mark_colour=mark_colour,
+        galleries=_galleries(results, nearest_to),
+        failed=name_failures(
+            [image.result for image in images], [image.name for image in images]
+        ),
+        class_colours={label.title: COLOURS[label.title] for label in Label},
+        shades=[_shade(i / (_SHADES - 1)) for i in range(_SHADES)],
         edge=EDGE,
         citation=citation,
     )
 
 
-def _points(results: dict, looks: Sequence[Look]) -> list[dict]:
-    """The images on the map: what the page shows of each, and its two colours."""
-    return [
-        {
-            "name": f"{image['file']} [{image['frame']}]",
-            "index": image["index"],
-            "class": image["class"],
-            "label": image["label"],
-            "unlike": image["unlike_training"] is True,
-            "p": [image["p_hit"], image["p_maybe"], image["p_miss"]],
-            "x": image["x"],
-            "y": image["y"],
-            "by_class": COLOURS.get(image["label"] or "", "none")
-            if results["summary"]["labelled"]
-            else COLOURS[image["class"]],
-            "by_score": _shade(score(image)),
-            "thumbnail": sight.thumbnail,
-        }
-        for image, sight in zip(results["images"], looks, strict=True)
-        if image["x"] is not None
-    ]
+def _points(results: MapResults) -> list[dict[str, Any]]:
+    """The images on the map as JSON: what the page shows of each, its two colours."""
+    points = []
+    for image in results.images:
+        result, label = image.result, image.label
+        if image.position is None or result.prediction is None:
+            continue
+        by_class = COLOURS[result.title]
+        if results.labelled:
+            by_class = "none" if label is None else COLOURS[label.title]
+        points.append(
+            {
+                "name": str(image.name),
+                "index": image.index,
+                "class": result.title,
+                "label": None if label is None else label.title,
+                "out_of_distribution": result.out_of_distribution,
+                "p": result.prediction.probabilities.tolist(),
+                "x": image.position[0],
+                "y": image.position[1],
+                "by_class": by_class,
+                "by_p_keep": _shade(result.p_keep),
+                "thumbnail": image.thumbnail,
+            }
+        )
+    return points
 
 
 def _shade(share: float) -> str:
@@ -76,38 +98,52 @@ def _shade(share: float) -> str:
     return to_hex(colormaps["viridis"](share))
 
 
-def _galleries(
-    results: dict, stills: Sequence[Still], nearest_to: int | None
-) -> list[dict]:
-    """The nearest to an image, the most doubtful, the wrongly classified."""
-    kinds = {"Most doubtful": by_doubt(results), **wrong(results)}
-    sheets = [_sheet(title, kinds[title], results, stills) for title in kinds]
-    if nearest_to is not None:
-        sheets.insert(0, _nearest(results, stills, nearest_to))
-    return [sheet for sheet in sheets if sheet["pictures"]]
-
-
-def _nearest(results: dict, stills: Sequence[Still], index: int) -> dict:
-    """An image and its nearest, with their distances."""
-    by_index = {image["index"]: image for image in results["images"]}
-    image = by_index[index]
-    others = [by_index[near["index"]] for near in image["nearest"]]
-    title = f"Nearest to {image['file']} [{image['frame']}], which is the first"
-    sheet = _sheet(title, [image, *others] if others else [], results, stills)
-    for picture, near in zip(sheet["pictures"][1:], image["nearest"], strict=False):
-        picture["note"] += f", distance {near['distance']:.3g}"
-    return sheet
-
-
-def _sheet(
-    title: str, images: Sequence[dict], results: dict, stills: Sequence[Still]
-) -> dict:
-    most_spots = results["model"]["most_spots"]
-    pictures = [
+def _galleries(results: MapResults, nearest_to: int | None) -> list[dict[str, Any]]:
+    """The nearest to an image, the most doubtful, the misclassified."""
+    max_spots = results.model.max_spots
+    galleries = []
+    by_index = {image.index: image for image in results.images}
+    if nearest_to is not None and by_index[nearest_to].nearest:
+        image = by_index[nearest_to]
+        galleries.append(
+            {
+                "title": f"Nearest to {image.name} (shown first)",
+                "total": 1 + len(image.nearest),
+                "pictures": [
+                    _picture(image, max_spots),
+                    *(
+                        _picture(by_index[near.index], max_spots, near.distance)
+                        for near in image.nearest
+                    ),
+                ],
+            }
+        )
+    kinds = {"Most doubtful": results.by_doubt(), **results.misclassified()}
+    galleries += [
         {
-            **card(image, stills[image["index"]], most_spots),
-            "note": f"index {image['index']}",
+            "title": title,
+            "total": len(images),
+            "pictures": [_picture(image, max_spots) for image in images[:_PICTURES]],
         }
-        for image in images[:_PICTURES]
+        for title, images in kinds.items()
+        if images
     ]
-    return {"title": title, "total": len(images), "pictures": pictures}
+    return galleries
+
+
+def _picture(
+    image: ImageOnMap, max_spots: int | None, distance: float | None = None
+) -> Picture:
+    """An image of a gallery, with its distance to the first one there."""
+    note = f"index {image.index}"
+    if distance is not None:
+        note += f", distance {distance:.3g}"
+    return make_picture(
+        image.result,
+        image.name,
+        image.still,
+        max_spots,
+        expert=image.label,
+        note=note,
+        kept_shown=False,
+    )

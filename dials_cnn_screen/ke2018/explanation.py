@@ -10,7 +10,11 @@ from dials_cnn_screen.images.frame import Frame
 from dials_cnn_screen.ke2018.network import Ke2018
 from dials_cnn_screen.ke2018.preprocessing import Preprocessing, crop_corner
 from dials_cnn_screen.ke2018.preprocessing_cpu import prepare
-from dials_cnn_screen.ke2018.sensitivity import FAR, loss_gradient, most_sensitive
+from dials_cnn_screen.ke2018.sensitivity import (
+    MIN_DEVIATION,
+    loss_gradient,
+    most_sensitive,
+)
 from dials_cnn_screen.labels.label import Label
 
 # Groups of pixels that are marked, at most.
@@ -26,7 +30,12 @@ def explain_pixels(
 ) -> Explanation:
     """Marks on groups of sensitive pixels, red where brighter makes less sure.
 
-    The loss is that of the expert's label, or without one of the predicted class.
+    Args:
+        network: Stays as it is.
+        preprocessing: Of its input.
+        frame: Any frame.
+        predicted: The class of which the loss is taken if there is no label.
+        labelled: The expert's label; None if there is none.
     """
     label = predicted if labelled is None else labelled
     image = prepare(frame.data, frame.mask, frame.beam_centre, preprocessing)
@@ -38,7 +47,7 @@ def explain_pixels(
     )
     overlay = Overlay(
         values=deviations,
-        threshold=FAR,
+        threshold=MIN_DEVIATION,
         slow=binning * corner[0],
         fast=binning * corner[1],
         binning=binning,
@@ -54,15 +63,17 @@ def explain_pixels(
 
 
 def _describe(label: Label, whose: str, n: int, of: int) -> list[str]:
+    """The label, and that n of so many pixels are sensitive, in sentences."""
     sentences = [f"The loss is that of {label.title}, {whose}."]
     if not n:
         return [*sentences, "Its gradient is the same everywhere: no pixel stands out."]
     return [
         *sentences,
         f"{n} of the {of} pixels of the network's input have a gradient more than "
-        f"{FAR:g} standard deviations from the mean: there the output changes most.",
+        f"{MIN_DEVIATION:g} standard deviations from the mean: there the output changes most.",
         f"Red: if it were brighter there, the model would be less sure of "
-        f"{label.title}. Blue: surer.",
+        f"{label.title}. Blue: surer. Groups of these pixels are marked, at most "
+        f"{_GROUPS}.",
     ]
 
 

@@ -108,7 +108,7 @@ class Model:
         """What else predictions depend on, JSON values."""
         return {
             "architecture": self.architecture,
-            "configuration": asdict(self.network.config),  # type: ignore[call-overload]
+            "configuration": asdict(self.network.config),
             "preprocessing": self.preparation.as_dict(),
             "temperature": self.calibration.temperature,
         }

@@ -11,6 +11,7 @@ from dials_cnn_screen.images.stills import Still
 from dials_cnn_screen.ke2018.preprocessing import crop_corner
 from dials_cnn_screen.labels.image_name import ImageName
 from dials_cnn_screen.labels.label import Label, label_from_spots
+from dials_cnn_screen.labels.probabilities import PAPER_THRESHOLD
 from dials_cnn_screen.outputs.pictures import EDGE, GALLERY_BLOCK, middle
 from dials_cnn_screen.screening.decision import KeptBecause
 from dials_cnn_screen.screening.results import ImageResult
@@ -88,17 +89,28 @@ def make_picture(
 def format_spots(result: ImageResult, max_spots: int | None) -> str:
     """The number of spots; empty where the model looks for none.
 
-    Where the class and the number seem to disagree it says why: the class comes from
-    all candidates together, and a spot is a candidate that is likelier one than not.
+    Where the class is not that of the number it says why: the class comes from all
+    candidates together, and a spot is a candidate that is likelier one than not.
     """
-    n = None if result.prediction is None else result.prediction.n_spots
-    if n is None:
+    n, label = None, result.label
+    if result.prediction is not None:
+        n = result.prediction.n_spots
+    if n is None or label is None:
         return ""
-    text = f"{n} or more spots" if n == max_spots else f"{n} spot{'s' * (n != 1)}"
+    all_found = n != max_spots
+    text = f"{n} spot{'s' * (n != 1)}" if all_found else f"{n} or more spots"
     expected = label_from_spots(n)
-    if result.label in (None, expected) or n == max_spots:
+    if label == expected or (label < expected and not all_found):
         return text
-    return f"{text} found with certainty; P(Hit) + P(Maybe) = {result.p_keep:.2f}"
+    if label < expected:
+        text += " seen for certain"
+    if label is Label.MISS:
+        # Not rounded up to the threshold, which would make it no Miss.
+        p_keep = min(result.p_keep, PAPER_THRESHOLD - 0.01)
+        return f"{text}; a Miss since P(Hit) + P(Maybe) = {p_keep:.2f}"
+    if expected is Label.MISS:
+        return f"{text}; not a Miss since P(Hit) + P(Maybe) = {result.p_keep:.2f}"
+    return f"{text}; likelier a {label.title} than a {expected.title}"
 
 
 class Failure(NamedTuple):

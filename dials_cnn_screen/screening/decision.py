@@ -5,6 +5,7 @@ from __future__ import annotations
 import zlib
 from dataclasses import dataclass
 from enum import Enum
+from pathlib import PurePath
 
 import numpy as np
 from numpy.typing import NDArray
@@ -52,8 +53,9 @@ def why_kept(
 
     An image without a prediction could not be classified and is kept. So is one out of
     the distribution of the model's training: what the model says of it means little.
-    Images for the audit are drawn by their names, so that it does not matter on which
-    process or in which order they are classified.
+    Images for the audit are drawn by number, file and its folder, so that it does not
+    matter on which process and in which order they are classified, nor on which disk
+    they are.
     """
     if prediction is None:
         return KeptBecause.ERROR
@@ -62,7 +64,8 @@ def why_kept(
     if prediction.p_keep >= decision.threshold:
         return KeptBecause.P_KEEP
     if decision.keep_misses > 0:
-        seed = [decision.seed, zlib.crc32(str(name).encode())]
+        file = "/".join(PurePath(name.path).parts[-2:])
+        seed = [decision.seed, zlib.crc32(f"{file} [{name.number}]".encode())]
         if np.random.default_rng(seed).random() < decision.keep_misses:
             return KeptBecause.AUDIT
     return None

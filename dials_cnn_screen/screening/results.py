@@ -198,21 +198,21 @@ def image_as_json(
 ) -> dict[str, Any]:
     """What cnn_screen.json says of one image."""
     prediction = image.prediction
-    p = [None] * len(Label)
+    p: list[float | None] = [None] * len(Label)
+    ood_score, spots = None, None
     if prediction is not None:
         p = [round(float(x), _DIGITS) for x in prediction.probabilities]
-    ood_score = prediction and prediction.ood_score
-    spots = prediction and prediction.spots
+        ood_score, spots = prediction.ood_score, prediction.spots
     return {
         "index": index,
         "file": display_name.path,
         "frame": image.name.number,
         **{f"p_{label.key}": x for label, x in zip(Label, p, strict=True)},
-        "p_keep": prediction and prediction.p_keep,
         "class": None if image.label is None else image.label.title,
         "kept": image.kept,
-        "kept_because": image.kept_because and image.kept_because.value,
         "error": image.error,
+        "p_keep": prediction and prediction.p_keep,
+        "kept_because": image.kept_because and image.kept_because.value,
         "out_of_distribution": prediction and prediction.out_of_distribution,
         "ood_score": None if ood_score is None else round(ood_score, 3),
         "n_spots": prediction and prediction.n_spots,

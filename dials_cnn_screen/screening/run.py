@@ -19,7 +19,7 @@ from dials_cnn_screen.screening.results import ImageResult, decide
 from dials_cnn_screen.util.mpi import mpi_world
 from dials_cnn_screen.util.progress import track
 from dials_cnn_screen.util.workers import (
-    Processes,
+    ProcessesOrRanks,
     count_processes,
     map_on_workers,
 )
@@ -74,7 +74,7 @@ def stream_results(
     model: Model,
     decision: Decision,
     device: str,
-    mp: Processes,
+    mp: ProcessesOrRanks,
 ) -> Iterator[ImageResult]:
     """The results on processes or MPI ranks, with a progress bar, in order.
 

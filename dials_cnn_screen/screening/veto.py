@@ -1,4 +1,4 @@
-"""The veto in dials.stills_process and its kind: no spots are looked for on a miss.
+"""The veto in dials.stills_process and its kind: no spot finding on a miss.
 
 A processor class of stills_process gets the veto between its own find_spots and that of
 DIALS, so that what a subclass does around spot finding is done for misses too:
@@ -10,10 +10,11 @@ from __future__ import annotations
 import contextlib
 import json
 import logging
-import zlib
+from collections import Counter
 from collections.abc import Iterator
-from dataclasses import replace
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import libtbx.phil
 from dials.algorithms.spot_finding.factory import SpotFinderFactory
@@ -25,53 +26,69 @@ from dxtbx.format.image import ImageBool
 from dxtbx.imageset import ImageSet
 from dxtbx.model import ExperimentList
 
-from dials_cnn_screen.images.stills import Still, list_stills
-from dials_cnn_screen.models.classifier import make_classifier
-from dials_cnn_screen.models.model_file import Model, load_model
+from dials_cnn_screen.images.stills import list_stills
+from dials_cnn_screen.models.model import Model
+from dials_cnn_screen.models.model_file import load_model
 from dials_cnn_screen.phil import load_scope
-from dials_cnn_screen.screening.calibration import choose_decision
-from dials_cnn_screen.screening.decision import Decision, explain, keep
-from dials_cnn_screen.screening.run import Judgement, choose_device, judge
-from dials_cnn_screen.screening.summary import (
-    collect,
-    image_entry,
-    keep_scores,
-    unlike_training,
-    write_json,
+from dials_cnn_screen.screening.calibration import (
+    DecisionRule,
+    OwnLabels,
+    choose_decision,
 )
+from dials_cnn_screen.screening.decision import Decision, format_decision
+from dials_cnn_screen.screening.results import (
+    ImageResult,
+    ModelSummary,
+    ScreeningResults,
+    image_as_json,
+    image_from_json,
+    write_results,
+)
+from dials_cnn_screen.screening.run import choose_device, make_screener, screen_still
 from dials_cnn_screen.util.files import check_writable
-from dials_cnn_screen.util.intervals import wilson_interval
+from dials_cnn_screen.util.intervals import format_percent
 from dials_cnn_screen.util.mpi import mpi_world
+from dials_cnn_screen.util.parameters import read_parameters
 from dials_cnn_screen.util.program import CITATION, find_unreadable, user_errors
 
-logger = logging.getLogger("dials.cnn_screen.pipeline")
+logger = logging.getLogger("dials.cnn_screen.veto")
 
-# What one process says of its images, until the end of the run.
-PART = ".cnn_screen_{}.jsonl"
+# The results of one process, until the end of the run.
+RESULTS_OF_PROCESS = ".cnn_screen_{}.jsonl"
+
+
+@dataclass(frozen=True)
+class Parameters:
+    """The parameters of cnn_screen."""
+
+    model: str | None
+    device: str
+    decision: DecisionRule
+    calibration: OwnLabels
+    scores: str | None
 
 
 class Vetoed(stills_process.Processor):
     """A processor of stills_process that finds no spots on stills that are not kept.
 
-    Each process has one. What it says of an image goes to a file of its own at once, a
-    line of JSON, so that little is lost when it is killed. model, decision: set by
-    with_veto, as DIALS makes the processors.
+    Each process has one. The result for an image goes to a file of the process at once,
+    a line of JSON, so that little is lost when it is killed.
+
+    Attributes:
+        model, decision: Set by with_veto, as DIALS makes the processors.
     """
 
     model: Model
     decision: Decision
 
     def __init__(
-        self,
-        params: libtbx.phil.scope_extract,
-        composite_tag: str | None = None,
-        rank: int = 0,
+        self, params: Any, composite_tag: str | None = None, rank: int = 0
     ) -> None:
         super().__init__(params, composite_tag, rank)
         device = choose_device(params.cnn_screen.device)
-        self._classifier = make_classifier(self.model, device)
+        self._screener = make_screener(self.model, device, self.decision)
         self._mask = SpotFinderFactory.load_image(params.spotfinder.lookup.mask)
-        self._part = Path(params.output.output_dir, PART.format(rank))
+        self._results = Path(params.output.output_dir, RESULTS_OF_PROCESS.format(rank))
 
     def __reduce__(self) -> tuple:
         # DIALS has each process send its processor back, and does not look at it; a
@@ -79,22 +96,16 @@ class Vetoed(stills_process.Processor):
         return object, ()
 
     def find_spots(self, experiments: ExperimentList) -> flex.reflection_table:
-        """Spots of a still that is kept; of another none."""
+        """Spots of a still that is kept; none of another."""
         (still,) = list_stills(experiments)
         with _masked(still.imageset, self._mask):
-            judgement = judge(still, self._classifier)
-        kept = self._keeps(still, judgement)
-        with self._part.open("a", encoding="utf-8") as part:
-            part.write(json.dumps(image_entry(0, still, judgement, kept)) + "\n")
-        _tell(still, judgement, kept)
-        return super().find_spots(experiments) if kept else flex.reflection_table()
-
-    def _keeps(self, still: Still, judgement: Judgement) -> bool:
-        # Misses to keep are drawn by the image, whichever process it comes to.
-        name = f"{still.file} [{still.frame}]".encode()
-        drawn = replace(self.decision, seed=[self.decision.seed, zlib.crc32(name)])
-        scores, unlike = keep_scores([judgement]), unlike_training([judgement])
-        return bool(keep(scores, drawn, unlike)[0])
+            result = screen_still(self._screener, still)
+        with self._results.open("a", encoding="utf-8") as lines:
+            lines.write(json.dumps(image_as_json(0, result, result.name)) + "\n")
+        _log(result)
+        if not result.kept:
+            return flex.reflection_table()
+        return super().find_spots(experiments)
 
 
 def with_veto(
@@ -108,10 +119,15 @@ def with_veto(
 
 
 def add_veto(phil: libtbx.phil.scope) -> libtbx.phil.scope:
-    """The parameters of a stills processor with those of the veto."""
+    """The parameters of a stills processor with those of the veto.
+
+    All images are imported before the first is processed: without that
+    dials.stills_process leaves out files of the same name in different folders, and
+    files of several images.
+    """
     phil = phil.customized_copy(objects=list(phil.objects))
     phil.adopt_scope(load_scope("veto"))
-    return phil
+    return phil.fetch(source=libtbx.phil.parse("dispatch.pre_import = True"))
 
 
 def process(
@@ -120,7 +136,7 @@ def process(
     phil: libtbx.phil.scope,
     args: list[str] | None,
     usage: str,
-    epilog: str,
+    epilog: str | None,
 ) -> None:
     """Run a script of stills_process with the veto in its processor.
 
@@ -137,10 +153,11 @@ def process(
         folder.mkdir(parents=True, exist_ok=True)
         # On all ranks: one alone would leave the others waiting.
         model, decision = read_veto(params)
+        _check_names(files, params)
     is_first = world is None or world.rank == 0
     if is_first:
-        for part in folder.glob(PART.format("*")):
-            part.unlink()  # of a run that was killed
+        for left in folder.glob(RESULTS_OF_PROCESS.format("*")):
+            left.unlink()  # of a run that was killed
     usual = stills_process.Processor
     stills_process.Processor = with_veto(processor, model, decision)
     try:
@@ -158,14 +175,15 @@ def process(
         _gather(params, model, decision)
 
 
-def read_veto(params: libtbx.phil.scope_extract) -> tuple[Model, Decision]:
-    """The model and what is kept by it; ValueError for parameters that can't be."""
-    if params.cnn_screen.model is None:
+def read_veto(params: Any) -> tuple[Model, Decision]:
+    """The model and the decision; ValueError for parameters that can't be."""
+    own = read_parameters(Parameters, params.cnn_screen)
+    if own.model is None:
         raise ValueError(
             "no cnn_screen.model: give default, or a file of dials.cnn_train"
         )
-    model = load_model(params.cnn_screen.model)
-    decision = choose_decision(params.cnn_screen, model)
+    model = load_model(own.model)
+    decision = choose_decision(own.decision, own.calibration, model)
     finder = params.dispatch.hit_finder
     if not finder.enable or finder.minimum_number_of_reflections < 1:
         raise ValueError(
@@ -173,9 +191,23 @@ def read_veto(params: libtbx.phil.scope_extract) -> tuple[Model, Decision]:
             "spots; set dispatch.hit_finder.enable=True and "
             "dispatch.hit_finder.minimum_number_of_reflections=1 or more"
         )
-    if params.cnn_screen.scores is not None:
-        check_writable(Path(params.output.output_dir, params.cnn_screen.scores))
+    if own.scores is not None:
+        check_writable(Path(params.output.output_dir, own.scores))
     return model, decision
+
+
+def _check_names(files: list[str], params: Any) -> None:
+    """Raise ValueError where dials.stills_process would leave out files in silence."""
+    if params.dispatch.pre_import:
+        return
+    names = Counter(Path(file).stem for file in files)
+    alike = [name for name, n in names.items() if n > 1]
+    if alike:
+        raise ValueError(
+            f"{names[alike[0]]} files are called {alike[0]}, and with "
+            "dispatch.pre_import=False dials.stills_process would process one of them "
+            "only; leave dispatch.pre_import out"
+        )
 
 
 @contextlib.contextmanager
@@ -194,45 +226,42 @@ def _masked(imageset: ImageSet, mask: tuple[flex.bool, ...] | None) -> Iterator[
         lookup.data = before
 
 
-def _tell(still: Still, judgement: Judgement, kept: bool) -> None:
-    name = f"{still.file} [{still.frame}]"
-    if judgement.error is not None:
-        logger.warning("%s could not be judged and is kept: %s", name, judgement.error)
-    elif not kept:
-        (score,) = keep_scores([judgement])
-        logger.info("%s: P(Hit) + P(Maybe) = %.3f, no spots are sought", name, score)
+def _log(result: ImageResult) -> None:
+    if result.error is not None:
+        logger.warning(
+            "%s could not be classified and is kept: %s", result.name, result.error
+        )
+    elif not result.kept:
+        logger.info(
+            "%s: P(Hit) + P(Maybe) = %.3f, spot finding skipped",
+            result.name,
+            result.p_keep,
+        )
 
 
-def _gather(
-    params: libtbx.phil.scope_extract, model: Model, decision: Decision
-) -> None:
-    """Put the parts of all processes together, in order of file and frame, and tell."""
-    parts = list(Path(params.output.output_dir).glob(PART.format("*")))
-    lines = [line for part in parts for line in part.read_text("utf-8").splitlines()]
+def _gather(params: Any, model: Model, decision: Decision) -> None:
+    """Put the results of all processes together, in order of the names, and log."""
+    files = list(Path(params.output.output_dir).glob(RESULTS_OF_PROCESS.format("*")))
+    lines = [line for file in files for line in file.read_text("utf-8").splitlines()]
     if not lines:
         return
-    images = sorted(map(json.loads, lines), key=lambda x: (x["file"], x["frame"]))
-    for index, image in enumerate(images):
-        image["index"] = index
-    results = collect(images, model, decision)
-    summary = results["summary"]
-    n, kept = summary["images"], summary["kept"]
-    low, high = (100 * x for x in wilson_interval(kept, n))
-    logger.info("\n%s", explain(decision))
+    images = [image_from_json(json.loads(line)) for line in lines]
+    images.sort(key=lambda image: image.name)
+    results = ScreeningResults(ModelSummary.of(model), decision, images)
+    n, kept = len(images), sum(results.kept)
+    logger.info("\n%s", format_decision(decision))
     logger.info(
-        "Spots were sought on %d of %d images, %.1f%% (95%% interval %.1f-%.1f%%); %d "
-        "could not be judged",
+        "Spot finding ran on %d of %d images, %% with 95%% interval %s; %d could not "
+        "be classified",
         kept,
         n,
-        100 * kept / n,
-        low,
-        high,
-        summary["failed"],
+        format_percent(kept, n),
+        len(results.failed),
     )
     if params.cnn_screen.scores is not None:
         path = Path(params.output.output_dir, params.cnn_screen.scores)
-        write_json(path, results)
+        write_results(path, results)
         logger.info("Saved the scores to %s", path)
-    for part in parts:
-        part.unlink()
+    for file in files:
+        file.unlink()
     logger.info("\nPlease cite: %s", CITATION)

@@ -1,1 +1,1 @@
-"""Simulated serial-crystallography shots with known spots, by numpy and torch."""
+"""Simulated serial-crystallography stills whose Bragg spots are known."""

@@ -10,16 +10,23 @@ import torch
 
 from dials_cnn_screen.simulation.detector import Detector, offsets, radius_map
 
-# Step of radial profiles, pixels.
+# Step of radial profiles, pixels: by hand, well below the width of any ring.
 _STEP = 0.5
+# How much more Kapton absorbs next to its edge, and how far from the edge that holds,
+# pixels: by hand, after the shadow in Fig. 6(a).
+_EDGE_EXCESS, _EDGE_LENGTH = 0.5, 150.0
 
 
 @dataclass(frozen=True)
 class Ring:
-    """A ring: spacing (A), width as sd of 1/d (1/A), peak (photons a pixel).
+    """A ring around the beam, Gaussian in 1/d on either side of its peak.
 
-    skew: width of the outer side over that of the inner; liquid rings fall off more
-    slowly there.
+    Attributes:
+        d: Spacing, A.
+        width: Standard deviation of the inner side, 1/A.
+        peak: Photons per pixel.
+        skew: Width of the outer side over that of the inner one. Rings of liquids fall
+            off more slowly there; the default, for water, is by hand.
     """
 
     d: float
@@ -29,8 +36,49 @@ class Ring:
 
 
 @dataclass(frozen=True)
+class Spike:
+    """A streak that the edges of a jet make through the beam, on both sides of it.
+
+    Attributes:
+        direction: Radians, from fast towards slow.
+        half_width: Radians.
+        length: Pixels within which it falls off to 1/e.
+        photons: Per pixel, next to the beam.
+    """
+
+    direction: float
+    half_width: float
+    length: float
+    photons: float
+
+
+@dataclass(frozen=True)
+class KaptonShadow:
+    """The shadow of a Kapton belt, over one side of the frame.
+
+    Attributes:
+        transmission: Far from the edge of the belt.
+        direction: From the beam towards the belt, radians, from fast towards slow.
+        offset: Distance of the edge from the beam, pixels.
+        softness: Of the edge, pixels.
+    """
+
+    transmission: float
+    direction: float
+    offset: float
+    softness: float
+
+
+@dataclass(frozen=True)
 class Disc:
-    """A round shadow: centre (slow, fast) from the beam, radius, softness (pixels)."""
+    """A round shadow, such as that of a beam stop.
+
+    Attributes:
+        centre: (slow, fast) from the beam, pixels.
+        radius: Pixels.
+        softness: Of its edge, pixels.
+        transmission: Within.
+    """
 
     centre: tuple[float, float]
     radius: float
@@ -42,9 +90,14 @@ class Disc:
 class Bar:
     """A straight shadow, such as the arm of a beam stop or the edge of a nozzle.
 
-    It lies along a direction (radians, from fast towards slow), between start and end
-    (pixels along it from the beam), half_width wide on both sides of a line that passes
-    the beam at the distance offset; softness of its edges: pixels.
+    Attributes:
+        direction: Of its length, radians, from fast towards slow.
+        start: Where it begins along that direction, pixels from the beam.
+        end: Where it ends along it, likewise.
+        offset: Distance of its middle line from the beam, pixels.
+        half_width: Pixels.
+        softness: Of its edges, pixels.
+        transmission: Within.
     """
 
     direction: float
@@ -58,84 +111,154 @@ class Bar:
 
 @dataclass(frozen=True)
 class Background:
-    """Smooth scatter of one shot, photons a pixel.
+    """The smooth background of one shot.
 
-    air: level near the beam, falling off with the length air_decay in 1/A. shadow:
-    transmission of the half of the frame behind Kapton, its direction (radians), the
-    offset of its edge from the beam and softness of the edge (pixels); None for none.
-    spikes: (direction in radians, half width in radians, length in pixels, photons).
-    texture: amplitude of what the rings vary with twice the azimuth and the direction
-    of their maximum (radians). even: photons everywhere, such as fluorescence.
+    Attributes:
+        rings: Of solvent, of powder, and parasitic ones.
+        air: Photons per pixel near the beam.
+        air_decay: 1/d within which the air scatter falls off to 1/e, 1/A.
+        kapton: None where there is no belt.
+        spikes: Of the jet.
+        anisotropy: Amplitude with which the rings vary with twice the azimuth, over
+            their mean, and the direction of their maximum, radians.
+        uniform: Photons per pixel everywhere, such as fluorescence.
+        discs: Round shadows.
+        bars: Straight shadows.
     """
 
     rings: tuple[Ring, ...]
     air: float
     air_decay: float
-    shadow: tuple[float, float, float, float] | None = None
-    spikes: tuple[tuple[float, float, float, float], ...] = ()
-    texture: tuple[float, float] = (0.0, 0.0)
-    even: float = 0.0
+    kapton: KaptonShadow | None = None
+    spikes: tuple[Spike, ...] = ()
+    anisotropy: tuple[float, float] = (0.0, 0.0)
+    uniform: float = 0.0
     discs: tuple[Disc, ...] = ()
     bars: tuple[Bar, ...] = ()
 
 
-@lru_cache(maxsize=4)
-def _bins(detector: Detector) -> torch.Tensor:
-    return (radius_map(detector) / _STEP).long()
+@dataclass(frozen=True)
+class BackgroundParameters:
+    """How the backgrounds of an experiment's shots are distributed.
+
+    The ranges of solvent, air and Kapton are those of the Experiment. The defaults are
+    by hand.
+
+    Attributes:
+        solvent: Spacing (A) and width (standard deviation of 1/d, 1/A) of each diffuse
+            ring; the default is water.
+        fluctuation: Standard deviation of the logarithm of the brightness from shot to
+            shot.
+        parasitic: Sharp rings that are there whenever there is beam; their peaks are
+            those of a mean shot.
+        uniform: Photons per pixel everywhere, of a mean shot.
+        anisotropy: Largest amplitude with the azimuth.
+        jet: Mean direction of the spikes, radians.
+        kapton: Mean direction (radians) and offset (pixels) of the belt's edge.
+        discs: Round shadows, the same in each shot.
+        bars: Straight shadows, likewise.
+        powder: Spacings of ice or salt, A.
+        powder_chance: That a shot shows some.
+        powder_grains: Share of these shots that have single spots, not smooth rings.
+    """
+
+    solvent: tuple[tuple[float, float], ...] = ((3.2, 0.042),)
+    fluctuation: float = 0.4
+    parasitic: tuple[Ring, ...] = ()
+    uniform: float = 0.0
+    anisotropy: float = 0.0
+    jet: float = 0.0
+    kapton: tuple[float, float] = (math.pi, 20.0)
+    discs: tuple[Disc, ...] = ()
+    bars: tuple[Bar, ...] = ()
+    powder: tuple[float, ...] = ()
+    powder_chance: float = 0.0
+    powder_grains: float = 0.0
 
 
 def expected_photons(
     background: Background, detector: Detector, distance: float, wavelength: float
 ) -> torch.Tensor:
-    """Expected photons of each pixel, float32 (slow, fast); mm and A.
+    """Expected photons of each pixel.
 
-    The radial profile is dimmed by the horizontal polarisation of the beam and by the
-    fall of a flat pixel's solid angle, cos^3(2 theta).
+    The radial profile is dimmed by the horizontal polarisation of the beam,
+    1 - (sin(2 theta) cos(phi))^2 (Kahn et al., 1982, J. Appl. Cryst. 15, 330), and by
+    the solid angle of a pixel of a flat detector, cos^3(2 theta).
+
+    Args:
+        background: Of the shot.
+        detector: Normal to the beam.
+        distance: mm.
+        wavelength: A.
+
+    Returns:
+        float32 (slow, fast).
     """
     radius = radius_map(detector)
-    r = torch.arange(0, float(radius.max()) + 2 * _STEP, _STEP)
+    profile = _radial_profile(background, detector, distance, wavelength)
+    photons = profile.take(_profile_bins(detector))  # (slow, fast)
+
+    slow, fast = offsets(detector)  # (slow, 1), (1, fast)
+    cos2 = (fast / radius.clamp(min=1.0)) ** 2
+    amplitude, direction = background.anisotropy
+    if amplitude:
+        product = slow * fast / radius.clamp(min=1.0) ** 2
+        turn = (2 * cos2 - 1) * math.cos(2 * direction)
+        turn = turn + 2 * product * math.sin(2 * direction)
+        photons *= 1 + amplitude * turn
+    tan2 = (radius * detector.pixel_size / distance) ** 2
+    photons *= 1 - tan2 / (1 + tan2) * cos2
+    for spike in background.spikes:
+        photons += _spike_photons(slow, fast, radius, spike)
+    photons *= transmission(background, slow, fast)
+    if detector.shadowed_rows:
+        photons[-detector.shadowed_rows :] = 0
+    return photons
+
+
+def _radial_profile(
+    background: Background, detector: Detector, distance: float, wavelength: float
+) -> torch.Tensor:
+    """Photons per pixel at radii of 0, 0.5, 1, ... pixels, float32 (radii,)."""
+    farthest = float(radius_map(detector).max())
+    r = torch.arange(0, farthest + 2 * _STEP, _STEP)
     two_theta = torch.atan(r * detector.pixel_size / distance)
     s = 2 * torch.sin(two_theta / 2) / wavelength
     profile = background.air * torch.exp(-s / background.air_decay)
     for ring in background.rings:
         width = torch.where(s < 1 / ring.d, ring.width, ring.skew * ring.width)
         profile += ring.peak * torch.exp(-0.5 * ((s - 1 / ring.d) / width) ** 2)
-    profile = (profile + background.even) * torch.cos(two_theta) ** 3
-    photons = profile.take(_bins(detector))
+    return (profile + background.uniform) * torch.cos(two_theta) ** 3
 
-    slow, fast = offsets(detector)
-    x2 = (fast / radius.clamp(min=1.0)) ** 2
-    amplitude, direction = background.texture
-    if amplitude:
-        xy = slow * fast / radius.clamp(min=1.0) ** 2
-        turn = (2 * x2 - 1) * math.cos(2 * direction) + 2 * xy * math.sin(2 * direction)
-        photons *= 1 + amplitude * turn
-    sin2 = (radius * detector.pixel_size / distance) ** 2
-    photons *= 1 - sin2 / (1 + sin2) * x2
-    for spike in background.spikes:
-        photons += _spike(slow, fast, radius, *spike)
-    photons *= transmission(background, slow, fast)
-    if detector.dead_bottom:
-        photons[-detector.dead_bottom :] = 0
-    return photons
+
+@lru_cache(maxsize=4)
+def _profile_bins(detector: Detector) -> torch.Tensor:
+    """Index into the radial profile of each pixel, int64 (slow, fast)."""
+    return (radius_map(detector) / _STEP).long()
 
 
 def transmission(
     background: Background, slow: torch.Tensor, fast: torch.Tensor
 ) -> torch.Tensor:
-    """Share of the photons that shadows let through at offsets from the beam, pixels.
+    """Share of the photons that the shadows let through.
 
-    slow, fast: shapes that broadcast; so does the result, at least to (1, 1).
+    Args:
+        background: Of the shot.
+        slow: Offsets from the beam, pixels.
+        fast: Offsets from the beam, pixels, of a shape that broadcasts with slow.
+
+    Returns:
+        Of the broadcast shape, or (1, 1) without shadows.
     """
     share = torch.ones(1, 1)
-    if background.shadow is not None:
-        share = share * _behind_kapton(slow, fast, *background.shadow)
+    if background.kapton is not None:
+        share = share * _through_kapton(slow, fast, background.kapton)
     for disc in background.discs:
-        centre = (slow - disc.centre[0]) ** 2 + (fast - disc.centre[1]) ** 2
-        depth = torch.sigmoid((disc.radius - centre.sqrt()) / disc.softness)
+        from_centre = (slow - disc.centre[0]) ** 2 + (fast - disc.centre[1]) ** 2
+        depth = torch.sigmoid((disc.radius - from_centre.sqrt()) / disc.softness)
         share = share * (1 - (1 - disc.transmission) * depth)
     for bar in background.bars:
-        share = share * _behind_bar(slow, fast, bar)
+        share = share * _through_bar(slow, fast, bar)
     return share
 
 
@@ -147,38 +270,26 @@ def _along_and_across(
     return along, across
 
 
-def _spike(
-    slow: torch.Tensor,
-    fast: torch.Tensor,
-    radius: torch.Tensor,
-    direction: float,
-    half_width: float,
-    length: float,
-    photons: float,
+def _spike_photons(
+    slow: torch.Tensor, fast: torch.Tensor, radius: torch.Tensor, spike: Spike
 ) -> torch.Tensor:
-    """A streak of the jet's edges through the beam, on both sides of it."""
-    along, across = _along_and_across(slow, fast, direction)
-    breadth = 1.0 + half_width * radius
-    streak = torch.exp(-0.5 * (across / breadth) ** 2 - along.abs() / length)
-    return photons * streak
+    along, across = _along_and_across(slow, fast, spike.direction)
+    breadth = 1.0 + spike.half_width * radius
+    streak = torch.exp(-0.5 * (across / breadth) ** 2 - along.abs() / spike.length)
+    return spike.photons * streak
 
 
-def _behind_kapton(
-    slow: torch.Tensor,
-    fast: torch.Tensor,
-    transmission: float,
-    direction: float,
-    offset: float,
-    softness: float,
+def _through_kapton(
+    slow: torch.Tensor, fast: torch.Tensor, kapton: KaptonShadow
 ) -> torch.Tensor:
-    distance = _along_and_across(slow, fast, direction)[0] - offset
-    behind = torch.sigmoid(distance / softness)
+    distance = _along_and_across(slow, fast, kapton.direction)[0] - kapton.offset
+    behind = torch.sigmoid(distance / kapton.softness)
     # Kapton absorbs most where the rays run along it, next to its edge.
-    depth = 1 + 0.5 * torch.exp(-(distance.clamp(min=0)) / 150.0)
-    return 1 - (1 - transmission) * depth * behind
+    depth = 1 + _EDGE_EXCESS * torch.exp(-(distance.clamp(min=0)) / _EDGE_LENGTH)
+    return 1 - (1 - kapton.transmission) * depth * behind
 
 
-def _behind_bar(slow: torch.Tensor, fast: torch.Tensor, bar: Bar) -> torch.Tensor:
+def _through_bar(slow: torch.Tensor, fast: torch.Tensor, bar: Bar) -> torch.Tensor:
     along, across = _along_and_across(slow, fast, bar.direction)
     middle, half_length = 0.5 * (bar.start + bar.end), 0.5 * (bar.end - bar.start)
     depth = torch.minimum(
@@ -186,31 +297,3 @@ def _behind_bar(slow: torch.Tensor, fast: torch.Tensor, bar: Bar) -> torch.Tenso
         bar.half_width - (across - bar.offset).abs(),
     )
     return 1 - (1 - bar.transmission) * torch.sigmoid(depth / bar.softness)
-
-
-@dataclass(frozen=True)
-class Scenery:
-    """What an experiment's shots show beyond solvent, air, spikes and Kapton.
-
-    solvent: spacing (A) and width (sd of 1/d, 1/A) of the diffuse rings. fluctuation:
-    sd of the logarithm of the brightness from shot to shot. parasitic: sharp rings
-    that are there whenever there is beam; their peaks are those of a mean shot. even:
-    photons a pixel, of a mean shot. texture: largest amplitude with the azimuth.
-    jet: direction of the spikes, radians. kapton: mean direction and offset of the
-    Kapton's edge, radians and pixels. discs, bars: fixed shadows. powder: spacings (A)
-    of ice or salt. powder_chance: that a shot shows some. powder_grains: share of the
-    powder's shots that have single spots rather than smooth rings.
-    """
-
-    solvent: tuple[tuple[float, float], ...] = ((3.2, 0.042),)
-    fluctuation: float = 0.4
-    parasitic: tuple[Ring, ...] = ()
-    even: float = 0.0
-    texture: float = 0.0
-    jet: float = 0.0
-    kapton: tuple[float, float] = (math.pi, 20.0)
-    discs: tuple[Disc, ...] = ()
-    bars: tuple[Bar, ...] = ()
-    powder: tuple[float, ...] = ()
-    powder_chance: float = 0.0
-    powder_grains: float = 0.0

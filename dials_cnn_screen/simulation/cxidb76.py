@@ -10,15 +10,25 @@ import numpy as np
 from dials_cnn_screen.simulation.experiments import Experiment
 from dials_cnn_screen.simulation.shot import Shot
 
+# Shots per second of the LCLS, for the timestamps.
+_SHOT_RATE = 120.0
+
 
 def write_shots(
     path: str | Path, experiment: Experiment, shots: Iterable[Shot], n_shots: int
 ) -> None:
-    """Write n_shots shots one by one, images uncompressed as in the deposition.
+    """Write shots one by one, images uncompressed as in the deposition.
 
-    Beside the layout's own entries, /simulation/visible_spots (m, 3) has the truth: the
-    image (from 0), slow and fast (pixels) of each visible spot.
+    Beside the entries of the layout, /simulation/visible_spots, (m, 3), has the truth:
+    the image (from 0), slow and fast (pixels) of each visible spot.
+
+    Args:
+        path: Of the file to write.
+        experiment: That the shots are of.
+        shots: As they are made; they need not fit into memory together.
+        n_shots: How many there are.
     """
+    # Not above: dials.cnn_simulate -h needs no HDF5.
     import h5py
 
     detector = experiment.detector
@@ -50,5 +60,5 @@ def write_shots(
             distance[i], wavelength[i] = shot.distance, shot.wavelength
             visible.append(np.insert(shot.visible, 0, i, axis=1))
         chunk["distance"], chunk["wavelength"] = distance, wavelength
-        chunk["timestamp"] = np.arange(n_shots) / 120.0
+        chunk["timestamp"] = np.arange(n_shots) / _SHOT_RATE
         file["simulation/visible_spots"] = np.concatenate(visible)

@@ -1,81 +1,51 @@
-"""Families of detectors, as distributions from which a detector is drawn.
+"""Detector families, as distributions from which a detector is drawn.
 
-Tilings, pixels, gains and noise are of the order of the real ones, not copies: a tile's
-size and gaps are a family's own, and all else is drawn wide. A frame is a window of a
-detector, to be quick.
+Tilings, pixels, gains and noise are of the order of the real ones, not copies: the size
+of tiles and their gaps are a family's own, and all else has broad ranges. All of these
+are by hand. A frame is a window of a detector, to be quick.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from typing import TypedDict
 
 import numpy as np
 
-from dials_cnn_screen.simulation.defects import Flaws
-from dials_cnn_screen.simulation.detector import Detector, Rectangle, cspad_areas
+from dials_cnn_screen.simulation.defects import Defects
+from dials_cnn_screen.simulation.detector import Detector
+from dials_cnn_screen.simulation.draws import Range, log_uniform
+from dials_cnn_screen.simulation.tiling import (
+    Rectangle,
+    clip_areas,
+    cspad_areas,
+    extent,
+    grid_areas,
+    pinwheel_areas,
+)
 
-# Edge of a frame, pixels.
+# Edge of a frame, pixels: by hand, from a corner of a detector to most of one.
 SMALLEST, LARGEST = 700, 2500
 
 
 def draw_detector(family: str, rng: np.random.Generator) -> Detector:
-    """A detector of the family. Raises ValueError where there is no such family."""
+    """A window of a detector.
+
+    Args:
+        family: One of DETECTOR_FAMILIES.
+        rng: Decides all about it.
+
+    Raises:
+        ValueError: There is no such family.
+    """
     if family not in _DRAW:
-        raise ValueError(f"no family of detectors '{family}': {', '.join(_DRAW)}")
+        raise ValueError(f"no detector family '{family}': {', '.join(_DRAW)}")
     detector = replace(_DRAW[family](rng), family=family)
     detector = _window(detector, rng)
-    flaws = replace(detector.flaws, dead_tiles=_draw_dead_tiles(detector, rng))
+    defects = replace(detector.defects, dead_tiles=_draw_dead_tiles(detector, rng))
     masked = rng.uniform(10, 60) if rng.random() < 0.3 else 0.0
-    return replace(detector, flaws=flaws, masked_radius=masked)
-
-
-def log_uniform(low: float, high: float, rng: np.random.Generator) -> float:
-    return float(np.exp(rng.uniform(np.log(low), np.log(high))))
-
-
-def _tiling(
-    tiles: tuple[int, int],
-    size: tuple[int, int],
-    gap: tuple[int, int],
-    chips: tuple[int, int] = (1, 1),
-    seam: int = 0,
-) -> tuple[Rectangle, ...]:
-    """Rows and columns of tiles of chips; all pairs are (slow, fast), in pixels.
-
-    tiles: how many modules. size: of a chip. gap: between modules. chips: of a module,
-    seam apart.
-    """
-    starts = []
-    for axis in (0, 1):
-        module = chips[axis] * size[axis] + (chips[axis] - 1) * seam
-        starts.append(
-            [
-                i * (module + gap[axis]) + k * (size[axis] + seam)
-                for i in range(tiles[axis])
-                for k in range(chips[axis])
-            ]
-        )
-    return tuple((y, x, y + size[0], x + size[1]) for y in starts[0] for x in starts[1])
-
-
-def _in_quadrants(
-    areas: tuple[Rectangle, ...], hole: int
-) -> tuple[tuple[Rectangle, ...], tuple[int, int]]:
-    """Four quadrants of such tiles set like a pinwheel around a hole (pixels)."""
-    rows, columns = _extent(areas)
-    shifts = [(0, hole), (hole, columns + 2 * hole)]
-    shifts += [(rows + hole, 0), (rows + 2 * hole, columns + hole)]
-    moved = tuple(
-        (y0 + dy, x0 + dx, y1 + dy, x1 + dx)
-        for dy, dx in shifts
-        for y0, x0, y1, x1 in areas
-    )
-    return moved, _extent(moved)
-
-
-def _extent(areas: tuple[Rectangle, ...]) -> tuple[int, int]:
-    return max(area[2] for area in areas), max(area[3] for area in areas)
+    return replace(detector, defects=defects, masked_radius=masked)
 
 
 def _window(detector: Detector, rng: np.random.Generator) -> Detector:
@@ -84,27 +54,25 @@ def _window(detector: Detector, rng: np.random.Generator) -> Detector:
     In one of four the detector was moved, so that the beam is anywhere on the frame or
     somewhat off its edge.
     """
-    shape = tuple(
+    rows, columns = (
         int(min(n, log_uniform(SMALLEST, LARGEST, rng))) for n in detector.shape
     )
-    far = rng.random() < 0.25
+    moved = rng.random() < 0.25
     corner, centre = [], []
-    for n, whole, beam in zip(shape, detector.shape, detector.beam_centre, strict=True):
-        place = rng.normal(0.5, 0.08) * n
-        start = int(np.clip(beam - place, 0, whole - n))
+    for n, whole, beam in zip(
+        (rows, columns), detector.shape, detector.beam_centre, strict=True
+    ):
+        within = rng.normal(0.5, 0.08) * n
+        start = int(np.clip(beam - within, 0, whole - n))
         corner.append(start)
-        centre.append(rng.uniform(-0.15, 1.15) * n if far else beam - start)
-    clipped = []
-    for y0, x0, y1, x1 in detector.active_areas:
-        y0, y1 = np.clip((y0 - corner[0], y1 - corner[0]), 0, shape[0])
-        x0, x1 = np.clip((x0 - corner[1], x1 - corner[1]), 0, shape[1])
-        if y1 - y0 > 4 and x1 - x0 > 4:
-            clipped.append((int(y0), int(x0), int(y1), int(x1)))
+        centre.append(rng.uniform(-0.15, 1.15) * n if moved else beam - start)
     return replace(
         detector,
-        shape=shape,
+        shape=(rows, columns),
         beam_centre=(float(centre[0]), float(centre[1])),
-        active_areas=tuple(clipped),
+        active_areas=clip_areas(
+            detector.active_areas, (corner[0], corner[1]), (rows, columns)
+        ),
     )
 
 
@@ -126,12 +94,12 @@ def _counting(
     pixel_size: float,
     masked_border: int,
 ) -> Detector:
-    """A photon-counting detector: no noise, exact integers, gaps below zero."""
-    shape = _extent(areas)
+    """A photon-counting detector: no noise, exact integers, most gaps below zero."""
+    shape = extent(areas)
     return Detector(
         shape=shape,
         pixel_size=pixel_size,
-        beam_centre=_beam(shape, rng),
+        beam_centre=_beam_centre(shape, rng),
         gain=1.0,
         dark_noise=0.0,
         pedestal=0.0,
@@ -139,7 +107,7 @@ def _counting(
         min_trusted=0,
         active_areas=areas,
         counting=True,
-        flaws=Flaws(
+        defects=Defects(
             seed=_seed(rng),
             pixel_gain=log_uniform(0.002, 0.05, rng),
             **_bad_pixels(1e-3, rng),
@@ -156,60 +124,62 @@ def _integrating(
     rng: np.random.Generator,
     areas: tuple[Rectangle, ...],
     pixel_size: float,
-    gain: tuple[float, float],
-    noise: tuple[float, float],
+    gains: Range,
+    noises: Range,
     switching: float = 0.0,
     low_gain: float = 0.08,
 ) -> Detector:
-    """A charge-integrating pixel array; gain: ADU a photon; noise: photons.
+    """A charge-integrating pixel array.
 
-    switching: chance that its gain switches at high signal. low_gain: chance that its
-    inner part is in low gain.
+    gains: ADU per photon. noises: dark noise, photons. switching: chance that its gain
+    switches at high signal. low_gain: chance that its inner part is in low gain.
     """
-    shape = _extent(areas)
-    gain = log_uniform(*gain, rng)
-    dark_noise = gain * log_uniform(*noise, rng)
+    shape = extent(areas)
+    gain = log_uniform(*gains, rng)
+    dark_noise = gain * log_uniform(*noises, rng)
     switches = rng.random() < switching
     pedestal = float(rng.choice([0.0, 0.0, 10 ** rng.uniform(0, 3)]))
     return Detector(
         shape=shape,
         pixel_size=pixel_size,
-        beam_centre=_beam(shape, rng),
+        beam_centre=_beam_centre(shape, rng),
         gain=gain,
         dark_noise=dark_noise,
         pedestal=round(pedestal),
         saturation=int(gain * log_uniform(300, 30_000, rng) + pedestal),
         min_trusted=int(-200 * dark_noise - 100),
         active_areas=areas,
-        flaws=Flaws(
+        defects=Defects(
             seed=_seed(rng),
             pixel_gain=log_uniform(0.003, 0.08, rng),
-            pixel_offset=dark_noise * log_uniform(0.02, 0.7, rng),
-            tile_steps=dark_noise * log_uniform(0.05, 5.0, rng),
+            pixel_pedestal=dark_noise * log_uniform(0.02, 0.7, rng),
+            tile_pedestal=dark_noise * log_uniform(0.05, 5.0, rng),
             pixel_noise=rng.uniform(0.0, 0.3),
             **_bad_pixels(3e-3, rng),
             tile_gain=log_uniform(0.01, 0.3, rng),
-            noise_steps=rng.uniform(0.0, 0.4),
+            fixed_tile_noise=rng.uniform(0.0, 0.4),
             edge_noise=float(rng.choice([0.0, 0.0, log_uniform(0.3, 5.0, rng)])),
             tile_noise=rng.uniform(0.0, 0.1),
             common_mode=log_uniform(0.03, 2.0, rng),
-            row_noise=_lines(dark_noise, rng),
-            column_noise=_lines(dark_noise, rng),
+            row_noise=_line_noise(dark_noise, rng),
+            column_noise=_line_noise(dark_noise, rng),
             zingers=log_uniform(0.05, 3.0, rng),
             tracks=log_uniform(0.01, 1.0, rng),
-            switch=log_uniform(5, 100, rng) if switches else 0.0,
-            switch_noise=log_uniform(2, 15, rng),
+            gain_switch=log_uniform(5, 100, rng) if switches else 0.0,
+            gain_switch_noise=log_uniform(2, 15, rng),
         ),
         sharing=float(rng.choice([0.0, log_uniform(0.005, 0.12, rng)])),
         low_gain_d_min=rng.uniform(2.5, 12) if rng.random() < low_gain else None,
-        low_gain_steps=log_uniform(3.0, 14.0, rng),
+        low_gain_step=log_uniform(3.0, 14.0, rng),
         seam_area=float(rng.choice([1.0, 1.5, 2.0, 2.0])),
         masked_border=int(rng.choice([0, 1, 1, 2])),
         gap_value=0 if rng.random() < 0.7 else int(-200 * dark_noise - 101),
     )
 
 
-def _beam(shape: tuple[int, int], rng: np.random.Generator) -> tuple[float, float]:
+def _beam_centre(
+    shape: tuple[int, int], rng: np.random.Generator
+) -> tuple[float, float]:
     """Near the middle of the whole detector."""
     slow, fast = (n / 2 + rng.normal(0, 0.03 * n) for n in shape)
     return slow, fast
@@ -219,17 +189,23 @@ def _seed(rng: np.random.Generator) -> int:
     return int(rng.integers(2**40))
 
 
-def _bad_pixels(most: float, rng: np.random.Generator) -> dict[str, float]:
-    """Share of bad pixels, and of those that are known: all but a dozen of a frame.
+class _BadPixels(TypedDict):
+    bad: float
+    masked: float
 
-    More hot pixels than that are soon masked by users; and one by itself looks just
-    like a spot of one pixel.
+
+def _bad_pixels(most: float, rng: np.random.Generator) -> _BadPixels:
+    """Share of bad pixels, and of those that are masked: all but a dozen of a frame.
+
+    Users soon mask more hot pixels than that; and one by itself looks just like a spot
+    of one pixel.
     """
-    bad, unknown = log_uniform(1e-7, most, rng), log_uniform(1e-8, 4e-6, rng)
-    return {"bad": bad, "known": max(0.0, 1 - unknown / bad)}
+    bad, unmasked = log_uniform(1e-7, most, rng), log_uniform(1e-8, 4e-6, rng)
+    return {"bad": bad, "masked": max(0.0, 1 - unmasked / bad)}
 
 
-def _lines(dark_noise: float, rng: np.random.Generator) -> float:
+def _line_noise(dark_noise: float, rng: np.random.Generator) -> float:
+    """Noise of rows or of columns, ADU; six detectors in ten have none."""
     return 0.0 if rng.random() < 0.6 else dark_noise * log_uniform(0.1, 1.0, rng)
 
 
@@ -241,40 +217,40 @@ def _cspad(rng: np.random.Generator) -> Detector:
 
 def _jungfrau(rng: np.random.Generator) -> Detector:
     gap = (int(rng.integers(8, 40)), int(rng.integers(8, 40)))
-    areas = _tiling((4, 2), (256, 256), gap, (2, 4), seam=2)
+    areas = grid_areas((4, 2), (256, 256), gap, (2, 4), seam=2)
     return _integrating(rng, areas, 0.075, (0.5, 30.0), (0.03, 0.4), switching=0.6)
 
 
 def _epix(rng: np.random.Generator) -> Detector:
     gap = (int(rng.integers(4, 30)), int(rng.integers(4, 30)))
     pixel = float(rng.choice([0.05, 0.1]))
-    areas = _tiling((2, 2), (176, 192), gap, (2, 2), seam=int(rng.choice([0, 2, 3])))
-    areas, _ = _in_quadrants(areas, int(rng.integers(10, 50)))
+    areas = grid_areas((2, 2), (176, 192), gap, (2, 2), seam=int(rng.choice([0, 2, 3])))
+    areas = pinwheel_areas(areas, int(rng.integers(10, 50)))
     return _integrating(rng, areas, pixel, (1.0, 30.0), (0.05, 0.6), switching=0.4)
 
 
 def _agipd(rng: np.random.Generator) -> Detector:
     gap = (int(rng.integers(10, 35)), int(rng.integers(2, 12)))
-    areas = _tiling((4, 1), (64, 64), gap, (2, 8), seam=int(rng.choice([0, 2])))
-    areas, _ = _in_quadrants(areas, int(rng.integers(8, 40)))
+    areas = grid_areas((4, 1), (64, 64), gap, (2, 8), seam=int(rng.choice([0, 2])))
+    areas = pinwheel_areas(areas, int(rng.integers(8, 40)))
     return _integrating(rng, areas, 0.2, (0.5, 30.0), (0.05, 0.6), switching=0.7)
 
 
 def _mpccd(rng: np.random.Generator) -> Detector:
     gap = (int(rng.integers(4, 30)), int(rng.integers(6, 40)))
-    areas = _tiling((4, 2), (512, 1024), gap)
+    areas = grid_areas((4, 2), (512, 1024), gap)
     detector = _integrating(rng, areas, 0.05, (1.0, 20.0), (0.1, 0.8))
     return replace(detector, masked_border=0)
 
 
 def _eiger(rng: np.random.Generator) -> Detector:
     gap = (int(rng.choice([37, 38])), int(rng.choice([10, 12])))
-    areas = _tiling((4, 2), (514, 1030), gap)
+    areas = grid_areas((4, 2), (514, 1030), gap)
     return _counting(rng, areas, 0.075, masked_border=int(rng.choice([0, 0, 1])))
 
 
 def _pilatus(rng: np.random.Generator) -> Detector:
-    areas = _tiling((8, 3), (195, 487), (17, 7))
+    areas = grid_areas((8, 3), (195, 487), (17, 7))
     return _counting(rng, areas, 0.172, masked_border=int(rng.choice([0, 0, 1])))
 
 
@@ -285,12 +261,12 @@ def _rayonix(rng: np.random.Generator) -> Detector:
     noise = max(0.4, gain * log_uniform(0.1, 3.0, rng))
     tapers = int(rng.choice([1, 2, 3, 4]))
     edge = int(rng.integers(960, 2000) // tapers)
-    areas = _tiling((tapers, tapers), (edge, edge), (0, 0))
+    areas = grid_areas((tapers, tapers), (edge, edge), (0, 0))
     pedestal = round(10 ** rng.uniform(1, 2))
     return Detector(
-        shape=_extent(areas),
+        shape=extent(areas),
         pixel_size=pixel,
-        beam_centre=_beam(_extent(areas), rng),
+        beam_centre=_beam_centre(extent(areas), rng),
         gain=gain,
         dark_noise=noise,
         pedestal=pedestal,
@@ -299,16 +275,16 @@ def _rayonix(rng: np.random.Generator) -> Detector:
         psf=log_uniform(0.2, 1.5, rng),
         active_areas=areas,
         hole_radius=float(rng.choice([0.0, rng.uniform(15, 60)])),
-        flaws=Flaws(
+        defects=Defects(
             seed=_seed(rng),
             pixel_gain=log_uniform(0.003, 0.04, rng),
-            pixel_offset=noise * log_uniform(0.02, 0.5, rng),
-            tile_steps=noise * log_uniform(0.05, 3.0, rng),
+            pixel_pedestal=noise * log_uniform(0.02, 0.5, rng),
+            tile_pedestal=noise * log_uniform(0.05, 3.0, rng),
             pixel_noise=rng.uniform(0.0, 0.15),
             **_bad_pixels(1e-4, rng),
             tile_gain=log_uniform(0.003, 0.15, rng),
-            row_noise=_lines(noise, rng),
-            column_noise=_lines(noise, rng),
+            row_noise=_line_noise(noise, rng),
+            column_noise=_line_noise(noise, rng),
             zingers=log_uniform(0.05, 5.0, rng),
             tracks=log_uniform(0.01, 2.0, rng),
         ),
@@ -323,7 +299,7 @@ def _flatpanel(rng: np.random.Generator) -> Detector:
     tiles = ((1, 1), (1, 2), (2, 2), (2, 3))[rng.integers(4)]
     seam = int(rng.choice([0, 0, 2, 4]))
     size = (int(rng.integers(700, 1600)), int(rng.integers(700, 1600)))
-    areas = _tiling(tiles, size, (seam, seam))
+    areas = grid_areas(tiles, size, (seam, seam))
     detector = _integrating(rng, areas, pixel, (0.3, 10.0), (0.3, 5.0))
     pedestal = round(10 ** rng.uniform(1, 3))
     return replace(
@@ -347,4 +323,4 @@ _DRAW: dict[str, Callable[[np.random.Generator], Detector]] = {
     "mpccd": _mpccd,
     "flatpanel": _flatpanel,
 }
-FAMILIES = tuple(_DRAW)
+DETECTOR_FAMILIES = tuple(_DRAW)

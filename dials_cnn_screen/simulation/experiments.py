@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from dials_cnn_screen.simulation.background import Scenery
+from dials_cnn_screen.simulation.background import BackgroundParameters
 from dials_cnn_screen.simulation.crystal import Crystal
-from dials_cnn_screen.simulation.defects import Flaws
-from dials_cnn_screen.simulation.detector import Detector, cspad_areas
-
-Range = tuple[float, float]
+from dials_cnn_screen.simulation.defects import Defects
+from dials_cnn_screen.simulation.detector import Detector
+from dials_cnn_screen.simulation.draws import Range
+from dials_cnn_screen.simulation.tiling import cspad_areas
 
 # hc in keV A, exact from the SI constants.
 _HC = 12.398419843
@@ -19,13 +19,31 @@ _HC = 12.398419843
 class Experiment:
     """One experiment; each Range is drawn from for every shot.
 
-    wavelength: A. distance: mm. images: Hit, Maybe and Miss of the 2000 deposited
-    shots (Fig. 7). d_min: A. b_factor: A^2. mosaicity: radians. domain_size: A.
-    focus: sd of a spot before the detector's point spread, pixels. lattices: the
-    chance of one, two, three lattices in a hit. ring, air: photons a pixel.
-    beam_loss: chance that a miss has no beam. spike: chance of a jet spike. shadow:
-    transmission of the Kapton, None where there is none. streak: sd of a smear of all
-    spots along one direction, pixels. scenery: what else the shots show.
+    The default ranges are by hand.
+
+    Attributes:
+        name: By which random_experiments.find_experiment finds it.
+        run: Names the run in the deposition.
+        crystal: What diffracts.
+        wavelength: A.
+        distance: mm.
+        detector: Normal to the beam.
+        images: Number of Hit, Maybe and Miss of the 2000 deposited shots (Fig. 7).
+        d_min: Resolution limit, A.
+        ring: Peak of the solvent's rings, photons per pixel.
+        air: Air scatter near the beam, photons per pixel.
+        lattices: Chance of one, two, three lattices in a hit.
+        beam_loss: Chance that a miss has no beam.
+        spike: Chance that a shot has spikes of the jet.
+        shadow: Transmission of the Kapton belt; None where there is none.
+        b_factor: A^2.
+        mosaicity: Radians.
+        domain_size: A.
+        bandwidth: Standard deviation of the wavelength over its mean.
+        focus: Standard deviation of a spot of a perfect crystal before the point spread
+            of the detector, pixels.
+        streak: Standard deviation of a smear of all spots along one direction, pixels.
+        background: What else the shots show.
     """
 
     name: str
@@ -48,10 +66,17 @@ class Experiment:
     bandwidth: Range = (0.0008, 0.0025)
     focus: Range = (0.25, 0.7)
     streak: Range = (0.0, 0.0)
-    scenery: Scenery = field(default_factory=Scenery)
+    background: BackgroundParameters = field(default_factory=BackgroundParameters)
 
 
-def _cspad(gain: float, dark_noise: float, **others: float) -> Detector:
+def _cspad(
+    gain: float,
+    dark_noise: float,
+    saturation: int,
+    low_gain_d_min: float | None = None,
+    shadowed_rows: int = 0,
+) -> Detector:
+    """The CSPAD: pixel size and array of section 3.2, the rest by hand."""
     return Detector(
         shape=(1765, 1765),
         pixel_size=0.11,
@@ -59,15 +84,21 @@ def _cspad(gain: float, dark_noise: float, **others: float) -> Detector:
         gain=gain,
         dark_noise=dark_noise,
         pedestal=0.0,
+        saturation=saturation,
         min_trusted=-400,
         active_areas=cspad_areas(),
+        low_gain_d_min=low_gain_d_min,
+        shadowed_rows=shadowed_rows,
         family="cspad",
-        flaws=Flaws(tile_gain=0.06),
-        **others,
+        defects=Defects(tile_gain=0.06),
     )
 
 
 def _rayonix(gain: float) -> Detector:
+    """The Rayonix MX170HS: array of section 3.2, the hole off the deposited mask.
+
+    Noise, pedestal and point spread are by hand.
+    """
     return Detector(
         shape=(1920, 1920),
         pixel_size=0.0886,
@@ -91,6 +122,8 @@ def _orthorhombic(a: float, b: float, c: float) -> Crystal:
 # CSPAD gains are Table 2's. Those of the Rayonix there are ratios of variance to mean
 # after the point spread has smoothed the noise; the true gain is about five times
 # larger. Distances, which the paper does not give, are typical of the two instruments.
+# The low gain within 3.2 A and the shadow of LG36 are section 3.2's, and the number of
+# rows in it is off its deposited mask. All else is by hand.
 EXPERIMENTS = {
     e.name: e
     for e in (
@@ -123,7 +156,7 @@ EXPERIMENTS = {
                 dark_noise=4.5,
                 saturation=90000,
                 low_gain_d_min=3.2,
-                dead_bottom=195,
+                shadowed_rows=195,
             ),
             images=(235, 57, 1708),
             d_min=2.8,

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from typing import TypeVar
 
 import numpy as np
 import torch
 
 from dials_cnn_screen.labels.label import Label
-from dials_cnn_screen.simulation.random_experiments import find_experiment
+from dials_cnn_screen.simulation.random_experiments import Job, find_experiment
 from dials_cnn_screen.simulation.shot import Shot, simulate_shot
 from dials_cnn_screen.util.workers import map_on_workers
 
-# Name of the experiment, class aimed at, seed.
-Job = tuple[str, Label, int]
+Item = TypeVar("Item")
+Result = TypeVar("Result")
 
 
 def plan_run(
@@ -21,8 +22,15 @@ def plan_run(
 ) -> list[Job]:
     """The shots of a run, in random order of class.
 
-    fractions: of Hit, Maybe and Miss, in any unit; the counts are as near to them as
-    whole numbers allow. Raises ValueError where they are not three numbers, or all 0.
+    Args:
+        experiment: By name.
+        n_shots: At least 1.
+        fractions: Of Hit, Maybe and Miss, in any unit; the counts are as near to them
+            as whole numbers allow.
+        seed: Of the order and of the shots.
+
+    Raises:
+        ValueError: The fractions are not three numbers from 0 up, or are all 0.
     """
     shares = np.array(fractions, dtype=float)
     if (
@@ -40,21 +48,30 @@ def plan_run(
     return [(experiment, Label(a), int(s)) for a, s in zip(aims, seeds, strict=True)]
 
 
-def simulate_run(jobs: list[Job], nproc: int) -> Iterator[Shot]:
+def simulate_run(jobs: Sequence[Job], nproc: int) -> Iterator[Shot]:
     """Simulate the shots in order; what comes out does not depend on nproc."""
     return map_shots(simulate_job, jobs, nproc)
 
 
-def map_shots(function: Callable, work: list, nproc: int) -> Iterator:
-    if nproc == 1:
-        yield from map(function, work)
-        return
+def map_shots(
+    function: Callable[[Item], Result], work: Sequence[Item], nproc: int
+) -> Iterator[Result]:
+    """``function(item)`` for each item of work, in order, on nproc processes."""
+    nproc = max(1, min(nproc, len(work)))
     # Few at once, as a shot is large; not by forking, as torch's threads are at work.
-    yield from map_on_workers(function, work, nproc, _one_thread, chunk=2, fork=False)
+    yield from map_on_workers(
+        _call, work, nproc, _start, (function, nproc), chunk=2, fork=False
+    )
 
 
-def _one_thread() -> None:
-    torch.set_num_threads(1)
+def _start(function: Callable[[Item], Result], nproc: int) -> Callable[[Item], Result]:
+    if nproc > 1:
+        torch.set_num_threads(1)
+    return function
+
+
+def _call(function: Callable[[Item], Result], item: Item) -> Result:
+    return function(item)
 
 
 def simulate_job(job: Job) -> Shot:

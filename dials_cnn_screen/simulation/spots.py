@@ -6,47 +6,65 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from dials_cnn_screen.simulation.crystal import (
     Imperfection,
+    Reflections,
     excited_reflections,
     random_orientation,
 )
 from dials_cnn_screen.simulation.detector import Detector, tile_map
+from dials_cnn_screen.simulation.draws import log_uniform
 from dials_cnn_screen.simulation.experiments import Experiment
+from dials_cnn_screen.simulation.point_spread import point_spread_variance
+from dials_cnn_screen.util.significance import poisson_significance
 
 # A spot counts as visible when the chance that background alone gives as many photons
-# is that of this many standard deviations: of the some three million places on a
+# is that of this many standard deviations: of the some three million positions on a
 # frame, fewer than one then looks like a spot by chance.
 VISIBLE_SIGMA = 5.5
-# Fewer photons a pixel than this count as this many: where there is nothing at all,
-# four photons in one pixel or some seven side by side make a spot.
+# A background of fewer photons per pixel than this counts as this much: where there is
+# nothing at all, four photons in one pixel or some seven side by side make a spot. By
+# hand.
 _LEAST_LEVEL = 0.02
-# More photons than this of one spot, or of all, are placed in as many, heavier parcels.
+# The background under a spot is at least this, photons, where it is divided by: by
+# hand, smaller than any that _LEAST_LEVEL leaves.
+_LEAST_BACKGROUND = 1e-3
+# More photons than this of one spot, or of all, are placed in as many, heavier parcels:
+# by hand, to be quick; strong spots have a smooth shape anyway.
 _MAX_PARCELS, _MAX_ALL_PARCELS = 4000, 2_000_000
+# The crystals of a shot differ in brightness by this much, standard deviation of the
+# logarithm: by hand.
+_BRIGHTNESS_SPREAD = 0.7
 
 
 @dataclass(frozen=True)
 class Spots:
-    """Spots on the detector, arrays of length n.
+    """n spots on the detector.
 
-    slow, fast: pixels. covariance: (n, 2, 2), pixels^2, in (slow, fast), before the
-    detector's point spread. photons: relative, expected or drawn.
+    Attributes:
+        slow: (n,), pixels from the corner of the first pixel.
+        fast: (n,), pixels likewise.
+        covariance: (n, 2, 2), in (slow, fast), before the point spread of the detector,
+            pixels^2.
+        photons: (n,), relative, expected or drawn.
     """
 
-    slow: np.ndarray
-    fast: np.ndarray
-    covariance: np.ndarray
-    photons: np.ndarray
+    slow: NDArray[np.float64]
+    fast: NDArray[np.float64]
+    covariance: NDArray[np.float64]
+    photons: NDArray
 
     def __len__(self) -> int:
         return len(self.slow)
 
-    def with_photons(self, photons: np.ndarray) -> Spots:
+    def with_photons(self, photons: NDArray) -> Spots:
+        """The same spots with other photons, (n,)."""
         return replace(self, photons=photons)
 
-    def chosen(self, which: np.ndarray) -> Spots:
-        """The spots for which the bool array (n,) is true."""
+    def select(self, which: NDArray[np.bool_]) -> Spots:
+        """The spots for which the array (n,) is true."""
         return Spots(
             self.slow[which],
             self.fast[which],
@@ -54,20 +72,31 @@ class Spots:
             self.photons[which],
         )
 
+    def on_pixels(self, values: NDArray) -> NDArray:
+        """Values (n,) of an array (slow, fast) at the pixels that the spots are on."""
+        return values[self.slow.astype(int), self.fast.astype(int)]
+
 
 def no_spots() -> Spots:
+    """Spots of length 0."""
     return Spots(np.empty(0), np.empty(0), np.empty((0, 2, 2)), np.empty(0))
 
 
 def draw_spots(
     experiment: Experiment, wavelength: float, rng: np.random.Generator
 ) -> Spots:
-    """Spots of one to three lattices in random orientation, of relative intensity."""
+    """Spots of one to three lattices in random orientation, of relative intensity.
+
+    Args:
+        experiment: Its ranges are drawn from.
+        wavelength: Of the shot, A.
+        rng: Of the shot.
+    """
     chances = np.array(experiment.lattices) / sum(experiment.lattices)
     b_factor = rng.uniform(*experiment.b_factor)
     imperfection = Imperfection(
         domain_size=rng.uniform(*experiment.domain_size),
-        mosaicity=np.exp(rng.uniform(*np.log(experiment.mosaicity))),
+        mosaicity=log_uniform(*experiment.mosaicity, rng),
         bandwidth=rng.uniform(*experiment.bandwidth),
     )
     focus = rng.uniform(*experiment.focus)
@@ -82,47 +111,50 @@ def draw_spots(
             b_factor,
             rng,
         )
-        brightness = rng.lognormal(0.0, 0.7)
-        lattices.append(
-            _project(
-                reflections.s,
-                brightness * reflections.intensity,
-                imperfection,
-                focus,
-                experiment,
-                wavelength,
-            )
-        )
-    return _streaked(joined(*lattices), rng.uniform(*experiment.streak), rng)
+        brightness = rng.lognormal(0.0, _BRIGHTNESS_SPREAD)
+        spots = project(reflections, imperfection, focus, experiment, wavelength)
+        lattices.append(spots.with_photons(brightness * spots.photons))
+    return _smear(join_spots(*lattices), rng.uniform(*experiment.streak), rng)
 
 
-def joined(*parts: Spots) -> Spots:
-    """The spots of all parts, one after the other."""
+def join_spots(*groups: Spots) -> Spots:
+    """The spots of all groups, one after the other."""
     return Spots(
         *(
-            np.concatenate([getattr(spots, name) for spots in parts])
+            np.concatenate([getattr(spots, name) for spots in groups])
             for name in ("slow", "fast", "covariance", "photons")
         )
     )
 
 
-def _streaked(spots: Spots, length: float, rng: np.random.Generator) -> Spots:
-    """Spots smeared along one direction, as by stacking faults; length: sd, pixels."""
+def _smear(spots: Spots, length: float, rng: np.random.Generator) -> Spots:
+    """Smear spots along one direction, as stacking faults do; length: sd, pixels."""
     direction = rng.uniform(0, np.pi)
     unit = np.array([np.sin(direction), np.cos(direction)])
     smear = length**2 * np.outer(unit, unit)
     return replace(spots, covariance=spots.covariance + smear)
 
 
-def _project(
-    s: np.ndarray,
-    intensity: np.ndarray,
+def project(
+    reflections: Reflections,
     imperfection: Imperfection,
     focus: float,
     experiment: Experiment,
     wavelength: float,
 ) -> Spots:
-    """Spots that fall on lit, active pixels, with the shape that the crystal gives."""
+    """Spots that fall on lit, active pixels, with the shape that the crystal gives.
+
+    Args:
+        reflections: Of one lattice, n.
+        imperfection: Of the crystal.
+        focus: Standard deviation of a spot of a perfect crystal, pixels.
+        experiment: Has the distance and the detector.
+        wavelength: Of the shot, A.
+
+    Returns:
+        At most n spots, with the intensities of the reflections.
+    """
+    s, intensity = reflections.s, reflections.intensity
     detector = experiment.detector
     scale = experiment.distance / detector.pixel_size
     along = 1 / wavelength + s[:, 2]
@@ -141,8 +173,8 @@ def _project(
     turn = np.minimum(imperfection.mosaicity, tan_theta * imperfection.bandwidth)
     radial = 2 * turn * scale * (1 + (radius / scale) ** 2)
     tangential = imperfection.mosaicity * radius
-    unit = np.stack([y, x], axis=1) / np.maximum(radius, 1e-9)[:, None]
-    outward = unit[:, :, None] * unit[:, None, :]
+    unit = np.stack([y, x], axis=1) / np.maximum(radius, 1e-9)[:, None]  # (n, 2)
+    outward = unit[:, :, None] * unit[:, None, :]  # (n, 2, 2)
     identity = np.eye(2)
     covariance = (
         focus**2 * identity
@@ -153,9 +185,16 @@ def _project(
 
 
 def on_active_pixel(
-    slow: np.ndarray, fast: np.ndarray, detector: Detector
-) -> np.ndarray:
-    rows, columns = detector.shape[0] - detector.dead_bottom, detector.shape[1]
+    slow: NDArray[np.float64], fast: NDArray[np.float64], detector: Detector
+) -> NDArray[np.bool_]:
+    """Whether positions are on lit pixels of a tile, bool (n,).
+
+    Args:
+        slow: (n,), pixels.
+        fast: (n,), pixels.
+        detector: Its tiles and its shadowed rows.
+    """
+    rows, columns = detector.shape[0] - detector.shadowed_rows, detector.shape[1]
     inside = (slow >= 0) & (slow < rows) & (fast >= 0) & (fast < columns)
     tiles = tile_map(detector).numpy()
     inside[inside] = tiles[slow[inside].astype(int), fast[inside].astype(int)] >= 0
@@ -163,32 +202,49 @@ def on_active_pixel(
 
 
 def background_counts(
-    spots: Spots, level: np.ndarray, noise: np.ndarray, psf: float, sharing: float = 0.0
-) -> np.ndarray:
-    """Background under each spot, in photons, as a matched filter sees it.
+    spots: Spots,
+    level: NDArray[np.floating],
+    noise: NDArray[np.floating] | float,
+    psf: float,
+    sharing: float = 0.0,
+) -> NDArray[np.float64]:
+    """Background under each spot as a matched filter sees it.
 
-    level: expected background, photons a pixel, at each spot. noise: sd of a pixel's
-    dark noise, photons. The point spread (radius psf, pixels) and the sharing of charge
-    widen the spot and correlate the noise of the background's photons, but not the dark
-    noise.
+    The point spread and the sharing of charge widen the spot and correlate the noise of
+    the photons of the background, but not the dark noise.
+
+    Args:
+        spots: n.
+        level: (n,), expected background at each spot, photons per pixel.
+        noise: (n,) or one for all, standard deviation of a pixel's dark noise, photons.
+        psf: Radius of the point spread, pixels.
+        sharing: Share of a pixel's charge that spills over each of its edges.
+
+    Returns:
+        (n,), photons.
     """
-    spread = point_spread(psf, sharing) * np.eye(2)
+    spread = point_spread_variance(psf, sharing) * np.eye(2)
     # A pixel is a box of variance 1/12.
     shape = spots.covariance + np.eye(2) / 12 + spread
-    area = _area(shape)
+    area = _effective_area(shape)
     level = np.maximum(level, _LEAST_LEVEL)
-    return area**2 * (level / _area(shape + spread) + noise**2 / area)
+    return area**2 * (level / _effective_area(shape + spread) + noise**2 / area)
 
 
-def point_spread(psf: float, sharing: float) -> float:
-    """Variance of a detector's point spread along either axis, pixels^2."""
-    return (0.65 * psf) ** 2 + 2 * sharing
+def _effective_area(covariance: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Pixels (n,) that a Gaussian spot covers, 1 / sum(p^2), at least one."""
+    return np.maximum(4 * np.pi * np.sqrt(np.linalg.det(covariance)), 1.0)
 
 
-def distinct(spots: Spots, strength: np.ndarray, separation: float) -> np.ndarray:
-    """Which spots are the strongest within the separation (pixels) of them, bool (n,).
+def distinct(
+    spots: Spots, strength: NDArray[np.float64], separation: float
+) -> NDArray[np.bool_]:
+    """Which spots are the strongest in their neighbourhood, bool (n,).
 
-    Of spots that are nearer to each other than that, one is left.
+    Args:
+        spots: n.
+        strength: (n,); of equal neighbours one is left.
+        separation: Spots nearer to each other than this are one to the eye, pixels.
     """
     order = np.lexsort((strength, spots.slow))
     slow, fast, strong = spots.slow[order], spots.fast[order], strength[order]
@@ -208,27 +264,25 @@ def distinct(spots: Spots, strength: np.ndarray, separation: float) -> np.ndarra
     return result
 
 
-def _area(covariance: np.ndarray) -> np.ndarray:
-    """Effective area of a Gaussian spot, 1 / sum(p^2), at least one pixel."""
-    return np.maximum(4 * np.pi * np.sqrt(np.linalg.det(covariance)), 1.0)
+def significance(
+    photons: NDArray, background: NDArray[np.float64]
+) -> NDArray[np.float64]:
+    """Standard deviations by which spots stand out of their background.
 
-
-def significance(photons: np.ndarray, background: np.ndarray) -> np.ndarray:
-    """Standard deviations by which photons stand out of their background.
-
-    The likelihood ratio for a Poisson count, sqrt(2 (n ln(n / b) - (n - b))), which
-    holds for a few photons over almost none as for many over many.
+    Args:
+        photons: Of each spot, above the background; of any shape.
+        background: Under each spot, photons, of the same shape.
     """
-    total = photons + background
-    b = np.maximum(background, 1e-3)
-    n = np.maximum(total, b)
-    return np.sqrt(2 * np.maximum(n * np.log(n / b) - (n - b), 0.0))
+    expected = np.maximum(background, _LEAST_BACKGROUND)
+    counts = np.maximum(photons + background, expected)
+    return poisson_significance(counts, expected)
 
 
-def threshold_photons(background: np.ndarray) -> np.ndarray:
-    """Photons that make a spot just visible over its background, by bisection."""
+def threshold_photons(background: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Photons (n,) that make a spot just visible over its background (n,), photons."""
     low = np.zeros_like(background)
-    high = 20 + 20 * np.sqrt(background)
+    high = 20.0 + 20.0 * np.sqrt(background)
+    # By bisection; 40 steps are as many bits.
     for _ in range(40):
         middle = 0.5 * (low + high)
         visible = significance(middle, background) >= VISIBLE_SIGMA
@@ -237,9 +291,22 @@ def threshold_photons(background: np.ndarray) -> np.ndarray:
 
 
 def brighten(
-    spots: Spots, background: np.ndarray, n_visible: int, rng: np.random.Generator
+    spots: Spots,
+    background: NDArray[np.float64],
+    n_visible: int,
+    rng: np.random.Generator,
 ) -> Spots:
-    """Scale relative intensities so that n_visible of the spots are to be visible."""
+    """Scale relative intensities so that a number of the spots is expected visible.
+
+    Args:
+        spots: n, with relative intensities.
+        background: (n,), photons under each.
+        n_visible: At most half of the spots become visible, or the only one.
+        rng: Of the shot.
+
+    Returns:
+        The spots with expected photons.
+    """
     if not len(spots):
         return spots
     excess = np.sort(spots.photons / threshold_photons(background))[::-1]
@@ -255,19 +322,28 @@ def brighten(
     return spots.with_photons(spots.photons * scale)
 
 
-def scatter(
+def place_photons(
     spots: Spots, shape: tuple[int, int], rng: np.random.Generator
 ) -> torch.Tensor:
-    """Place each spot's drawn photons one by one; photons float32 (slow, fast)."""
+    """Place the photons of each spot one by one.
+
+    Args:
+        spots: With drawn photons; those that fall off the frame are lost.
+        shape: Of the frame, (slow, fast), pixels.
+        rng: Of the shot.
+
+    Returns:
+        Photons of each pixel, float32 (slow, fast).
+    """
     photons = spots.photons.astype(int)
     most = min(_MAX_PARCELS, max(50, _MAX_ALL_PARCELS // max(1, len(spots))))
     parcels = np.minimum(photons, most)
-    weight = np.repeat(photons / np.maximum(parcels, 1), parcels)
+    weight = np.repeat(photons / np.maximum(parcels, 1), parcels)  # (all parcels,)
     spread = np.repeat(np.linalg.cholesky(spots.covariance), parcels, axis=0)
     step = np.einsum("nij,nj->ni", spread, rng.standard_normal((len(weight), 2)))
     slow = np.floor(np.repeat(spots.slow, parcels) + step[:, 0]).astype(int)
     fast = np.floor(np.repeat(spots.fast, parcels) + step[:, 1]).astype(int)
     inside = (slow >= 0) & (slow < shape[0]) & (fast >= 0) & (fast < shape[1])
-    place = slow[inside] * shape[1] + fast[inside]
-    image = np.bincount(place, weights=weight[inside], minlength=shape[0] * shape[1])
+    index = slow[inside] * shape[1] + fast[inside]
+    image = np.bincount(index, weights=weight[inside], minlength=shape[0] * shape[1])
     return torch.from_numpy(image.reshape(shape).astype(np.float32))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -48,31 +47,32 @@ def influence(
 ) -> Influence:
     """Leave out each candidate in turn, and then the likeliest spots together.
 
-    temperature: of the model's calibration.
+    Args:
+        network: In evaluation mode.
+        candidates: Those of one frame.
+        temperature: Of the model's calibration; divides the logits.
     """
     n = len(candidates.z)
-    everything = np.arange(n)
-    logits, spot_logits = _run(network, candidates)
-    without = [
-        _run(network, take(candidates, np.delete(everything, i)))[0] for i in everything
-    ]
-    lone = np.array(without).reshape(n, len(Label))
-    weight = log_odds(logits, temperature) - log_odds(lone, temperature)
-    kept = float(p_keep(softmax(logits, temperature)))
+    every = np.arange(n)
+    logits, spot_logits = _run(network, candidates)  # (3,), (n,)
+    logits_without = np.array(
+        [_run(network, take(candidates, np.delete(every, i)))[0] for i in every]
+    ).reshape(n, len(Label))
+    p_keep_all = float(p_keep(softmax(logits, temperature)))
     deciding = None
-    if kept >= PAPER_THRESHOLD:
-        deciding = _count_deciding(network, candidates, temperature, spot_logits[:n])
+    if p_keep_all >= PAPER_THRESHOLD:
+        deciding = _count_deciding(network, candidates, temperature, spot_logits)
     return Influence(
-        p_keep=kept,
-        p_spot=1 / (1 + np.exp(-spot_logits[:n].astype(np.float64))),
-        without=p_keep(softmax(lone, temperature)),
-        weight=weight,
+        p_keep=p_keep_all,
+        p_spot=1 / (1 + np.exp(-spot_logits.astype(np.float64))),
+        without=p_keep(softmax(logits_without, temperature)),
+        weight=log_odds(logits, temperature) - log_odds(logits_without, temperature),
         deciding=deciding,
     )
 
 
-def take(candidates: Candidates, chosen: Sequence[int]) -> Candidates:
-    """The frame with the chosen candidates only, as if the others were not on it."""
+def take(candidates: Candidates, chosen: NDArray[np.int64]) -> Candidates:
+    """The frame with the candidates of these indices only, as if it had no others."""
     strength = strongest(candidates.z, candidates.wide)
     left_out = np.delete(strength, chosen)
     fewer = [np.count_nonzero(left_out >= level) for level in LEVELS]
@@ -90,6 +90,7 @@ def _count_deciding(
     temperature: float,
     spot_logits: NDArray[np.float32],
 ) -> int | None:
+    """How many of the likeliest spots have to go for a Miss; None: not even all do."""
     order = np.argsort(-spot_logits, kind="stable")
     for k in range(1, len(order) + 1):
         logits, _ = _run(network, take(candidates, np.sort(order[k:])))
@@ -101,8 +102,10 @@ def _count_deciding(
 def _run(
     network: SpotNetwork, candidates: Candidates
 ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """Logits of the classes (3,) and of the candidates, at least one."""
-    device = next(network.parameters()).device
+    """Logits of the classes (3,) and of the n candidates (n,)."""
+    device = str(next(network.parameters()).device)
     with torch.inference_mode():
         output = network(batch_of_one(candidates).to(device))
-    return output.logits[0].cpu().numpy(), output.spot_logits[0].cpu().numpy()
+    # Without candidates one slot is empty.
+    n = len(candidates.z)
+    return output.logits[0].cpu().numpy(), output.spot_logits[0, :n].cpu().numpy()

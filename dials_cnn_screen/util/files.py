@@ -46,7 +46,7 @@ def check_writable(path: str | Path) -> None:
         raise ValueError(f"'{path}' can't be written: {error.strerror}") from error
 
 
-def check_outputs(*paths: str | None) -> None:
+def check_outputs(*paths: str | Path | None) -> None:
     """Raise ValueError where a file can't be written, or would be written twice."""
     wanted = [Path(path).resolve() for path in paths if path is not None]
     for path in wanted:

@@ -21,10 +21,16 @@ Result = TypeVar("Result")
 
 @dataclass(frozen=True)
 class Processes:
-    """The parameters of mp: the method, and the number of processes or Auto."""
+    """The parameters of mp: the number of processes, or Auto."""
+
+    nproc: Any
+
+
+@dataclass(frozen=True)
+class ProcessesOrRanks(Processes):
+    """The same with the method, multiprocessing or mpi."""
 
     method: str
-    nproc: Any
 
 
 def count_processes(nproc: Any, n_items: int) -> int:

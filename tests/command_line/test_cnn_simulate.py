@@ -29,7 +29,9 @@ def test_shots_with_labels(installed_formats, capsys):
         "dials.cnn_simulate.log",
     }
     labels = read_annotations("labels.txt")
-    assert [(a.file, a.frame) for a in labels] == [("r0027_3.h5", i) for i in (1, 2, 3)]
+    assert [(a.name.path, a.name.number) for a in labels] == [
+        ("r0027_3.h5", i) for i in (1, 2, 3)
+    ]
     with h5py.File("r0027_3.h5") as file:
         shots = file["simulation/visible_spots"][:, 0]
         counts = np.bincount(shots.astype(int), minlength=3)
@@ -93,7 +95,7 @@ def test_older_outputs_survive_an_error(monkeypatch):
     def full(*_):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("dials_cnn_screen.command_line.cnn_simulate.write_shots", full)
+    monkeypatch.setattr("dials_cnn_screen.simulation.cxidb76.write_shots", full)
     with pytest.raises(Sorry, match="No space left on device"):
         run(["n_images=1", ONE, "output.images=old.h5"])
     assert Path("old.h5").read_text() == Path("labels.txt").read_text() == "older"
@@ -105,5 +107,5 @@ def test_help(capsys, options):
     with pytest.raises(SystemExit) as finished:
         run(options)
     assert finished.value.code == 0
-    assert "random_seed = 0" in capsys.readouterr().out
+    assert "n_images = 200" in capsys.readouterr().out
     assert os.listdir() == []

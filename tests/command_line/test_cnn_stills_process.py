@@ -23,11 +23,11 @@ from dxtbx.model.experiment_list import ExperimentListFactory
 from dials_cnn_screen.command_line import cnn_screen
 from dials_cnn_screen.command_line import cnn_xfel_process as xfel
 from dials_cnn_screen.command_line.cnn_stills_process import run
-from dials_cnn_screen.screening import veto as pipeline
+from dials_cnn_screen.screening import veto
 
 pytestmark = pytest.mark.usefixtures("installed_formats", "in_tmp_path")
 
-# A file of spots for each image of which they were sought, and no more than these.
+# A file of spots for each image on which spot finding ran, and no more than these.
 ONE_BY_ONE = [
     "output.composite_output=False",
     "output.strong_filename=%s_strong.refl",
@@ -53,26 +53,26 @@ def results() -> dict:
     return json.loads(Path("cnn_screen.json").read_text())
 
 
-def sought() -> list[int]:
-    """The images of which spots were sought."""
+def spot_finding_ran() -> list[int]:
+    """The images on which spot finding ran."""
     return [int(path.name.split("_")[1]) for path in sorted(Path().glob("*strong*"))]
 
 
 @pytest.mark.parametrize("nproc", [1, 2])
-def test_spots_are_sought_on_what_is_kept(images, model, level_model, nproc):
+def test_spot_finding_runs_on_what_is_kept(images, model, level_model, nproc):
     run([images, model, f"mp.nproc={nproc}", *ONE_BY_ONE])
-    assert sought() == KEPT
+    assert spot_finding_ran() == KEPT
     assert not list(Path().glob(".cnn_screen*"))
     found = results()
     cnn_screen.run([images, f"model={level_model}", "mp.nproc=1"])
     assert found == results()
     assert found["summary"]["failed"] == 1
     log = Path("dials.process.log").read_text()
-    assert "run1.h5 [2]: P(Hit) + P(Maybe) = 0.007, no spots are sought" in log
+    assert "run1.h5 [2]: P(Hit) + P(Maybe) = 0.007, spot finding skipped" in log
     if nproc == 1:  # DIALS's log has what is said in the first process
-        assert "run1.h5 [7] could not be judged and is kept: every usable" in log
-    assert "Spots were sought on 5 of 8 images, 62.5% (95% interval 30.6-86.3%)" in log
-    assert not issubclass(stills_process.Processor, pipeline.Vetoed)
+        assert "run1.h5 [7] could not be classified and is kept: every usable" in log
+    assert "ran on 5 of 8 images, % with 95% interval 62.5 (30.6-86.3)" in log
+    assert not issubclass(stills_process.Processor, veto.Vetoed)
 
 
 def test_processes_end_well(images, model):
@@ -112,7 +112,7 @@ def test_mask_of_spot_finding(images, model):
     run([images, model, *ONE_BY_ONE, "spotfinder.lookup.mask=mask.pickle"])
     errors = {image["error"] for image in results()["images"]}
     assert errors == {"every pixel is masked or outside the trusted range"}
-    assert sought() == list(range(8))
+    assert spot_finding_ran() == list(range(8))
 
 
 def test_masks_are_combined_for_a_while(images):
@@ -120,7 +120,7 @@ def test_masks_are_combined_for_a_while(images):
     there, own = (flex.bool(flex.grid(80, 80), True) for _ in range(2))
     there[40, 41], own[42, 43] = False, False
     imageset.external_lookup.mask.data = ImageBool((there,))
-    with pipeline._masked(imageset, (own,)):
+    with veto._masked(imageset, (own,)):
         mask = imageset.get_mask(0)[0]
         assert not mask[40, 41]
         assert not mask[42, 43]
@@ -156,9 +156,34 @@ def test_several_files_and_a_folder(images, write_levels, model):
     assert Path(".cnn_screen_0007.jsonl").exists()
 
 
+def test_files_of_one_name_in_two_folders(write_levels, model):
+    for folder, levels in (("run1", [300, 20, 150]), ("run2", [20, 250])):
+        Path(folder).mkdir()
+        write_levels(f"{folder}/data.h5", levels)
+    run(["run1/data.h5", "run2/data.h5", model, *ONE_BY_ONE])
+    found = results()["images"]
+    assert [(image["file"], image["frame"]) for image in found] == [
+        *(("run1/data.h5", i) for i in (1, 2, 3)),
+        *(("run2/data.h5", i) for i in (1, 2)),
+    ]
+    assert [image["kept"] for image in found] == [True, False, True, False, True]
+    assert len(spot_finding_ran()) == 3
+
+
+def test_files_of_one_name_are_not_left_out_in_silence(write_levels, model):
+    # dials.stills_process by itself would process one of the two.
+    for folder in ("run1", "run2"):
+        Path(folder).mkdir()
+        write_levels(f"{folder}/data.h5", [300])
+    with pytest.raises(
+        Sorry, match="2 files are called data, .* leave dispatch.pre_import"
+    ):
+        run(["run1/data.h5", "run2/data.h5", model, "dispatch.pre_import=False"])
+
+
 def test_no_scores(images, model):
     run([images, model, *ONE_BY_ONE, "cnn_screen.scores=None"])
-    assert sought() == KEPT
+    assert spot_finding_ran() == KEPT
     assert not Path("cnn_screen.json").exists()
     assert not list(Path().glob(".cnn_screen*"))
 
@@ -194,9 +219,9 @@ def test_unusable_parameter(images, model, option, message):
 def test_mpi(images, model, mpirun):
     done = mpirun(3, PROGRAM, images, model, "mp.method=mpi", *ONE_BY_ONE)
     assert done.returncode == 0, done.stderr
-    assert sought() == KEPT
+    assert spot_finding_ran() == KEPT
     assert [image["frame"] for image in results()["images"]] == list(range(1, 9))
-    assert done.stdout.count("Spots were sought on 5 of 8 images") == 1
+    assert done.stdout.count("Spot finding ran on 5 of 8 images") == 1
 
 
 def test_mpi_ends_on_an_error(images, mpirun):
@@ -257,7 +282,7 @@ def test_cctbx_xfel_logs_what_is_not_kept(images, model, cctbx_xfel, monkeypatch
     monkeypatch.setattr(sys, "argv", ["process", images, model, *ONE_BY_ONE])
     xfel.run()
     assert [tag for tag, _ in cctbx_xfel] == [f"run1_{i:05d}" for i in range(8)]
-    assert sought() == KEPT
+    assert spot_finding_ran() == KEPT
     assert results()["summary"]["kept"] == 5
 
 

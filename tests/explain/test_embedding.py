@@ -25,14 +25,14 @@ def groups() -> np.ndarray:
 
 
 def test_groups_lie_apart(groups):
-    places = embed(groups, seed=0)
-    assert places.shape == (30, 2)
-    assert places.dtype == np.float64
-    assert places.min() >= 0
-    assert places.max() <= 1
-    np.testing.assert_allclose(np.ptp(places, axis=0).max(), 1)
-    np.testing.assert_allclose(places.min(axis=0) + places.max(axis=0), 1)
-    distance = np.linalg.norm(places[:, None] - places, axis=2)
+    positions = embed(groups, seed=0)
+    assert positions.shape == (30, 2)
+    assert positions.dtype == np.float64
+    assert positions.min() >= 0
+    assert positions.max() <= 1
+    np.testing.assert_allclose(np.ptp(positions, axis=0).max(), 1)
+    np.testing.assert_allclose(positions.min(axis=0) + positions.max(axis=0), 1)
+    distance = np.linalg.norm(positions[:, None] - positions, axis=2)
     np.fill_diagonal(distance, np.inf)
     assert np.all(distance.argmin(axis=1) % 2 == np.arange(30) % 2)
 
@@ -50,6 +50,7 @@ def test_fewest_images_that_have_a_map(groups):
     assert embed(groups[:10], seed=0).shape == (10, 2)
     with pytest.raises(ValueError, match=r"takes 10 images .* there are 9"):
         embed(groups[:9], seed=0)
+    assert why_no_map(groups[:1]).endswith("and there is 1")
 
 
 def test_equal_images_have_no_map(groups):

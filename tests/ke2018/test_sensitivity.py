@@ -6,19 +6,19 @@ import torch
 
 from dials_cnn_screen.ke2018.sensitivity import loss_gradient, most_sensitive
 from dials_cnn_screen.labels.label import Label
-from dials_cnn_screen.models.registry import build_network
+from dials_cnn_screen.models.registry import find_architecture
 
 
 @pytest.fixture
 def network():
     torch.manual_seed(0)
-    return build_network("ke2018", size=32, channels=(2, 3)).eval()
+    return find_architecture("ke2018").network(size=32, channels=(2, 3)).eval()
 
 
 def loss(network, image, label) -> float:
     with torch.no_grad():
-        scores = network.double()(torch.from_numpy(image)[None, None])
-    return torch.nn.functional.cross_entropy(scores, torch.tensor([label])).item()
+        logits = network.double()(torch.from_numpy(image)[None, None])
+    return torch.nn.functional.cross_entropy(logits, torch.tensor([label])).item()
 
 
 @pytest.mark.parametrize("label", Label)
@@ -41,7 +41,7 @@ def test_network_stays_as_it_is(network):
     assert all(p.requires_grad and p.grad is None for p in network.parameters())
 
 
-def test_sure_answers_have_a_gradient_too(network):
+def test_sure_predictions_have_a_gradient_too(network):
     with torch.no_grad():
         network.classifier.bias[:] = torch.tensor([60.0, 0, 0])
     image = np.random.default_rng(1).normal(3, 1, (32, 32)).astype(np.float32)

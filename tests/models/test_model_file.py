@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-import hashlib
+import dataclasses
 import json
 import os
 import pickle
@@ -11,17 +11,12 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from dials_cnn_screen.ke2018.preprocessing import Preprocessing
+from dials_cnn_screen.ke2018.architecture import FV5080
 from dials_cnn_screen.models import model_file
-from dials_cnn_screen.models.model_file import (
-    Calibration,
-    Model,
-    load_model,
-    save_model,
-)
-from dials_cnn_screen.models.registry import build_network
-from dials_cnn_screen.spots.candidates import CandidateSearch
-from dials_cnn_screen.spots.out_of_distribution import fit_familiarity
+from dials_cnn_screen.models.model import Calibration, Model
+from dials_cnn_screen.models.model_file import load_model, save_model
+from dials_cnn_screen.spots.architecture import SPOTS
+from dials_cnn_screen.spots.out_of_distribution import fit_out_of_distribution
 
 SIZE = 48
 
@@ -29,13 +24,13 @@ SIZE = 48
 @pytest.fixture
 def model():
     torch.manual_seed(0)
-    network = build_network("fv5080", size=SIZE)
+    network = FV5080.network(size=SIZE)
     network(torch.randn(4, 1, SIZE, SIZE))  # gives normalisation something to store
     return Model(
         name="test",
         network=network,
         architecture="fv5080",
-        preprocessing=Preprocessing(binning=3, size=SIZE, contrast="linear"),
+        preparation=FV5080.preparation(binning=3, size=SIZE, contrast="linear"),
         calibration=Calibration(1.7, np.array([0.9, 0.3, 1 - 1e-12]), "40 images"),
         trained_on="60 images",
         provenance={"program": "test", "seed": 3, "losses": [0.5, 0.25]},
@@ -82,15 +77,15 @@ def test_round_trip_is_exact(model, path):
         assert torch.equal(weights[name], stored[name])
     assert loaded.network.config == model.network.config
     assert not loaded.network.training
-    for name in ("name", "architecture", "preprocessing", "trained_on", "provenance"):
+    for name in ("name", "architecture", "preparation", "trained_on", "provenance"):
         assert getattr(loaded, name) == getattr(model, name)
     assert loaded.calibration.temperature == 1.7
     assert loaded.calibration.hit_scores.tolist() == [0.3, 0.9, 1 - 1e-12]
     assert loaded.calibration.source == "40 images"
-    assert loaded.sha256 == hashlib.sha256(path.read_bytes()).hexdigest()
+    assert loaded.sha256 == model.sha256
 
 
-def test_scores_are_the_same(model, path):
+def test_logits_are_the_same(model, path):
     images = torch.randn(2, 1, SIZE, SIZE)
     with torch.no_grad():
         expected = model.network.eval()(images)
@@ -115,7 +110,7 @@ def test_the_file_says_what_it_is(path):
 
 def test_without_calibration(model, tmp_path):
     path = tmp_path / "model.safetensors"
-    save_model(path, Model(**{**vars(model), "calibration": Calibration()}))
+    save_model(path, dataclasses.replace(model, calibration=Calibration()))
     calibration = load_model(path).calibration
     assert calibration.temperature == 1
     assert calibration.hit_scores.shape == (0,)
@@ -126,43 +121,79 @@ def test_a_whole_number_is_a_temperature(path):
     assert load_model(path).calibration.temperature == 2
 
 
-def familiarity(n_features):
-    return fit_familiarity(np.random.default_rng(0).normal(size=(200, n_features)))
+def test_identity_is_by_content(model, path, tmp_path):
+    same = dataclasses.replace(model, name="other", provenance={}, trained_on="then")
+    assert same.sha256 == model.sha256
+    # As the calibration's hits are sorted in the file.
+    save_model(tmp_path / "again.safetensors", same)
+    assert load_model(tmp_path / "again.safetensors").sha256 == model.sha256
+    changed = [
+        dataclasses.replace(model, calibration=Calibration(1.8)),
+        dataclasses.replace(
+            model, preparation=FV5080.preparation(binning=2, size=SIZE)
+        ),
+        load_model(path),
+    ]
+    with torch.no_grad():
+        changed[2].network.classifier.bias[0] += 1e-6
+    assert len({model.sha256, *(m.sha256 for m in changed)}) == 4
+
+
+def test_identity_of_the_packages_models_is_known():
+    # What calibration files of users name; it changes with the models alone.
+    assert load_model("default").sha256.startswith("1ad96b82f3854532")
+
+
+def of_features(n_features):
+    features = np.random.default_rng(0).normal(size=(200, n_features))
+    return fit_out_of_distribution(features)
 
 
 @pytest.fixture
-def familiar_path(tmp_path):
-    """A file of a model that judges spots, with its familiarity."""
+def spot_path(tmp_path):
+    """A file of a model of spots, with its out-of-distribution model."""
     torch.manual_seed(0)
-    network = build_network("spots")
+    network = SPOTS.network()
     model = Model(
         name="test",
         network=network,
         architecture="spots",
-        preprocessing=CandidateSearch(),
+        preparation=SPOTS.preparation(),
         calibration=Calibration(),
         trained_on="60 images",
         provenance={},
-        familiarity=familiarity(network.head[0].in_features),
+        out_of_distribution=of_features(SPOTS.n_features(network)),
     )
     save_model(tmp_path / "spots.safetensors", model)
     return tmp_path / "spots.safetensors"
 
 
-def test_familiarity_is_kept(familiar_path, tmp_path):
-    loaded = load_model(familiar_path)
-    save_model(tmp_path / "again.safetensors", loaded)
-    again = load_model(tmp_path / "again.safetensors")
-    for name, value in vars(familiarity(loaded.familiarity.mean.size)).items():
-        np.testing.assert_array_equal(getattr(loaded.familiarity, name), value)
-        np.testing.assert_array_equal(getattr(again.familiarity, name), value)
+def test_out_of_distribution_is_kept(spot_path, tmp_path):
+    loaded = load_model(spot_path).out_of_distribution
+    save_model(tmp_path / "again.safetensors", load_model(spot_path))
+    again = load_model(tmp_path / "again.safetensors").out_of_distribution
+    for name, value in vars(of_features(loaded.location.size)).items():
+        np.testing.assert_array_equal(getattr(loaded, name), value)
+        np.testing.assert_array_equal(getattr(again, name), value)
 
 
-def test_without_familiarity(path, familiar_path):
-    assert load_model(path).familiarity is None
-    tensors = ("mean", "whitening", "limit")
-    rewrite(familiar_path, {f"familiarity.{name}": None for name in tensors})
-    assert load_model(familiar_path).familiarity is None
+def test_without_out_of_distribution(path, spot_path):
+    assert load_model(path).out_of_distribution is None
+    tensors = ("location", "whitening", "limit")
+    rewrite(spot_path, {f"out_of_distribution.{name}": None for name in tensors})
+    assert load_model(spot_path).out_of_distribution is None
+
+
+def test_files_of_the_first_version_are_read(spot_path):
+    before = load_model(spot_path)
+    tensors = load_file(spot_path)
+    old = {"location": "mean", "whitening": "whitening", "limit": "limit"}
+    changes = {f"out_of_distribution.{name}": None for name in old}
+    changes |= {
+        f"familiarity.{o}": tensors[f"out_of_distribution.{n}"] for n, o in old.items()
+    }
+    rewrite(spot_path, changes)
+    assert load_model(spot_path).sha256 == before.sha256
 
 
 def double(*shape, value=1.0):
@@ -172,29 +203,29 @@ def double(*shape, value=1.0):
 @pytest.mark.parametrize(
     ("tensors", "message"),
     [
-        ({"mean": None}, 'Unexpected key.*"familiarity.limit"'),
-        ({"limit": None}, "is damaged: it has no 'familiarity.limit'"),
-        ({"mean": double(5)}, "of 5 features, its network has"),
+        ({"location": None}, 'Unexpected key.*"out_of_distribution.limit"'),
+        ({"limit": None}, "is damaged: it has no 'out_of_distribution.limit'"),
+        ({"location": double(5)}, "of 5 features, its network has"),
         ({"whitening": double(5, 6)}, r"a whitening \(5, 6\)"),
         ({"limit": double(2)}, "safetensors': "),
         ({"limit": double(value=-1.0)}, "limit=-1.0, not over 0"),
     ],
 )
-def test_wrong_familiarity(familiar_path, tensors, message):
-    rewrite(familiar_path, {f"familiarity.{k}": v for k, v in tensors.items()})
-    assert_refused(familiar_path, message)
+def test_wrong_out_of_distribution(spot_path, tensors, message):
+    rewrite(spot_path, {f"out_of_distribution.{k}": v for k, v in tensors.items()})
+    assert_refused(spot_path, message)
 
 
-def test_familiarity_of_another_kind_of_network(path):
-    rewrite(path, {"familiarity.mean": double(4), "familiarity.limit": double()})
-    rewrite(path, {"familiarity.whitening": double(4, 4)})
-    assert_refused(path, "of 4 features, its network has 0")
+def test_out_of_distribution_of_another_network(path):
+    names = {"location": double(4), "limit": double(), "whitening": double(4, 4)}
+    rewrite(path, {f"out_of_distribution.{k}": v for k, v in names.items()})
+    assert_refused(path, "of 4 features, its network has 32")
 
 
 def test_an_error_in_writing_leaves_the_old_file(model, path):
     before = path.read_bytes()
     with pytest.raises(TypeError, match="not JSON serializable"):
-        save_model(path, Model(**{**vars(model), "provenance": {"x": object()}}))
+        save_model(path, dataclasses.replace(model, provenance={"x": object()}))
     assert path.read_bytes() == before
     assert os.listdir(path.parent) == [path.name]
 
@@ -291,7 +322,7 @@ def configuration(**changes):
     [
         ({"format_version": "2"}, "of version 2, and this program reads version 1"),
         ({"labels": '["MISS", "MAYBE", "HIT"]'}, "its classes are"),
-        ({"architecture": "resnet"}, "'resnet' is not one of ke2018, fv5080"),
+        ({"architecture": "resnet"}, "'resnet' is not one of spots, ke2018, fv5080"),
         ({"architecture": None}, "is damaged: it has no 'architecture'"),
         ({"preprocessing": None}, "is damaged: it has no 'preprocessing'"),
         ({"format_version": None}, "is damaged: it has no 'format_version'"),

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import html
 import re
 from types import SimpleNamespace
 
@@ -8,16 +9,16 @@ import pytest
 
 pytest.importorskip("dials")
 
-from dials_cnn_screen.images.frames import Frame
-from dials_cnn_screen.outputs import pictures
+from dials_cnn_screen.images.frame import Frame
+from dials_cnn_screen.labels.image_name import ImageName
+from dials_cnn_screen.models.prediction import make_prediction
+from dials_cnn_screen.outputs import gallery
 from dials_cnn_screen.outputs.report import write_report
 from dials_cnn_screen.screening.decision import Decision
-from dials_cnn_screen.screening.run import Judgement
-from dials_cnn_screen.screening.summary import summarise
-from dials_cnn_screen.spots.candidates import CandidateSearch
+from dials_cnn_screen.screening.results import ModelSummary, ScreeningResults, decide
 
 PAPER = Decision()
-NASTY = "<script>alert('x')</script>&.h5"
+NASTY = "<script>alert('x')&.h5"
 
 
 def with_spots(n_spots: int, seed: int = 1) -> Frame:
@@ -32,33 +33,30 @@ def with_spots(n_spots: int, seed: int = 1) -> Frame:
 def make_page(tmp_path, monkeypatch):
     """Function make(probabilities or error of each image, ...) -> the page."""
     monkeypatch.setattr(
-        pictures, "read_frame", lambda imageset, position: with_spots(30)
+        gallery, "read_frame", lambda imageset, position: with_spots(30)
     )
 
-    def make(*outcomes, file="run.h5", decision=PAPER, spots=None, strange=None) -> str:
+    def make(
+        *outcomes, file="run.h5", decision=PAPER, spots=None, ood_scores=None
+    ) -> str:
         stills = [
-            SimpleNamespace(file=file, frame=i + 1, imageset=None, position=i)
+            SimpleNamespace(name=ImageName(file, i + 1), imageset=None, position=i)
             for i in range(len(outcomes))
         ]
-        judgements = [
-            Judgement(None, outcome, (0, 0, 0))
-            if isinstance(outcome, str)
-            else Judgement(
-                np.array(outcome), None, (0, 0, 0), spots, strange and strange[i]
-            )
-            for i, outcome in enumerate(outcomes)
-        ]
-        kept = [j.error is not None or j.probabilities[2] < 0.5 for j in judgements]
-        model = SimpleNamespace(
-            name="m",
-            sha256="0",
-            architecture="a",
-            trained_on="toys & <others>",
-            familiarity=strange,
-            preprocessing=None if spots is None else CandidateSearch(most=3),
+        images = []
+        for i, (still, outcome) in enumerate(zip(stills, outcomes, strict=True)):
+            prediction, error = None, None
+            if isinstance(outcome, str):
+                error = outcome
+            else:
+                ood_score = ood_scores and ood_scores[i]
+                prediction = make_prediction(outcome, spots, ood_score)
+            images.append(decide(still.name, prediction, error, decision))
+        model = ModelSummary(
+            "m", "0", "a", "toys & <others>", None if spots is None else 3
         )
-        results = summarise(stills, judgements, kept, model, decision)
         path = tmp_path / "page.html"
+        results = ScreeningResults(model, decision, images)
         write_report(path, results, stills, "Ke et al. (2018)")
         return path.read_text(encoding="utf-8")
 
@@ -71,29 +69,33 @@ HIT, MAYBE, MISS = (0.9, 0.08, 0.02), (0.2, 0.5, 0.3), (0.01, 0.02, 0.97)
 def text_of(page: str) -> str:
     """What a reader sees of the page, figures left out."""
     page = re.sub(r"<svg.*?</svg>|<style>.*?</style>", "", page, flags=re.DOTALL)
-    return " ".join(re.sub(r"<[^>]*>", " ", page).split())
+    return html.unescape(" ".join(re.sub(r"<[^>]*>", " ", page).split()))
 
 
 def test_figures_of_the_run(make_page):
     text = text_of(make_page(HIT, MAYBE, MISS, "out of <ink>"))
-    assert "25.0% hits: 1 of 4 images" in text
+    assert "Hit rate 25.0%: 1 of 4 images" in text
     assert "Hit 1 25.0% 95%: 4.6 to 69.9" in text
     assert "Kept 3 75.0% 95%: 30.1 to 95.4" in text
-    assert "Kept if P(Hit) + P(Maybe) is 0.5 or more." in text
-    assert "1 of 4 images could not be judged" in text
-    assert "run.h5 [4] out of &lt;ink&gt;" in text
-    assert "Hit 0.200, Maybe 0.500, Miss 0.300" in text
-    assert "toys &amp; &lt;others&gt;" in text
+    assert "Images are kept if P(Hit) + P(Maybe) is 0.5 or more." in text
+    assert "1 of 4 images could not be classified" in text
+    assert "run.h5 [4] out of <ink>" in text
+    assert "P(Hit) 0.200, P(Maybe) 0.500, P(Miss) 0.300" in text
+    assert "toys & <others>" in text
     assert "Please cite: Ke et al. (2018)" in text
 
 
 def test_hit_loss_is_told(make_page):
     decision = Decision(
-        0.1234, 0.02, max_hit_loss=0.01, rests_on="toys & tests", calibration_hits=300
+        0.1234,
+        0.02,
+        max_hit_loss=0.01,
+        calibrated_on="toys & tests",
+        calibration_hits=300,
     )
     text = text_of(make_page(HIT, MISS, decision=decision))
-    assert "is 0.1234 or more, the threshold at which at most 1% of the hits" in text
-    assert "the 300 hits that this rests on: toys &amp; tests" in text
+    assert "is 0.1234 or more. At this threshold at most 1% of the hits" in text
+    assert "the 300 calibration hits: toys & tests" in text
     assert "2% are kept at random" in text
 
 
@@ -114,13 +116,13 @@ def test_spots_have_circles(make_page):
     page = make_page(HIT, spots=np.array([[449, 499], [0, 500]]))
     expected = [[719.5, 719.5], [270.5, 720.5]]
     np.testing.assert_allclose(circles(page), np.divide(expected * 2, 1440))
-    assert "Hit , 2 spots, kept" in text_of(page)
+    assert "Hit , 2 spots found with certainty" in text_of(page)
     assert "looks at the 3 strongest candidates" in text_of(page)
 
 
 @pytest.mark.parametrize(
     ("n_spots", "caption"),
-    [(0, "Hit , 0 spots"), (1, "Hit , 1 spot,"), (3, "Hit , 3 or more spots,")],
+    [(0, "Hit , 0 spots"), (1, "Hit , 1 spot "), (3, "Hit , 3 or more spots,")],
 )
 def test_number_of_spots(make_page, n_spots, caption):
     page = make_page(HIT, spots=np.full((n_spots, 2), 5))
@@ -132,19 +134,29 @@ def test_nothing_of_spots_by_a_model_without(make_page):
     assert "spot" not in text_of(make_page(HIT, MISS))
 
 
-def test_strange_images_come_first(make_page):
-    page = make_page(HIT, MISS, MISS, strange=[0.2, 1.5, 21.0])
+def test_images_out_of_distribution_come_first(make_page):
+    page = make_page(HIT, MISS, MISS, ood_scores=[0.2, 1.5, 21.0])
     text = text_of(page)
-    assert "2 of 3 images are unlike anything the model was trained on; they" in text
-    assert "judged, or are unlike anything the model was trained on, are kept" in text
-    assert "Miss , strangeness 21.00" in text
+    assert (
+        "2 of 3 images are out of the distribution of the model's training. They"
+        in text
+    )
+    assert (
+        "classified, or are out of the distribution of the model's training, are kept"
+        in text
+    )
+    assert (
+        "Miss , kept, since it is out of distribution, out-of-distribution score 21.00"
+        in text
+    )
     frames = re.findall(r'alt="run.h5 \[(\d+)\]"', page)
     assert frames[:2] == ["3", "2"]
 
 
-@pytest.mark.parametrize(("strange", "told"), [(None, 0), ([0.2, 0.9], 1)])
-def test_no_strange_images(make_page, strange, told):
-    assert text_of(make_page(HIT, MISS, strange=strange)).count("unlike") == told
+@pytest.mark.parametrize(("ood_scores", "told"), [(None, 0), ([0.2, 0.9], 1)])
+def test_no_image_out_of_distribution(make_page, ood_scores, told):
+    text = text_of(make_page(HIT, MISS, ood_scores=ood_scores))
+    assert text.count("distribution of the model") == told
 
 
 def test_nothing_is_fetched(make_page):

@@ -4,18 +4,37 @@ import json
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
-from dials_cnn_screen.screening.calibration import ROUNDING, read_labelled_hits
-from dials_cnn_screen.screening.decision import Decision, keep, threshold_for_hit_loss
+from dials_cnn_screen.screening.calibration import read_labelled_hits
+from dials_cnn_screen.screening.decision import threshold_for_hit_loss
 
 SHA = "ab" * 32
+MODEL = SimpleNamespace(name="new", sha256=SHA)
 
 
-def entry(frame: int, p_hit: float | None, p_maybe: float | None = 0.0) -> dict:
-    return {"file": "run1.h5", "frame": frame, "p_hit": p_hit, "p_maybe": p_maybe}
+def entry(number: int, p_hit: float | None, p_maybe: float = 0.0, **others) -> dict:
+    p_miss = p_keep = None
+    if p_hit is not None:
+        p_keep = p_hit + p_maybe
+        p_miss = 1 - p_keep
+    return {
+        "path": "/data/run1.h5",
+        "frame": number,
+        "p_hit": p_hit,
+        "p_maybe": None if p_hit is None else p_maybe,
+        "p_miss": p_miss,
+        "p_keep": p_keep,
+        "class": None if p_hit is None else "Hit" if p_keep >= 0.5 else "Miss",
+        "kept_because": None,
+        "error": None if p_hit is not None else "no picture",
+        "ood_score": None,
+        "spots": None,
+        **others,
+    }
 
 
 @pytest.fixture
@@ -26,21 +45,22 @@ def files(tmp_path):
         labels, scores = tmp_path / "labels.txt", tmp_path / "cnn_screen.json"
         labels.write_text("\n".join(lines))
         model = {"name": "old", "sha256": SHA}
-        scores.write_text(json.dumps({"model": model, "images": images}))
+        content = {"model": model, "decision": {}, "images": images}
+        scores.write_text(json.dumps(content))
         return labels, scores
 
     return write
 
 
-IMAGES = [entry(1, 0.7, 0.2), entry(2, 0.1, 0.1), entry(3, 0.4, 0.1), entry(4, None)]
+IMAGES = [entry(1, 0.7, 0.2), entry(2, 0.1, 0.1), entry(3, 0.4, 0.11), entry(4, None)]
 
 
 def test_hits_and_maybes_have_their_scores(files):
     lines = ["run1.h5 [3] MAYBE", "run1.h5 [1] HIT", "run1.h5 [2] MISS"]
     labels, scores = files(IMAGES, lines)
-    hits = read_labelled_hits(labels, scores, "new", SHA)
-    np.testing.assert_allclose(hits.scores, [0.5 - ROUNDING, 0.9 - ROUNDING])
-    assert hits.source == f"2 Hit or Maybe labelled in {labels}"
+    hits = read_labelled_hits(labels, scores, MODEL)
+    np.testing.assert_allclose(hits.scores, [0.51, 0.9])
+    assert hits.source == f"2 images labelled Hit or Maybe in {labels}"
     assert hits.left_out == []
 
 
@@ -53,15 +73,15 @@ def test_what_is_left_out_is_said(files):
         "run1.h5 [5] HIT",
         "run2.h5 [1] MISS",
     ]
-    images = [*IMAGES[:2], {**IMAGES[2], "unlike_training": True}, IMAGES[3]]
+    images = [*IMAGES[:2], {**IMAGES[2], "ood_score": 1.5}, IMAGES[3]]
     labels, scores = files(images, lines)
-    hits = read_labelled_hits(labels, scores, "new", SHA)
-    np.testing.assert_allclose(hits.scores, [0.9 - ROUNDING])
+    hits = read_labelled_hits(labels, scores, MODEL)
+    np.testing.assert_allclose(hits.scores, [0.9])
     start = f"of the 6 labels in {labels} are left out:"
     assert hits.left_out == [
         f"1 {start} labelled None (run1.h5 [2])",
-        f"2 {start} not judged, or unlike training, in {scores}, and kept for that "
-        "(run1.h5 [3] and others)",
+        f"2 {start} could not be classified, or out of distribution, in {scores}, and "
+        "kept for that (run1.h5 [3] and others)",
         f"2 {start} not among the images of {scores} (run1.h5 [5] and others)",
     ]
 
@@ -77,17 +97,25 @@ def test_what_is_left_out_is_said(files):
             "has a score; 1 of the 1 .* not among the images",
         ),
         (IMAGES, [], "no image that is labelled Hit or Maybe"),
-        ([*IMAGES, IMAGES[0]], ["run1.h5 [1] HIT"], "the same file name; rename"),
-        ([{"file": "run1.h5"}], [], "not a scores file of dials.cnn_screen .'frame'"),
-        ([entry(1, 3.0)], [], r"not a scores file .*P\(Hit\) \+ P\(Maybe\) is 3"),
-        ([entry(1, "high")], [], "not a scores file"),
+        (
+            [*IMAGES, {**IMAGES[0], "path": "/old/run1.h5"}],
+            ["run1.h5 [1] HIT"],
+            "write the folder",
+        ),
+        ([{"path": "run1.h5"}], [], "not a scores file of dials.cnn_screen .'frame'"),
+        (
+            [entry(1, 0.5, p_keep=3.0)],
+            [],
+            r"not a scores .*P\(Hit\) \+ P\(Maybe\) .* 3",
+        ),
+        ([entry(1, 0.5, p_keep="high")], [], "not a scores file"),
         ([3], [], "not a scores file"),
     ],
 )
 def test_what_cannot_be_used(files, images, lines, message):
     labels, scores = files(images, lines)
     with pytest.raises(ValueError, match=message):
-        read_labelled_hits(labels, scores, "new", SHA)
+        read_labelled_hits(labels, scores, MODEL)
 
 
 @pytest.mark.parametrize("text", ["", "hello", "[]", "3", '{"images": []}', "\xff"])
@@ -97,7 +125,7 @@ def test_no_scores_file(files, text):
     with pytest.raises(
         ValueError, match=r"is not a scores file of .* give the cnn_scr"
     ):
-        read_labelled_hits(labels, scores, "new", SHA)
+        read_labelled_hits(labels, scores, MODEL)
 
 
 def test_scores_of_another_model(files):
@@ -105,22 +133,38 @@ def test_scores_of_another_model(files):
     with pytest.raises(
         ValueError, match=f"old .sha256 {SHA}.* new .* again"
     ) as refusal:
-        read_labelled_hits(labels, scores, "new", "cd" * 32)
+        read_labelled_hits(
+            labels, scores, SimpleNamespace(name="new", sha256="cd" * 32)
+        )
     assert "cd" * 32 in str(refusal.value)
 
 
-def test_bound_holds_for_scores_that_are_not_rounded(files):
-    # All are rounded to 0.5001; that as the threshold would lose half of them.
+def test_bound_holds_for_scores_that_are_alike(files):
+    # All are 0.5001 to four digits; that as the threshold would lose half of them.
     rng = np.random.default_rng(0)
     lost = []
     for _ in range(300):
         old, new = 0.50006 + 8e-5 * rng.random((2, 40))
-        images = [entry(i + 1, round(float(p), 4)) for i, p in enumerate(old)]
+        images = [
+            entry(i + 1, round(float(p), 4), p_keep=float(p)) for i, p in enumerate(old)
+        ]
         paths = files(images, [f"run1.h5 [{i + 1}] HIT" for i in range(40)])
-        hits = read_labelled_hits(*paths, "new", SHA).scores
+        hits = read_labelled_hits(*paths, MODEL).scores
         threshold = threshold_for_hit_loss(hits, 0.1)
-        lost.append(~keep(new, Decision(threshold)))
+        lost.append(new < threshold)
     assert np.mean(lost) <= 0.1
+
+
+def test_folders_tell_images_apart(files):
+    images = [
+        entry(1, 0.7, path="/data/run1/shots.h5"),
+        entry(1, 0.6, path="/data/run2/shots.h5"),
+    ]
+    lines = ["run2/shots.h5 [1] HIT", "run1/shots.h5 [1] MAYBE"]
+    labels, scores = files(images, lines)
+    hits = read_labelled_hits(labels, scores, MODEL)
+    assert hits.scores.tolist() == [0.6, 0.7]
+    assert hits.left_out == []
 
 
 def test_needs_no_dials():

@@ -5,52 +5,68 @@ import math
 import numpy as np
 import pytest
 
-from dials_cnn_screen.labels.label import Label
+from dials_cnn_screen.labels.image_name import ImageName
+from dials_cnn_screen.models.prediction import make_prediction
 from dials_cnn_screen.screening.decision import (
     Decision,
-    explain,
-    keep,
+    KeptBecause,
+    format_decision,
     threshold_for_hit_loss,
+    why_kept,
 )
-from dials_cnn_screen.labels.probabilities import classify, keep_score, probabilities
+
+NAME = ImageName("run1/data.h5", 3)
 
 
-def test_probabilities_are_equation_3():
-    z = [0.5, -1.0, 2.0]
-    total = sum(math.exp(x) for x in z)
-    np.testing.assert_allclose(
-        probabilities(z), [math.exp(x) / total for x in z], rtol=1e-14
+def predict(p_keep, ood_score=None):
+    return make_prediction([p_keep, 0.0, 1 - p_keep], ood_score=ood_score)
+
+
+def keep(scores, decision, ood_scores=None):
+    """Which of the images of these P(Hit) + P(Maybe) are kept; NaN: not classified."""
+    ood_scores = [None] * len(scores) if ood_scores is None else ood_scores
+    return np.array(
+        [
+            why_kept(
+                ImageName("run1/data.h5", i + 1),
+                None if np.isnan(score) else predict(score, ood),
+                decision,
+            )
+            is not None
+            for i, (score, ood) in enumerate(zip(scores, ood_scores, strict=True))
+        ]
     )
 
 
-def test_temperature_divides_the_scores():
-    z = np.array([[0.5, -1.0, 2.0], [1.0, 0.0, 0.0]])
-    np.testing.assert_allclose(probabilities(z, 2.5), probabilities(z / 2.5))
-
-
-@pytest.mark.parametrize("size", [1e4, -1e4])
-def test_large_scores_do_not_overflow(size):
-    p = probabilities(np.array([size, size, size - 1], dtype=np.float32))
-    np.testing.assert_allclose(p, probabilities([1.0, 1.0, 0.0]))
-
-
-def test_keep_score_adds_hit_and_maybe():
-    p = np.array([[0.6, 0.3, 0.1], [0.0, 0.25, 0.75]])
-    np.testing.assert_allclose(keep_score(p), [0.9, 0.25])
-
-
 @pytest.mark.parametrize(
-    ("p", "label"),
+    ("prediction", "because"),
     [
-        ([0.6, 0.3, 0.1], Label.HIT),  # the example of section 2.1
-        ([0.3, 0.3, 0.4], Label.HIT),  # Miss is likeliest, but not by itself
-        ([0.2, 0.35, 0.45], Label.MAYBE),
-        ([0.25, 0.25, 0.5], Label.HIT),
-        ([0.3, 0.15, 0.55], Label.MISS),
+        (None, KeptBecause.ERROR),
+        (predict(0.9, 1.5), KeptBecause.OUT_OF_DISTRIBUTION),
+        (predict(0.0, 1.5), KeptBecause.OUT_OF_DISTRIBUTION),
+        (predict(0.5, 0.9), KeptBecause.P_KEEP),
+        (predict(0.4, 0.9), None),
+        (predict(0.4), None),
     ],
 )
-def test_classify(p, label):
-    assert classify(np.array(p)) is label
+def test_why_an_image_is_kept(prediction, because):
+    assert why_kept(NAME, prediction, Decision()) is because
+
+
+def test_misses_are_kept_for_the_audit_by_name():
+    names = [ImageName(f"run{i % 2}/data.h5", i) for i in range(1, 1001)]
+    decision = Decision(keep_misses=0.3, seed=1)
+    drawn = {name: why_kept(name, predict(0.0), decision) for name in names}
+    assert set(drawn.values()) == {KeptBecause.AUDIT, None}
+    # In any order, on any process.
+    again = {name: why_kept(name, predict(0.1), decision) for name in names[::-1]}
+    assert again == drawn
+    same_number = [
+        drawn[ImageName("run1/data.h5", i)]
+        is why_kept(ImageName("run2/data.h5", i), predict(0.0), decision)
+        for i in range(1, 1000, 2)
+    ]
+    assert 0.4 < np.mean(same_number) < 0.8
 
 
 def test_keep_from_the_threshold_on():
@@ -59,13 +75,12 @@ def test_keep_from_the_threshold_on():
     assert kept.tolist() == [False, True, False, True, True]
 
 
-def test_what_could_not_be_judged_is_kept_at_any_threshold():
+def test_what_could_not_be_classified_is_kept_at_any_threshold():
     assert keep(np.array([np.nan]), Decision(threshold=1.0)).tolist() == [True]
 
 
-def test_what_is_unlike_training_is_kept_whatever_its_score():
-    scores, unlike = np.array([0.0, 0.0, 0.9]), np.array([True, False, False])
-    kept = keep(scores, Decision(threshold=0.5), unlike)
+def test_out_of_distribution_is_kept_whatever_its_score():
+    kept = keep([0.0, 0.0, 0.9], Decision(threshold=0.5), [1.1, 1.0, 0.0])
     assert kept.tolist() == [True, False, True]
 
 
@@ -104,7 +119,7 @@ def test_mean_loss_of_new_hits_is_within_the_limit(max_hit_loss):
     for _ in range(2000):
         scores = rng.beta(5, 1, size=50)
         threshold = threshold_for_hit_loss(scores[:30], max_hit_loss)
-        lost.append(~keep(scores[30:], Decision(threshold)))
+        lost.append(scores[30:] < threshold)
     k = math.floor(max_hit_loss * 31)
     assert np.mean(lost) == pytest.approx(k / 31, rel=0.1)
     assert np.mean(lost) <= max_hit_loss
@@ -117,38 +132,41 @@ def test_mean_loss_of_scores_that_are_often_equal(max_hit_loss):
     for _ in range(2000):
         scores = rng.beta(5, 1, size=140).round(2)
         threshold = threshold_for_hit_loss(scores[:99], max_hit_loss)
-        lost.append(~keep(scores[99:], Decision(threshold)))
+        lost.append(scores[99:] < threshold)
     standard_error = np.mean(lost, axis=1).std() / math.sqrt(2000)
     assert np.mean(lost) <= max_hit_loss + 3 * standard_error
     # Of the scores a few percent are equal: not more is given away.
     assert np.mean(lost) > max_hit_loss - 0.04
 
 
-def test_what_is_unlike_training_only_lowers_the_loss():
+def test_out_of_distribution_only_lowers_the_loss():
     rng = np.random.default_rng(0)
     scores = rng.random(500)
     decision = Decision(threshold_for_hit_loss(scores[:250], 0.2))
     plain = keep(scores[250:], decision)
-    kept = keep(scores[250:], decision, rng.random(250) < 0.5)
+    kept = keep(scores[250:], decision, 2 * rng.random(250))
     assert (kept >= plain).all()
     assert (kept > plain).any()
 
 
-def test_explain():
-    assert explain(Decision(0.25)) == "Kept if P(Hit) + P(Maybe) is 0.25 or more."
-    text = explain(
+def test_format_decision():
+    assert format_decision(Decision(0.25)) == (
+        "Images are kept if P(Hit) + P(Maybe) is 0.25 or more."
+    )
+    text = format_decision(
         Decision(
             0.25,
             keep_misses=0.01,
             max_hit_loss=0.02,
-            rests_on="9 shots",
+            calibrated_on="9 shots",
             calibration_hits=7,
         )
     )
     assert "at most 2% of the hits are expected to be lost (split conformal" in text
-    assert "drawn like the 7 hits that this rests on: 9 shots. It promises noth" in text
+    assert "drawn like the 7 calibration hits: 9 shots. This does not hold" in text
     assert text.endswith(
-        "Of the others 1% are kept at random, to be looked through for lost hits."
+        "Of the others 1% are kept at random, so that you can look for lost hits among "
+        "them."
     )
 
 

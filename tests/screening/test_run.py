@@ -14,20 +14,24 @@ from dxtbx import flumpy
 from dxtbx.imageset import ImageSet, ImageSetData, MemReader
 from dxtbx.model import BeamFactory, DetectorFactory
 
-from dials_cnn_screen.images.frames import Frame
-from dials_cnn_screen.ke2018 import preprocessing_cpu as cpu
-from dials_cnn_screen.models.classifier import make_classifier
+from dials_cnn_screen.images.frame import Frame, check_frame
+from dials_cnn_screen.ke2018 import preprocessing_cpu
+from dials_cnn_screen.labels.image_name import ImageName
+from dials_cnn_screen.labels.label import Label
 from dials_cnn_screen.models.model_file import load_model
 from dials_cnn_screen.screening import run as screening
+from dials_cnn_screen.screening.decision import Decision, KeptBecause
 from dials_cnn_screen.screening.run import (
-    check_judgeable,
     choose_device,
-    judge,
+    make_screener,
     screen,
+    screen_still,
 )
 from dials_cnn_screen.spots.candidates import CandidateSearch
-from dials_cnn_screen.spots.network import Verdict
-from dials_cnn_screen.spots.out_of_distribution import Familiarity
+from dials_cnn_screen.spots.network import SpotOutput
+from dials_cnn_screen.spots.out_of_distribution import OutOfDistribution
+
+DECISION = Decision()
 
 
 def frame(value: float, mask: object = True) -> Frame:
@@ -50,7 +54,10 @@ def stills(monkeypatch):
     monkeypatch.setattr(screening, "read_frame", read)
 
     def make(*contents):
-        return [Still(imageset=content, position=0) for content in contents]
+        return [
+            Still(imageset=content, position=0, name=ImageName("a.h5", i + 1))
+            for i, content in enumerate(contents)
+        ]
 
     return make
 
@@ -60,18 +67,26 @@ def model(level_model):
     return load_model(level_model)
 
 
-def test_scores_are_those_of_the_network(model):
+def classify(still, model):
+    return screen_still(make_screener(model, "cpu", DECISION), still)
+
+
+def probabilities(results):
+    return [result.prediction.probabilities for result in results]
+
+
+def test_logits_are_those_of_the_network(model):
     image = np.random.default_rng(0).normal(150, 20, (32, 32)).astype(np.float32)
     with torch.no_grad():
         expected = model.network(torch.from_numpy(image)[None, None])[0].numpy()
-    answer = make_classifier(model, "cpu").answer(image)
-    assert answer.scores.shape == (3,)
-    np.testing.assert_allclose(answer.scores, expected, rtol=1e-4)
-    # The scores are what the last layer makes of the features.
+    output = model.entry.pipeline(model.network, model.preparation, "cpu").run(image)
+    assert output.logits.shape == (3,)
+    np.testing.assert_allclose(output.logits, expected, rtol=1e-4)
+    # The logits are what the last layer makes of the features.
     layer = model.network.classifier
-    again = layer(torch.from_numpy(answer.features.copy())).detach().numpy()
-    np.testing.assert_allclose(answer.scores, again, rtol=1e-4)
-    assert answer.spots is answer.strangeness is None
+    again = layer(torch.from_numpy(output.features.copy())).detach().numpy()
+    np.testing.assert_allclose(output.logits, again, rtol=1e-4)
+    assert output.spots is None
 
 
 class EverySecond(torch.nn.Module):
@@ -79,7 +94,7 @@ class EverySecond(torch.nn.Module):
 
     def forward(self, batch):
         logits = torch.where(torch.arange(batch.present.shape[1]) % 2 == 0, 1.0, -1.0)
-        return Verdict(torch.zeros(1, 3), logits[None], torch.zeros(1, 5))
+        return SpotOutput(torch.zeros(1, 3), logits[None], torch.zeros(1, 5))
 
 
 @pytest.fixture
@@ -88,7 +103,7 @@ def spot_model(model):
         model,
         network=EverySecond(),
         architecture="spots",
-        preprocessing=CandidateSearch(most=3),
+        preparation=CandidateSearch(most=3),
     )
 
 
@@ -96,37 +111,48 @@ def test_spots_are_places_on_the_frame(spot_model, stills):
     image = frame(9)
     image.data[30, 50], image.data[60, 20], image.data[20, 70] = 900, 700, 500
     (still,) = stills(image)
-    judgement = judge(still, make_classifier(spot_model, "cpu"))
-    assert judgement.spots.tolist() == [[30, 50], [20, 70]]
+    result = classify(still, spot_model)
+    assert result.prediction.spots.tolist() == [[30, 50], [20, 70]]
 
 
-def test_strangeness(spot_model, stills):
+def test_out_of_distribution(spot_model, stills):
     # The features are 0: five deviations of 0.1 from the mean, at a limit of 2.
-    familiarity = Familiarity(np.full(5, 0.5), 10 * np.eye(5) / np.sqrt(5), 2.0)
+    near = OutOfDistribution(np.full(5, 0.5), 10 * np.eye(5) / np.sqrt(5), 2.0)
     (still,) = stills(frame(9))
-    plain = judge(still, make_classifier(spot_model, "cpu"))
-    assert plain.strangeness is plain.unlike_training is None
-    model = dataclasses.replace(spot_model, familiarity=familiarity)
-    judgement = judge(still, make_classifier(model, "cpu"))
-    assert judgement.strangeness == pytest.approx(2.5)
-    assert judgement.unlike_training is True
-    far = dataclasses.replace(familiarity, limit=6.0)
-    model = dataclasses.replace(spot_model, familiarity=far)
-    judgement = judge(still, make_classifier(model, "cpu"))
-    assert judgement.unlike_training is False
+    plain = classify(still, spot_model).prediction
+    assert plain.ood_score is plain.out_of_distribution is None
+    model = dataclasses.replace(spot_model, out_of_distribution=near)
+    result = classify(still, model)
+    assert result.prediction.ood_score == pytest.approx(2.5)
+    assert result.out_of_distribution is True
+    assert result.kept_because is KeptBecause.OUT_OF_DISTRIBUTION
+    far = dataclasses.replace(near, limit=6.0)
+    model = dataclasses.replace(spot_model, out_of_distribution=far)
+    assert classify(still, model).out_of_distribution is False
 
 
 def test_frame_without_candidates_has_no_spots(spot_model, stills):
     (still,) = stills(frame(9))
-    assert judge(still, make_classifier(spot_model, "cpu")).spots.shape == (0, 2)
+    assert classify(still, spot_model).prediction.spots.shape == (0, 2)
+
+
+def test_output_that_is_not_finite_is_an_error(model, stills):
+    broken = pickle.loads(pickle.dumps(model))
+    with torch.no_grad():
+        broken.network.classifier.bias[1] = torch.nan
+    (still,) = stills(frame(250))
+    result = classify(still, broken)
+    assert result.prediction is result.label is None
+    assert result.error == "the network's output is not finite"
+    assert result.kept_because is KeptBecause.ERROR
 
 
 def test_probabilities_add_up_and_have_the_temperature(model, stills):
     (still,) = stills(frame(130))
     hot = pickle.loads(pickle.dumps(model))
     object.__setattr__(hot.calibration, "temperature", 10.0)
-    p = judge(still, make_classifier(model, "cpu")).probabilities
-    q = judge(still, make_classifier(hot, "cpu")).probabilities
+    p = classify(still, model).prediction.probabilities
+    q = classify(still, hot).prediction.probabilities
     assert p.sum() == pytest.approx(1)
     assert q.sum() == pytest.approx(1)
     np.testing.assert_allclose(
@@ -147,13 +173,15 @@ def test_probabilities_add_up_and_have_the_temperature(model, stills):
         ),
     ],
 )
-def test_errors_become_part_of_the_answer(model, stills, problem, error):
-    judgements = list(screen(stills(frame(50), problem, frame(250)), model, "cpu", 1))
-    assert [j.error for j in judgements] == [None, error, None]
-    assert judgements[1].probabilities is judgements[1].spots is None
-    assert judgements[0].probabilities.argmax() == 2
-    assert judgements[2].probabilities.argmax() == 0
-    assert all(len(j.seconds) == 3 and min(j.seconds) >= 0 for j in judgements)
+def test_errors_become_part_of_the_result(model, stills, problem, error):
+    listed = stills(frame(50), problem, frame(250))
+    results = list(screen(listed, model, "cpu", DECISION, 1))
+    assert [r.error for r in results] == [None, error, None]
+    assert results[1].prediction is None
+    assert [r.label for r in results] == [Label.MISS, None, Label.HIT]
+    assert [r.kept for r in results] == [False, True, True]
+    assert [r.name.number for r in results] == [1, 2, 3]
+    assert all(len(r.seconds) == 3 and min(r.seconds) >= 0 for r in results)
 
 
 def test_pixels_that_are_not_finite(model):
@@ -170,47 +198,47 @@ def test_pixels_that_are_not_finite(model):
         "SENSOR_CCD", 100, (4, 4), "+x", "-y", (0.1, 0.1), (80, 80), (-1e9, 1e9), []
     )
     imageset.set_detector(detector, 0)
-    judgement = judge(
-        Still(imageset=imageset, position=0), make_classifier(model, "cpu")
-    )
-    assert judgement.error is None
-    assert np.isfinite(judgement.probabilities).all()
-    assert judgement.probabilities.argmax() == 0
+    still = Still(imageset=imageset, position=0, name=ImageName("a.h5", 1))
+    result = classify(still, model)
+    assert result.error is None
+    assert np.isfinite(result.prediction.probabilities).all()
+    assert result.label is Label.HIT
 
 
 def test_one_pixel_that_differs_is_enough():
     image = frame(9)
     image.data[:] = 9
     image.data[3, 3] = 10
-    check_judgeable(image)
+    check_frame(image)
 
 
 @pytest.mark.parametrize("n_stills", [1, 2, 5, 70])
 def test_order_on_two_processes(model, stills, n_stills):
     levels = np.linspace(60, 260, n_stills)
     listed = stills(*map(frame, levels))
-    one = [j.probabilities for j in screen(listed, model, "cpu", 1)]
-    two = [j.probabilities for j in screen(listed, model, "cpu", 2)]
+    one = probabilities(screen(listed, model, "cpu", DECISION, 1))
+    two = probabilities(screen(listed, model, "cpu", DECISION, 2))
     np.testing.assert_array_equal(one, two)
     if n_stills > 1:
         assert (np.diff([p[0] for p in two]) > 0).all()
 
 
 def test_kernel_is_compiled_before_the_first_still(model):
-    make_classifier(model, "cpu")
+    make_screener(model, "cpu", DECISION)
     # For the types of a frame: another compilation would show in the signatures.
-    compiled = list(cpu._bin_by_two.signatures)
-    cpu.prepare(*vars(frame(9)).values(), model.preprocessing)
-    assert list(cpu._bin_by_two.signatures) == compiled
+    compiled = list(preprocessing_cpu._bin_by_two.signatures)
+    preprocessing_cpu.prepare(*vars(frame(9)).values(), model.preparation)
+    assert list(preprocessing_cpu._bin_by_two.signatures) == compiled
 
 
 @pytest.mark.parametrize("nproc", [1, 2])
 def test_stopping_half_way(model, stills, nproc):
-    judgements = screen(stills(*map(frame, range(60, 90))), model, "cpu", nproc)
-    assert next(judgements).error is None
-    judgements.close()
+    listed = stills(*map(frame, range(60, 90)))
+    results = screen(listed, model, "cpu", DECISION, nproc)
+    assert next(results).error is None
+    results.close()
     with pytest.raises(StopIteration):
-        next(judgements)
+        next(results)
 
 
 def test_device():
@@ -227,14 +255,14 @@ def test_gpu_gives_the_same(model, stills):
     if not torch.cuda.is_available():
         pytest.skip("no GPU")
     listed = stills(*map(frame, range(60, 260, 10)))
-    on_cpu = [j.probabilities for j in screen(listed, model, "cpu", 1)]
-    on_gpu = [j.probabilities for j in screen(listed, model, "cuda", 1)]
+    on_cpu = probabilities(screen(listed, model, "cpu", DECISION, 1))
+    on_gpu = probabilities(screen(listed, model, "cuda", DECISION, 1))
     np.testing.assert_allclose(on_gpu, on_cpu, atol=1e-4)
 
 
 def test_error_on_one_mpi_rank_ends_all(mpirun):
     code = (
-        "from dials_cnn_screen.screening.run import mpi_world\n"
+        "from dials_cnn_screen.util.mpi import mpi_world\n"
         "world = mpi_world()\n"
         "if world.rank == 1: raise ValueError('no model on this machine')\n"
         "world.gather(1, root=0)\n"

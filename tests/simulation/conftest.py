@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from dials_cnn_screen.simulation.defects import Flaws
+from dials_cnn_screen.simulation.defects import Defects
 from dials_cnn_screen.simulation.detector import Detector
 from dials_cnn_screen.simulation.experiments import EXPERIMENTS
 
@@ -49,7 +49,7 @@ def pad():
         saturation=14000,
         min_trusted=-400,
         active_areas=TILES,
-        flaws=Flaws(tile_gain=0.06),
+        defects=Defects(tile_gain=0.06),
     )
 
 

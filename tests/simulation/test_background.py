@@ -6,7 +6,13 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from dials_cnn_screen.simulation.background import Background, Ring, expected_photons
+from dials_cnn_screen.simulation.background import (
+    Background,
+    KaptonShadow,
+    Ring,
+    Spike,
+    expected_photons,
+)
 from dials_cnn_screen.simulation.detector import radius_map, resolution_radius
 
 DISTANCE, WAVELENGTH = 120.0, 1.3
@@ -76,7 +82,7 @@ def test_shadow_on_one_side(ccd):
     common = {"air": 100.0, "air_decay": 1e9}
     bare = photons_of(ccd, **common)
     # Behind Kapton to the left of column 100; direction pi is towards fast = 0.
-    shadow = photons_of(ccd, shadow=(0.7, math.pi, 20.0, 3.0), **common)
+    shadow = photons_of(ccd, kapton=KaptonShadow(0.7, math.pi, 20.0, 3.0), **common)
     share = shadow / bare
     np.testing.assert_allclose(share[:, 120:], 1, atol=0.01)
     edge, far = share[:, 85].mean(), share[:, 0].mean()
@@ -85,12 +91,12 @@ def test_shadow_on_one_side(ccd):
 
 
 def test_shadow_never_gives_light(ccd):
-    photons = photons_of(ccd, air=100.0, shadow=(0.6, math.pi, -20.0, 3.0))
+    photons = photons_of(ccd, air=100.0, kapton=KaptonShadow(0.6, math.pi, -20.0, 3.0))
     assert (photons >= 0).all()
 
 
 def test_spike_runs_through_the_beam_on_both_sides(ccd):
-    photons = photons_of(ccd, spikes=((0.0, 0.005, 30.0, 500.0),))
+    photons = photons_of(ccd, spikes=(Spike(0.0, 0.005, 30.0, 500.0),))
     # Along +fast and -fast: at r pixels, 500 exp(-r / 30), and little beside it.
     for column in (120 + 30, 120 - 31):
         assert photons[100, column] == pytest.approx(
@@ -98,11 +104,11 @@ def test_spike_runs_through_the_beam_on_both_sides(ccd):
         )
     assert photons[115, 150] < 1e-3
     assert photons[150, 120] < 1e-3
-    turned = photons_of(ccd, spikes=((math.pi / 2, 0.005, 30.0, 500.0),))
+    turned = photons_of(ccd, spikes=(Spike(math.pi / 2, 0.005, 30.0, 500.0),))
     assert turned[130, 120] == pytest.approx(photons[100, 150], rel=1e-3)
 
 
-def test_dead_bottom_is_dark(pad):
-    photons = photons_of(replace(pad, dead_bottom=40), air=10.0)
+def test_shadowed_rows_are_dark(pad):
+    photons = photons_of(replace(pad, shadowed_rows=40), air=10.0)
     assert not photons[260:].any()
     assert (photons[:260] > 0).all()

@@ -9,16 +9,16 @@ import pytest
 import torch
 
 from dials_cnn_screen.simulation.detector import (
-    blur,
-    border_map,
-    cspad_areas,
+    pixel_area_map,
     radius_map,
     resolution_radius,
     tile_map,
     usable_pixels,
 )
-from dials_cnn_screen.simulation.electronics import read_out
+from dials_cnn_screen.simulation.electronics import photons_to_adu
 from dials_cnn_screen.simulation.experiments import EXPERIMENTS
+from dials_cnn_screen.simulation.point_spread import blur
+from dials_cnn_screen.simulation.tiling import cspad_areas
 
 CXIDB76 = Path(__file__).resolve().parents[3] / "shared" / "cxidb76"
 
@@ -71,7 +71,7 @@ def test_asics_are_where_the_deposited_mask_has_them():
     for y0, x0, y1, x1 in cspad_areas():
         inner[y0 + 2 : y1 - 2, x0 + 2 : x1 - 2] = True
         outer[y0:y1, x0:x1] = True
-    lit = mask.shape[0] - EXPERIMENTS["LG36"].detector.dead_bottom
+    lit = mask.shape[0] - EXPERIMENTS["LG36"].detector.shadowed_rows
     assert not mask[~outer].any()
     # A few pixels within are dead.
     assert mask[:lit][inner[:lit]].mean() > 0.97
@@ -108,7 +108,7 @@ def test_radius_is_measured_from_pixel_centres(ccd):
 
 
 def test_facing_borders_of_a_module_count_twice(pad):
-    area = border_map(pad).numpy()
+    area = pixel_area_map(pad).numpy()
     assert (area[10:90, 99] == 2).all()
     assert (area[10:90, 103] == 2).all()
     assert (area[189, 10:90] == 2).all()
@@ -118,7 +118,7 @@ def test_facing_borders_of_a_module_count_twice(pad):
 
 
 def test_a_ccd_has_no_borders(ccd):
-    assert (border_map(ccd) == 1).all()
+    assert (pixel_area_map(ccd) == 1).all()
 
 
 def test_resolution_radius_by_braggs_law(pad):
@@ -182,12 +182,12 @@ def test_blur_is_symmetric():
     np.testing.assert_allclose(spread, spread.flip(0), atol=1e-6)
 
 
-# Read-out
+# Electronics
 
 
 def test_gain_and_pedestal(ccd):
     detector = quiet(ccd, gain=20.0)
-    image = read_out(torch.full(ccd.shape, 100.0), detector, 0.0, generator())
+    image = photons_to_adu(torch.full(ccd.shape, 100.0), detector, 0.0, generator())
     assert image.dtype == torch.int32
     active = image[tile_map(ccd) >= 0].double()
     # Pixels differ by 2%, tiles by up to 1% on average.
@@ -197,7 +197,7 @@ def test_gain_and_pedestal(ccd):
 
 def test_tiles_of_a_pad_differ(pad):
     detector = quiet(pad, saturation=10**6)
-    image = read_out(torch.full(pad.shape, 1000.0), detector, 0.0, generator(1))
+    image = photons_to_adu(torch.full(pad.shape, 1000.0), detector, 0.0, generator(1))
     tiles = tile_map(pad)
     means = torch.stack([image[tiles == t].double().mean() for t in range(4)])
     assert 0.005 < float(means.std() / means.mean()) < 0.2
@@ -205,7 +205,7 @@ def test_tiles_of_a_pad_differ(pad):
 
 def test_dark_noise_and_pedestal(ccd):
     detector = replace(ccd, dark_noise=8.0, pedestal=100.0)
-    image = read_out(torch.zeros(ccd.shape), detector, 0.0, generator())
+    image = photons_to_adu(torch.zeros(ccd.shape), detector, 0.0, generator())
     tiles = tile_map(ccd)
     for tile in range(4):
         values = image[tiles == tile].double()
@@ -217,7 +217,9 @@ def test_dark_noise_and_pedestal(ccd):
 
 def test_nothing_is_read_in_hole_and_gaps(ccd, pad):
     for detector in (ccd, pad):
-        image = read_out(torch.full(detector.shape, 50.0), detector, 0.0, generator())
+        image = photons_to_adu(
+            torch.full(detector.shape, 50.0), detector, 0.0, generator()
+        )
         assert not image[tile_map(detector) < 0].any()
         assert (image[tile_map(detector) >= 0] != 0).float().mean() > 0.99
 
@@ -226,7 +228,7 @@ def test_cut_at_saturation_and_at_min_trusted(pad):
     detector = replace(pad, dark_noise=400.0)
     photons = torch.zeros(pad.shape)
     photons[20:40, 20:40] = 1e6
-    image = read_out(photons, detector, 0.0, generator())
+    image = photons_to_adu(photons, detector, 0.0, generator())
     assert int(image.max()) == 14000
     assert (image[20:40, 20:40] == 14000).all()
     assert int(image.min()) == -400
@@ -234,7 +236,7 @@ def test_cut_at_saturation_and_at_min_trusted(pad):
 
 def test_low_gain_pixels_step_by_seven(pad):
     photons = torch.full(pad.shape, 20.0)
-    image = read_out(photons, pad, 60.0, generator())
+    image = photons_to_adu(photons, pad, 60.0, generator())
     tiles, inside = tile_map(pad) >= 0, radius_map(pad) < 60.0
     steps = image[tiles & inside] % 7
     assert (steps == 0).float().mean() > 0.999  # but for a hot pixel
@@ -249,7 +251,7 @@ def test_hot_pixels(ccd):
     detector = replace(detector, hole_radius=0.0)
     counts = []
     for seed in range(400):
-        image = read_out(torch.zeros(20, 24), detector, 0.0, generator(seed))
+        image = photons_to_adu(torch.zeros(20, 24), detector, 0.0, generator(seed))
         counts.append(int((image > 0).sum()))
         assert int(image[image > 0].sum()) >= 10 * 1.5 * counts[-1]
     # Poisson of mean 1; its mean square is 2.
@@ -257,12 +259,12 @@ def test_hot_pixels(ccd):
     assert np.mean(np.square(counts)) == pytest.approx(2, abs=0.6)
 
 
-def test_read_out_leaves_the_photons_as_they_are(ccd):
+def test_electronics_leave_the_photons_as_they_are(ccd):
     photons = torch.full(ccd.shape, 5.0)
-    first = read_out(photons, ccd, 0.0, generator(3))
+    first = photons_to_adu(photons, ccd, 0.0, generator(3))
     assert (photons == 5).all()
-    assert torch.equal(first, read_out(photons, ccd, 0.0, generator(3)))
-    assert not torch.equal(first, read_out(photons, ccd, 0.0, generator(4)))
+    assert torch.equal(first, photons_to_adu(photons, ccd, 0.0, generator(3)))
+    assert not torch.equal(first, photons_to_adu(photons, ccd, 0.0, generator(4)))
 
 
 # Mask

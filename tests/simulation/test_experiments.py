@@ -65,7 +65,7 @@ def test_detectors_are_those_of_section_3_2():
     assert cspad.gain == 4.55
     assert EXPERIMENTS["LG36"].detector.gain == 15.64
     assert EXPERIMENTS["LG36"].detector.low_gain_d_min == 3.2
-    assert EXPERIMENTS["LG36"].detector.dead_bottom > 0
+    assert EXPERIMENTS["LG36"].detector.shadowed_rows > 0
 
 
 @pytest.mark.parametrize("name", TABLE_1)

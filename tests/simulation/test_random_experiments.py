@@ -14,9 +14,12 @@ from dials_cnn_screen.simulation.crystal import (
     lattice_points,
     orthogonalisation_matrix,
 )
-from dials_cnn_screen.simulation.defects import Flaws
-from dials_cnn_screen.simulation.detector import faults, tile_map, usable_pixels
-from dials_cnn_screen.simulation.detector_families import FAMILIES, draw_detector
+from dials_cnn_screen.simulation.defects import Defects
+from dials_cnn_screen.simulation.detector import defect_maps, tile_map, usable_pixels
+from dials_cnn_screen.simulation.detector_families import (
+    DETECTOR_FAMILIES,
+    draw_detector,
+)
 from dials_cnn_screen.simulation.experiments import EXPERIMENTS
 from dials_cnn_screen.simulation.random_experiments import (
     CELL_EDGES,
@@ -24,7 +27,7 @@ from dials_cnn_screen.simulation.random_experiments import (
     WAVELENGTHS,
     draw_experiment,
     find_experiment,
-    plan_wide,
+    plan_random_experiments,
 )
 from dials_cnn_screen.simulation.run import simulate_run
 from dials_cnn_screen.simulation.shot import simulate_shot
@@ -33,7 +36,7 @@ from dials_cnn_screen.simulation.spots import VISIBLE_SIGMA, Spots, distinct
 COUNTING = ("eiger", "pilatus")
 
 
-@pytest.fixture(scope="module", params=FAMILIES)
+@pytest.fixture(scope="module", params=DETECTOR_FAMILIES)
 def family(request):
     return request.param
 
@@ -112,7 +115,7 @@ def test_a_name_is_enough(experiments):
 
 @pytest.mark.parametrize("name", ["LO20", "percival-12", "eiger-", "eiger"])
 def test_unknown_experiment(name):
-    with pytest.raises(ValueError, match=r"no experiment|no family of detectors"):
+    with pytest.raises(ValueError, match=r"no experiment|no detector family"):
         find_experiment(name)
 
 
@@ -126,13 +129,13 @@ def test_only_the_families_asked_for():
 
 
 def test_a_plan():
-    jobs = plan_wide(600, seed=1)
+    jobs = plan_random_experiments(600, seed=1)
     assert len(jobs) == 600
-    assert jobs == plan_wide(600, seed=1)
-    assert jobs != plan_wide(600, seed=2)
+    assert jobs == plan_random_experiments(600, seed=1)
+    assert jobs != plan_random_experiments(600, seed=2)
     assert pickle.loads(pickle.dumps(jobs)) == jobs
     assert len({seed for _, _, seed in jobs}) == 600
-    assert {name.split("-")[0] for name, _, _ in jobs} == set(FAMILIES)
+    assert {name.split("-")[0] for name, _, _ in jobs} == set(DETECTOR_FAMILIES)
     names = [name for name, _, _ in jobs]
     shared = Counter(names)
     assert set(list(shared.values())[:-1]) == {4, 5, 6, 7, 8}
@@ -143,12 +146,14 @@ def test_a_plan():
 
 
 def test_a_plan_without_a_family():
-    jobs = plan_wide(300, 0, families=[f for f in FAMILIES if f != "cspad"])
+    jobs = plan_random_experiments(
+        300, 0, families=[f for f in DETECTOR_FAMILIES if f != "cspad"]
+    )
     assert not any(name.startswith("cspad") for name, _, _ in jobs)
 
 
 def test_shots_of_a_plan():
-    jobs = plan_wide(2, 3)
+    jobs = plan_random_experiments(2, 3)
     for shot, (name, aim, seed) in zip(simulate_run(jobs, 1), jobs, strict=True):
         expected = simulate_shot(find_experiment(name), aim, seed)
         np.testing.assert_array_equal(shot.image, expected.image)
@@ -174,8 +179,8 @@ def test_masks(shots):
         assert shot.mask.dtype == bool
         assert shot.mask.any()
         assert not shot.mask[tile_map(detector).numpy() < 0].any()
-        _, known = faults(detector)
-        assert not shot.mask[known].any()
+        _, masked = defect_maps(detector)
+        assert not shot.mask[masked].any()
         np.testing.assert_array_equal(shot.mask, usable_pixels(detector, shot.image))
 
 
@@ -194,10 +199,10 @@ def test_truth(shots):
         assert shot.label is label_from_spots(len(shot.visible))
         # Overloads apart, visible spots are on pixels that are used and sound.
         y, x = shot.visible.astype(int).T
-        fault, _ = faults(experiment.detector)
+        defect, _ = defect_maps(experiment.detector)
         overloaded = shot.image[y, x] >= experiment.detector.saturation
         assert (shot.mask[y, x] | overloaded).all()
-        assert not fault[y, x].any()
+        assert not defect[y, x].any()
         assert (shot.kind == "crystal") == (shot.label is not Label.MISS)
 
 
@@ -213,8 +218,8 @@ def test_counting_detectors_count(shots, family):
 def test_counts_without_beam_are_nought():
     rng = np.random.default_rng(3)
     experiment = replace(draw_experiment(rng, ["pilatus"]), beam_loss=1.0)
-    flaws = replace(experiment.detector.flaws, bad=0.0, zingers=0.0, tracks=0.0)
-    detector = replace(experiment.detector, flaws=flaws)
+    defects = replace(experiment.detector.defects, bad=0.0, zingers=0.0, tracks=0.0)
+    detector = replace(experiment.detector, defects=defects)
     shot = simulate_shot(replace(experiment, detector=detector), Label.MISS, 0)
     assert shot.kind == "blank"
     assert not shot.image[shot.mask].any()
@@ -224,9 +229,9 @@ def test_counts_without_beam_are_nought():
 def test_counts_follow_poisson_statistics():
     rng = np.random.default_rng(3)
     experiment = draw_experiment(rng, ["eiger"])
-    detector = replace(experiment.detector, flaws=Flaws(pixel_gain=1e-9, zingers=0))
-    scenery = replace(
-        experiment.scenery, solvent=(), parasitic=(), discs=(), bars=(), even=0.5
+    detector = replace(experiment.detector, defects=Defects(pixel_gain=1e-9, zingers=0))
+    parameters = replace(
+        experiment.background, solvent=(), parasitic=(), discs=(), bars=(), uniform=0.5
     )
     experiment = replace(
         experiment,
@@ -236,7 +241,7 @@ def test_counts_follow_poisson_statistics():
         spike=0.0,
         shadow=None,
         air=(1e-9, 2e-9),
-        scenery=replace(scenery, fluctuation=0.0, powder_chance=0.0),
+        background=replace(parameters, fluctuation=0.0, powder_chance=0.0),
     )
     shot = next(
         shot
@@ -250,10 +255,15 @@ def test_counts_follow_poisson_statistics():
 
 
 def test_kinds_of_misses(pad_experiment):
-    scenery = replace(
-        pad_experiment.scenery, powder=(3.9, 3.67), powder_chance=0.5, powder_grains=0.5
+    parameters = replace(
+        pad_experiment.background,
+        powder=(3.9, 3.67),
+        powder_chance=0.5,
+        powder_grains=0.5,
     )
-    experiment = replace(pad_experiment, beam_loss=0.3, spike=0.5, scenery=scenery)
+    experiment = replace(
+        pad_experiment, beam_loss=0.3, spike=0.5, background=parameters
+    )
     kinds = Counter()
     for seed in range(60):
         shot = simulate_shot(experiment, Label.MISS, seed)
@@ -269,15 +279,15 @@ def test_kinds_of_misses(pad_experiment):
 def test_grains_are_on_the_rings_of_the_powder():
     rng = np.random.default_rng(0)
     experiment = replace(draw_experiment(rng, ["eiger"]), beam_loss=0.0)
-    scenery = replace(
-        experiment.scenery,
+    parameters = replace(
+        experiment.background,
         powder=(3.9, 2.25),
         powder_chance=1.0,
         powder_grains=1.0,
         discs=(),
         bars=(),
     )
-    experiment = replace(experiment, scenery=scenery)
+    experiment = replace(experiment, background=parameters)
     detector = experiment.detector
     places = np.concatenate(
         [simulate_shot(experiment, Label.MISS, seed).powder for seed in range(6)]
@@ -290,11 +300,11 @@ def test_grains_are_on_the_rings_of_the_powder():
     np.testing.assert_allclose(d, nearest, rtol=0.025)
 
 
-def test_spots_in_the_shade_are_not_seen(ccd_experiment):
+def test_spots_in_shadow_are_left_out(ccd_experiment):
     half = Bar(0.0, 0.0, 1e4, 0.0, 1e4, 0.5, 0.0)
     hole = Disc((0.0, 0.0), 30.0, 0.5, 0.0)
-    scenery = replace(ccd_experiment.scenery, bars=(half,), discs=(hole,))
-    shot = simulate_shot(replace(ccd_experiment, scenery=scenery), Label.HIT, 0)
+    parameters = replace(ccd_experiment.background, bars=(half,), discs=(hole,))
+    shot = simulate_shot(replace(ccd_experiment, background=parameters), Label.HIT, 0)
     slow, fast = (shot.spots - ccd_experiment.detector.beam_centre).T
     assert len(shot.spots) > 10
     # The shadow lies on the right of the beam, and round it.

@@ -11,10 +11,10 @@ from dials_cnn_screen.simulation.background import Background
 from dials_cnn_screen.simulation.detector import tile_map
 from dials_cnn_screen.simulation.shot import (
     Shot,
-    draw_background,
     draw_visible_spots,
     simulate_shot,
 )
+from dials_cnn_screen.simulation.shot_background import draw_background
 
 
 def test_the_label_is_that_of_the_visible_spots():
@@ -153,7 +153,7 @@ def test_backgrounds_are_within_the_experiments_ranges(ccd_experiment):
     rng = np.random.default_rng(0)
     experiment = replace(ccd_experiment, spike=0.5, shadow=(0.6, 0.95))
     drawn = [draw_background(experiment, rng) for _ in range(400)]
-    assert all(0.6 <= b.shadow[0] <= 0.95 for b in drawn)
+    assert all(0.6 <= b.kapton.transmission <= 0.95 for b in drawn)
     assert np.mean([bool(b.spikes) for b in drawn]) == pytest.approx(0.5, abs=0.08)
     rings = np.array([b.rings[0].peak for b in drawn])
     # The geometric mean of 20 and 200.
@@ -164,5 +164,5 @@ def test_backgrounds_are_within_the_experiments_ranges(ccd_experiment):
 def test_no_shadow_and_spikes_where_there_are_none(ccd_experiment):
     experiment = replace(ccd_experiment, spike=0.0, shadow=None)
     background = draw_background(experiment, np.random.default_rng(0))
-    assert background.shadow is None
+    assert background.kapton is None
     assert background.spikes == ()

@@ -6,9 +6,9 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from dials_cnn_screen.simulation import spots as module
-from dials_cnn_screen.simulation.crystal import Crystal, Imperfection
-from dials_cnn_screen.simulation.detector import blur, tile_map
+from dials_cnn_screen.simulation.crystal import Crystal, Imperfection, Reflections
+from dials_cnn_screen.simulation.detector import tile_map
+from dials_cnn_screen.simulation.point_spread import blur
 from dials_cnn_screen.simulation.spots import (
     VISIBLE_SIGMA,
     Spots,
@@ -16,7 +16,8 @@ from dials_cnn_screen.simulation.spots import (
     brighten,
     draw_spots,
     no_spots,
-    scatter,
+    place_photons,
+    project,
     significance,
     threshold_photons,
 )
@@ -41,10 +42,10 @@ def visible(spots, background):
 PERFECT = Imperfection(3000.0, 0.0, 0.0)
 
 
-def project(experiment, s, imperfection=PERFECT, focus=0.3):
+def spots_at(experiment, s, imperfection=PERFECT, focus=0.3):
     s = np.atleast_2d(np.asarray(s, float))
-    intensity = np.arange(1.0, len(s) + 1)
-    return module._project(s, intensity, imperfection, focus, experiment, WAVELENGTH)
+    reflections = Reflections(s, np.arange(1.0, len(s) + 1))
+    return project(reflections, imperfection, focus, experiment, WAVELENGTH)
 
 
 def on_ewald_sphere(d, azimuth):
@@ -57,7 +58,7 @@ def on_ewald_sphere(d, azimuth):
 @pytest.mark.parametrize("d", [20.0, 4.0, 2.5])
 @pytest.mark.parametrize("azimuth", [0.3, 1.9, 4.0])
 def test_spots_are_at_the_bragg_angle(ccd_experiment, d, azimuth):
-    spots = project(ccd_experiment, on_ewald_sphere(d, azimuth))
+    spots = spots_at(ccd_experiment, on_ewald_sphere(d, azimuth))
     radius = 110.0 * math.tan(2 * math.asin(WAVELENGTH / (2 * d))) / 0.7
     # Fast runs along +x and slow along -y.
     assert spots.fast[0] == pytest.approx(120 + radius * math.cos(azimuth))
@@ -66,11 +67,11 @@ def test_spots_are_at_the_bragg_angle(ccd_experiment, d, azimuth):
 
 def test_spots_off_the_detector_and_in_the_hole_are_left_out(ccd_experiment):
     s = [on_ewald_sphere(d, a) for d, a in [(1.4, 0.1), (200.0, 0.1), (4.0, 0.1)]]
-    assert project(ccd_experiment, s).photons.tolist() == [3.0]
+    assert spots_at(ccd_experiment, s).photons.tolist() == [3.0]
 
 
 def test_back_scattering_is_left_out(ccd_experiment):
-    assert not len(project(ccd_experiment, on_ewald_sphere(0.68, 0.5)))
+    assert not len(spots_at(ccd_experiment, on_ewald_sphere(0.68, 0.5)))
 
 
 def test_spots_in_gaps_and_in_the_shadow_are_left_out(pad_experiment):
@@ -78,27 +79,27 @@ def test_spots_in_gaps_and_in_the_shadow_are_left_out(pad_experiment):
     in_tile = on_ewald_sphere(3.0, math.pi / 2 + 0.1)
     at_bottom = on_ewald_sphere(3.0, -math.pi / 2 - 0.5)
     s = [in_gap, in_tile, at_bottom]
-    assert project(pad_experiment, s).photons.tolist() == [2.0, 3.0]
-    detector = replace(pad_experiment.detector, dead_bottom=110)
+    assert spots_at(pad_experiment, s).photons.tolist() == [2.0, 3.0]
+    detector = replace(pad_experiment.detector, shadowed_rows=110)
     shadowed = replace(pad_experiment, detector=detector)
-    assert project(shadowed, s).photons.tolist() == [2.0]
+    assert spots_at(shadowed, s).photons.tolist() == [2.0]
 
 
 def test_shape_of_a_perfect_crystals_spot_is_the_focus(ccd_experiment):
-    spots = project(ccd_experiment, on_ewald_sphere(3.0, 0.7), focus=0.5)
+    spots = spots_at(ccd_experiment, on_ewald_sphere(3.0, 0.7), focus=0.5)
     np.testing.assert_allclose(spots.covariance[0], 0.25 * np.eye(2))
 
 
 def test_mosaic_spots_are_streaks(ccd_experiment):
     s = on_ewald_sphere(3.0, 0.0)
     # Tangentially by the mosaicity, at a radius of some 75 pixels.
-    mosaic = project(ccd_experiment, s, Imperfection(3000.0, 0.01, 0.0), 0.1)
+    mosaic = spots_at(ccd_experiment, s, Imperfection(3000.0, 0.01, 0.0), 0.1)
     radius = mosaic.fast[0] - 120
     np.testing.assert_allclose(
         mosaic.covariance[0], [[0.01 + (0.01 * radius) ** 2, 0], [0, 0.01]], atol=1e-9
     )
     # Radially by what is narrower, mosaicity or the bandwidth's spread of 2 theta.
-    both = project(ccd_experiment, s, Imperfection(3000.0, 0.01, 0.002), 0.1)
+    both = spots_at(ccd_experiment, s, Imperfection(3000.0, 0.01, 0.002), 0.1)
     theta = math.asin(WAVELENGTH / 6)
     turn = 2 * 0.002 * math.tan(theta) * 110 / 0.7 / math.cos(2 * theta) ** 2
     assert both.covariance[0, 1, 1] == pytest.approx(0.01 + turn**2)
@@ -168,7 +169,7 @@ def test_threshold_photons_are_just_visible():
     assert (np.diff(threshold[1:]) > 0).all()
 
 
-def test_background_of_a_wide_spot():
+def test_background_of_a_broad_spot():
     # A spot of sd 3 pixels covers 4 pi 9 pixels.
     spots = make_spots([1.0], covariance=9.0)
     area = 4 * math.pi * (9 + 1 / 12)
@@ -238,20 +239,22 @@ def test_brighten_no_spots():
 
 
 def test_scatter_places_every_photon():
-    image = scatter(make_spots([30, 0, 500]), (100, 120), np.random.default_rng(0))
+    image = place_photons(
+        make_spots([30, 0, 500]), (100, 120), np.random.default_rng(0)
+    )
     assert image.shape == (100, 120)
     assert float(image.sum()) == 530
 
 
 def test_very_bright_spots_keep_their_photons():
-    image = scatter(make_spots([1e6]), (100, 120), np.random.default_rng(0))
+    image = place_photons(make_spots([1e6]), (100, 120), np.random.default_rng(0))
     assert float(image.sum()) == pytest.approx(1e6, rel=1e-5)
 
 
 def test_scattered_photons_have_place_and_shape():
     covariance = np.array([[[4.0, 1.5], [1.5, 2.0]]])
     spots = Spots(np.array([50.5]), np.array([60.25]), covariance, np.array([4000]))
-    image = scatter(spots, (100, 120), np.random.default_rng(0)).double().numpy()
+    image = place_photons(spots, (100, 120), np.random.default_rng(0)).double().numpy()
     weight = image / image.sum()
     y, x = np.mgrid[0.5:100, 0.5:120]
     mean_y, mean_x = (weight * y).sum(), (weight * x).sum()
@@ -267,13 +270,13 @@ def test_scattered_photons_have_place_and_shape():
 
 def test_photons_off_the_edge_are_lost():
     spots = make_spots([2000], slow=0.0)
-    image = scatter(spots, (100, 120), np.random.default_rng(0))
+    image = place_photons(spots, (100, 120), np.random.default_rng(0))
     assert float(image.sum()) == pytest.approx(1000, abs=120)
     assert float(blur(image, 0.85)[:5].sum()) > 500
 
 
 def test_scatter_nothing():
-    assert not scatter(no_spots(), (20, 30), np.random.default_rng(0)).any()
+    assert not place_photons(no_spots(), (20, 30), np.random.default_rng(0)).any()
 
 
 def test_cubic_cell_has_spots_at_its_spacings(ccd_experiment):

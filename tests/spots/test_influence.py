@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from dials_cnn_screen.models.registry import build_network
+from dials_cnn_screen.models.registry import find_architecture
 from dials_cnn_screen.spots.candidates import CandidateSearch, find_candidates
 from dials_cnn_screen.spots.influence import influence, take
 
@@ -14,7 +14,7 @@ from dials_cnn_screen.spots.influence import influence, take
 @pytest.fixture
 def counter():
     """A network by which a spot has z over 15, and z(Hit) is twice their number - 7."""
-    network = build_network("spots").eval()
+    network = find_architecture("spots").network().eval()
     with torch.no_grad():
         for parameter in network.parameters():
             parameter.zero_()

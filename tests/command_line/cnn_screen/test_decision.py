@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import dataclasses
 import os
 from pathlib import Path
 
@@ -10,12 +11,8 @@ pytest.importorskip("dials")
 from dials.util import Sorry
 
 from dials_cnn_screen.command_line.cnn_screen import run
-from dials_cnn_screen.models.model_file import (
-    Calibration,
-    Model,
-    load_model,
-    save_model,
-)
+from dials_cnn_screen.models.model import Calibration
+from dials_cnn_screen.models.model_file import load_model, save_model
 
 pytestmark = pytest.mark.usefixtures("installed_formats", "in_tmp_path")
 
@@ -26,7 +23,7 @@ CLASSES = ["Hit", "Miss", "Maybe", "Miss", "Maybe", "Hit", None]
 
 @pytest.mark.parametrize(("threshold", "kept"), [(0, 7), (0.3, 4), (1, 1)])
 def test_threshold(write_levels, model, threshold, kept, results, read):
-    # P(Hit) + P(Maybe) is 0.37 at level 94; level 0 can't be judged and is kept.
+    # P(Hit) + P(Maybe) is 0.37 at level 94; level 0 can't be classified and is kept.
     images = str(write_levels("run1.h5", [10, 20, 30, 94, 99, 101, 0]))
     run([images, model, ONE, f"decision.threshold={threshold}"])
     assert results()["decision"]["threshold"] == threshold
@@ -44,15 +41,15 @@ def test_max_hit_loss(images, model, results):
     assert results()["decision"] == {
         "threshold": pytest.approx(0.05),
         "max_hit_loss": 0.05,
-        "rests_on": "a ramp",
+        "calibrated_on": "a ramp",
         "calibration_hits": 199,
         "keep_misses": 0.0,
         "seed": 0,
     }
     told = (
-        "P(Hit) + P(Maybe) is 0.05 or more, the threshold at which at most 5% of the "
-        "hits are expected to be lost (split conformal prediction), for images drawn "
-        "like the 199 hits that this rests on: a ramp."
+        "P(Hit) + P(Maybe) is 0.05 or more. At this threshold at most 5% of the hits "
+        "are expected to be lost (split conformal prediction), for images drawn like "
+        "the 199 calibration hits: a ramp."
     )
     log = Path("dials.cnn_screen.log").read_text()
     assert told in " ".join(log.split())
@@ -62,8 +59,8 @@ def test_max_hit_loss(images, model, results):
 
 def test_max_hit_loss_needs_calibration(images, level_model):
     old = load_model(level_model)
-    fields = {k: v for k, v in vars(old).items() if k not in ("calibration", "sha256")}
-    save_model("bare.safetensors", Model(calibration=Calibration(), **fields))
+    bare = dataclasses.replace(old, calibration=Calibration())
+    save_model("bare.safetensors", bare)
     with pytest.raises(Sorry, match=r"there are 0; .* or set threshold"):
         run([images, ONE, "model=bare.safetensors", "decision.max_hit_loss=0.05"])
     assert not Path("hits.expt").exists()
@@ -84,19 +81,21 @@ def labels(images, model, levels) -> list[str]:
 
 def test_max_hit_loss_on_own_labels(images, model, labels, results, column, expected):
     run([images, model, ONE, *labels, "max_hit_loss=0.35"])
-    # Five are labelled and judged: k = floor(0.35 x 6) = 2, and that is level 101.
+    # Five are labelled and classified: k = floor(0.35 x 6) = 2, and that is level 101.
     assert results()["decision"] == {
         "threshold": pytest.approx(1 - expected(101)[2], abs=2e-4),
         "max_hit_loss": 0.35,
-        "rests_on": "5 Hit or Maybe labelled in labels.txt",
+        "calibrated_on": "5 images labelled Hit or Maybe in labels.txt",
         "calibration_hits": 5,
         "keep_misses": 0.0,
         "seed": 0,
     }
     assert column("kept") == [True, False, True, False, True, True, True]
     log = Path("dials.cnn_screen.log").read_text()
-    assert "1 of the 7 labels in labels.txt are left out: not judged, or unlike" in log
-    told = "drawn like the 5 hits that this rests on: 5 Hit or Maybe labelled in"
+    assert (
+        "1 of the 7 labels in labels.txt are left out: could not be classified" in log
+    )
+    told = "drawn like the 5 calibration hits: 5 images labelled Hit or Maybe in"
     assert told in " ".join(log.split())
     assert told in Path("cnn_screen.html").read_text()
 

@@ -55,7 +55,7 @@ def test_one_unreadable_image_among_a_hundred(
         "miss": 99,
         "failed": 1,
         "kept": 1,
-        "unlike": None,
+        "out_of_distribution": None,
     }
     error = column("error").pop(41)
     assert "cannot read image 41" in error
@@ -63,7 +63,7 @@ def test_one_unreadable_image_among_a_hundred(
     assert places(read("hits.expt")) == [("run1.h5", 41)]
     assert "cannot read image 41" in Path("cnn_screen.html").read_text()
     log = Path("dials.cnn_screen.log").read_text()
-    assert "run1.h5 [42] could not be judged and is kept" in log
+    assert "run1.h5 [42] could not be classified and is kept" in log
 
 
 @pytest.mark.usefixtures("grid_scan")
@@ -151,7 +151,7 @@ UNUSABLE = [
 def test_unusable_input(images, model, imported, make, name, message):
     make(name, imported)
     with pytest.raises(Sorry, match=message) as problem:
-        # Never the others alone: what is given is judged, or nothing is.
+        # Never the others alone: what is given is classified, or nothing is.
         run([images, name, model, ONE])
     assert "\n" not in str(problem.value)
     assert not Path("hits.expt").exists()
@@ -211,9 +211,9 @@ def test_no_images(args, model):
         run([model, *args])
 
 
-def test_no_image_can_be_judged(write_levels, model):
+def test_no_image_can_be_classified(write_levels, model):
     write_levels("run1.h5", [0, 0])
-    with pytest.raises(Sorry, match=r"not one of the 2 images .* first, run1.h5: ever"):
+    with pytest.raises(Sorry, match=r"none of the 2 .* first, run1.h5 .1.: ever"):
         run(["run1.h5", model, ONE])
     assert not Path("hits.expt").exists()
 

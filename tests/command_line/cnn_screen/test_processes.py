@@ -30,16 +30,21 @@ def test_two_processes_give_the_same(write_levels, model, levels):
     assert one == two
 
 
-def test_mpi_gives_the_same(images, model, mpirun):
+def test_mpi_gives_the_same(images, model, mpirun, results):
     run([images, model, ONE])
-    one = Path("cnn_screen.json").read_bytes(), Path("hits.expt").read_bytes()
+    one = results()
+    hits = Path("hits.expt").read_bytes()
     code = "from dials_cnn_screen.command_line.cnn_screen import run; run()"
     ranks = mpirun(2, code, images, model, "mp.method=mpi")
     assert ranks.returncode == 0, ranks.stderr
     assert ranks.stdout.count("Saved the scores") == 1
     assert ranks.stdout.count("2 MPI ranks") == 1
-    two = Path("cnn_screen.json").read_bytes(), Path("hits.expt").read_bytes()
+    two = results()
+    # Torch may sum in another order in a process that has loaded other libraries.
+    for before, after in zip(one["images"], two["images"], strict=True):
+        assert after.pop("p_keep") == pytest.approx(before.pop("p_keep"), abs=1e-6)
     assert one == two
+    assert Path("hits.expt").read_bytes() == hits
 
 
 def test_without_mpi4py(images, model, monkeypatch):
@@ -51,12 +56,12 @@ def test_without_mpi4py(images, model, monkeypatch):
 SLOW = """
 from dials_cnn_screen.screening import run as screening
 from time import sleep
-examine = screening.examine
+screen_frame = screening.screen_frame
 def slowly(*args):
-    print("judging", flush=True)
+    print("classifying", flush=True)
     sleep(0.1)
-    return examine(*args)
-screening.examine = slowly
+    return screen_frame(*args)
+screening.screen_frame = slowly
 """
 
 
@@ -67,7 +72,7 @@ def workers(pid: int) -> list[int]:
 
 def wait_for_the_first_image(program: subprocess.Popen) -> None:
     for line in program.stdout:
-        if "judging" in line:
+        if "classifying" in line:
             return
     pytest.fail(program.stderr.read())
 

@@ -1,0 +1,194 @@
+from __future__ import annotations
+
+import json
+import math
+
+import numpy as np
+import pytest
+
+from dials_cnn_screen.labels.image_name import ImageName
+from dials_cnn_screen.labels.label import Label
+from dials_cnn_screen.models.prediction import make_prediction
+from dials_cnn_screen.outputs.log import format_out_of_distribution
+from dials_cnn_screen.screening.decision import Decision, KeptBecause
+from dials_cnn_screen.screening.results import (
+    ModelSummary,
+    ScreeningResults,
+    decide,
+    decide_again,
+    image_from_json,
+    read_results,
+    write_results,
+)
+
+DECISION = Decision(0.4)
+NAMES = [ImageName("/data/run ü.h5", i + 1) for i in range(3)]
+PREDICTIONS = [
+    make_prediction([0.7, 0.2, 0.1], ood_score=1.0),
+    None,
+    make_prediction(
+        [0.12344, 0.12346, 0.7531], np.array([[3, 40], [5, 0]]), ood_score=1.2346
+    ),
+]
+ERRORS = [None, 'no "picture"\tat all', None]
+SECONDS = [(1.0, 2.0, 3.0), (9.0, 0.0, 0.0), (3.0, 4.0, 5.0)]
+
+
+@pytest.fixture
+def results() -> ScreeningResults:
+    rows = zip(NAMES, PREDICTIONS, ERRORS, SECONDS, strict=True)
+    images = [
+        decide(name, prediction, error, DECISION, seconds)
+        for name, prediction, error, seconds in rows
+    ]
+    return ScreeningResults(ModelSummary("m", "0", "a", "t", 7), DECISION, images)
+
+
+def test_summary_adds_up(results):
+    assert results.summary() == {
+        "images": 3,
+        "hit": 1,
+        "maybe": 0,
+        "miss": 1,
+        "failed": 1,
+        "kept": 3,
+        "out_of_distribution": 1,
+    }
+    assert [image.label for image in results.images] == [Label.HIT, None, Label.MISS]
+    assert [image.title for image in results.images] == [
+        "Hit",
+        "Could not be classified",
+        "Miss",
+    ]
+    assert results.kept == [True, True, True]
+    assert [image.kept_because for image in results.images] == [
+        KeptBecause.P_KEEP,
+        KeptBecause.ERROR,
+        KeptBecause.OUT_OF_DISTRIBUTION,
+    ]
+
+
+def test_p_keep_is_of_unrounded_probabilities(results):
+    entries = results.as_json()["images"]
+    assert entries[2]["p_hit"] == 0.1234
+    assert entries[2]["p_maybe"] == 0.1235
+    assert entries[2]["p_keep"] == 0.12344 + 0.12346
+    assert math.isnan(results.images[1].p_keep)
+
+
+def test_decision_in_json(results):
+    assert results.as_json()["decision"] == {
+        "threshold": 0.4,
+        "max_hit_loss": None,
+        "calibrated_on": None,
+        "calibration_hits": None,
+        "keep_misses": 0.0,
+        "seed": 0,
+    }
+
+
+def test_spots_of_each_image(results):
+    content = results.as_json()
+    assert [image["n_spots"] for image in content["images"]] == [None, None, 2]
+    assert content["images"][0]["spots"] is None
+    assert content["images"][2]["spots"] == [[3, 40], [5, 0]]
+    assert content["model"]["max_spots"] == 7
+
+
+def test_out_of_distribution(results):
+    entries = results.as_json()["images"]
+    assert [e["out_of_distribution"] for e in entries] == [False, None, True]
+    assert [e["ood_score"] for e in entries] == [1.0, None, 1.235]
+    assert results.out_of_distribution == [results.images[2]]
+    assert format_out_of_distribution(results) == (
+        "1 of 3 images is out of the distribution of the model's training. It is kept, "
+        "since the model's prediction means little there; look at it"
+    )
+
+
+def test_whether_out_of_distribution_may_not_be_known():
+    image = decide(NAMES[0], make_prediction([0.1, 0.1, 0.8]), None, DECISION)
+    results = ScreeningResults(ModelSummary("m", "0"), DECISION, [image])
+    assert results.summary()["out_of_distribution"] is None
+    assert format_out_of_distribution(results) == ""
+
+
+def test_json_has_an_image_a_line(results, tmp_path):
+    path = tmp_path / "scores.json"
+    write_results(path, results)
+    text = path.read_text(encoding="utf-8")
+    assert json.loads(text) == results.as_json()
+    lines = text.splitlines()
+    assert sum('"index"' in line for line in lines) == 3
+    assert len([line for line in lines if '"index": 1,' in line]) == 1
+
+
+def test_what_is_written_is_read(results, tmp_path):
+    write_results(tmp_path / "scores.json", results)
+    again = read_results(tmp_path / "scores.json")
+    assert again.model == results.model
+    assert again.decision == results.decision
+    assert again.summary() == results.summary()
+    for image, before in zip(again.images, results.images, strict=True):
+        assert image.name == before.name
+        assert image.label == before.label
+        assert image.kept_because is before.kept_because
+        assert image.error == before.error
+        # To the last digit, as a threshold may rest on it.
+        np.testing.assert_array_equal(image.p_keep, before.p_keep)
+    assert again.as_json() == results.as_json()
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"p_hit": math.nan}, "not finite"),
+        ({"p_hit": 0.9}, "do not add up to 1"),
+        ({"p_keep": 1.5}, r"P\(Hit\) \+ P\(Maybe\) of .* is 1.5"),
+        ({"p_keep": math.nan}, r"P\(Hit\) \+ P\(Maybe\) of .* is nan"),
+        ({"ood_score": math.inf}, "score inf is not finite"),
+        ({"kept_because": "mood"}, "mood"),
+        ({"class": "Best"}, "BEST"),
+    ],
+)
+def test_entries_that_are_none(results, change, message):
+    entry = {**results.as_json()["images"][2], **change}
+    with pytest.raises((ValueError, KeyError), match=message):
+        image_from_json(entry)
+
+
+@pytest.mark.parametrize(
+    "p", [[0.5, 0.5], [math.nan, 0.5, 0.5], [math.inf, 0, 0], [0.9, 0.9, 0.9]]
+)
+def test_probabilities_that_cannot_be(p):
+    with pytest.raises(ValueError, match=r"are not finite|do not add up to 1"):
+        make_prediction(p)
+
+
+def test_another_decision(results):
+    strict = [decide_again(image, Decision(0.95)) for image in results.images]
+    assert [image.kept_because for image in strict] == [
+        None,
+        KeptBecause.ERROR,
+        KeptBecause.OUT_OF_DISTRIBUTION,
+    ]
+    assert strict[0].prediction is results.images[0].prediction
+
+
+def test_mean_seconds_is_of_the_classified(results):
+    np.testing.assert_allclose(results.mean_seconds(), [2, 3, 4])
+
+
+def test_mean_seconds_of_nothing(results):
+    failed = ScreeningResults(results.model, DECISION, results.images[1:2])
+    assert np.isnan(failed.mean_seconds()).all()
+
+
+def test_names_have_the_folders_that_tell_images_apart():
+    prediction = make_prediction([0.1, 0.1, 0.8])
+    paths = ["/data/run1/a.h5", "/data/run2/a.h5", "/data/run2/b.h5"]
+    images = [decide(ImageName(p, 1), prediction, None, DECISION) for p in paths]
+    results = ScreeningResults(ModelSummary("m", "0"), DECISION, images)
+    entries = results.as_json()["images"]
+    assert [e["file"] for e in entries] == ["run1/a.h5", "run2/a.h5", "b.h5"]
+    assert [e["path"] for e in entries] == paths
