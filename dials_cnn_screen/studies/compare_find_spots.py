@@ -123,7 +123,7 @@ def grid(table_2: SpotFinding) -> list[SpotFinding]:
         replace(
             table_2,
             algorithm=algorithm,
-            gain=table_2.gain * gain,
+            gain=gain * table_2.gain,  # type: ignore[operator]  # it has one
             global_threshold=table_2.global_threshold * threshold,
             sigma_strong=sigma or table_2.sigma_strong,
             min_spot_size=1,
@@ -282,7 +282,7 @@ def _as_still(shot: Shot, experiment: str) -> Iterator[Any]:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "shot.h5"
         write_shots(path, find_experiment(experiment), [shot], 1)
-        still = open_stills(path)
+        still: Any = open_stills(path)
         still[0].imageset.get_raw_data(0)  # read once; it is kept
         yield still
 

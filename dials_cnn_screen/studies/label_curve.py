@@ -20,10 +20,11 @@ import multiprocessing
 import os
 import tempfile
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -219,15 +220,15 @@ def prepare_shots(jobs: Sequence[Job], folder: Path, nproc: int) -> None:
     Raises:
         ValueError: The folder has no room.
     """
-    inputs = [
-        NetworkInput(start.architecture, start.preparation)
-        for start in (begin_ke2018(), begin_fitted())
+    preparations: list[Any] = [
+        begin().preparation for begin in (begin_ke2018, begin_fitted)
     ]
-    image, search = (one.preparation for one in inputs)
+    image, search = preparations
     n_bytes = len(jobs) * find_architecture("ke2018").training_bytes(image)
     check_room(folder, n_bytes, "choose another folder, or fewer labels")
     images = allocate_images(folder / IMAGES, len(jobs), image)
     candidates = CandidateSet.empty(len(jobs), search.most)
+    inputs = [NetworkInput("ke2018", image), NetworkInput("spots", search)]
     shots = simulate_prepared(jobs, inputs, nproc)
     for i, shot in enumerate(track(shots, "Simulating", len(jobs), "shot")):
         images[i], found = shot.inputs
@@ -253,7 +254,7 @@ def train_one(
     data: TrainingSet,
     splits: Splits,
     begin: Callable[[], Start],
-    changes: dict[str, int | None],
+    changes: Mapping[str, int | None],
     device: str = "cpu",
     checkpoint: Checkpoint | None = None,
 ) -> tuple[Plan, Fit, float]:
@@ -269,7 +270,7 @@ def train_one(
         checkpoint: As in training.loop.train.
 
     Returns:
-        How it was trained, what came of it, and seconds.
+        How it was trained, the result, and seconds.
     """
     torch.manual_seed(SEED)
     start, clock = begin(), time.monotonic()

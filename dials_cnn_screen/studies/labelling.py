@@ -18,6 +18,7 @@ import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -117,7 +118,7 @@ def prepared_candidates(jobs: Sequence[Job], folder: Path, nproc: int) -> Candid
     """Simulate the shots and find their candidates, or read them from the folder."""
     path = folder / "candidates.npz"
     if not path.is_file():
-        search = load_model(DEFAULT).preparation
+        search: Any = load_model(DEFAULT).preparation
         found = simulate_candidates(jobs, search, nproc, "Shots")
         with replacing(path) as unfinished:
             np.savez(unfinished, **vars(found))
@@ -130,7 +131,7 @@ def begin(seed: int, fresh: bool) -> Start:
     torch.manual_seed(seed)
     start = begin_from(DEFAULT, None, None)
     if fresh:
-        for layer in start.network.head:
+        for layer in start.network.get_submodule("head").children():
             if isinstance(layer, nn.Linear):
                 layer.reset_parameters()
     return start

@@ -24,10 +24,9 @@ from numpy.typing import NDArray
 
 from dials_cnn_screen.models.model import Model
 from dials_cnn_screen.models.model_file import save_model
-from dials_cnn_screen.models.registry import find_architecture
 from dials_cnn_screen.simulation.detector_families import DETECTOR_FAMILIES
 from dials_cnn_screen.simulation.random_experiments import plan_random_experiments
-from dials_cnn_screen.spots.candidates import CandidateSearch
+from dials_cnn_screen.spots.architecture import SPOTS
 from dials_cnn_screen.spots.out_of_distribution import fit_out_of_distribution
 from dials_cnn_screen.spots.training_set import (
     CandidateSet,
@@ -38,8 +37,7 @@ from dials_cnn_screen.studies.simulated_shots import simulate_candidates
 from dials_cnn_screen.training.loop import calibrate, predict_logits, train
 from dials_cnn_screen.util.threads import use_threads
 
-ARCHITECTURE = "spots"
-SEARCH = CandidateSearch()
+SEARCH = SPOTS.preparation()
 SCHEDULE = SpotSchedule()
 # Shots of random experiments; those of Table 1 are kept for evaluation. The number is
 # by hand: an hour of work on two cores.
@@ -61,14 +59,14 @@ def make_default(folder: Path, left_out: Sequence[str]) -> None:
     split = split_of(names)[used]
     torch.manual_seed(SEED)
     use_threads(os.cpu_count() or 1)
-    network = find_architecture(ARCHITECTURE).network()
+    network = SPOTS.network()
     training, validation, held_out = (used[split == s] for s in Split)
     show = partial(print, flush=True)
     train(network, data, training, validation, SCHEDULE, SEED, show)
     model = Model(
         name="default" if not left_out else f"without {', '.join(left_out)}",
         network=network,
-        architecture=ARCHITECTURE,
+        architecture=SPOTS.name,
         preparation=SEARCH,
         calibration=calibrate(
             *predict_logits(network, data, held_out, "cpu"),

@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property, partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -175,12 +176,12 @@ def feature_vectors(
     study: Study, trained: Trained, experiment: str, contrast: str = "lcn"
 ) -> NDArray[np.float32]:
     """Features of the test shots that a network's last layer takes, float32 (m, f)."""
-    network = load_model(trained.model).network
+    network: Any = load_model(trained.model).network
     test = study.shots.splits[experiment].test
     with torch.inference_mode():
         return torch.cat(
             [
-                network.features(study.shots.data[contrast].batch([i])).flatten(1)
-                for i in test
+                network.features(study.shots.data[contrast].batch(one)).flatten(1)
+                for one in np.split(test, len(test))
             ]
         ).numpy()

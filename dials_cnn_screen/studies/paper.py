@@ -56,11 +56,11 @@ def make_paper(
     prepared, networks = folder / "shots", folder / f"networks-{epochs}x{batches}"
     for subfolder in (prepared, networks):
         subfolder.mkdir(parents=True, exist_ok=True)
-    run = {"shots": str(source), "version": __version__}
+    run: dict[str, object] = {"shots": str(source), "version": __version__}
     _check_shots(prepared / "shots.json", run)
     made_of = (
-        f"Of {source}; half of them for training, 20% for validation, 30% for "
-        f"testing; {epochs} epochs of {batches} batches of 64. In round brackets the 95% "
+        f"Of {source}; half of them for training, 20% for validation, 30% for test; "
+        f"{epochs} epochs of {batches} batches of 64. In round brackets the 95% "
         "interval, in square brackets the figure of Ke et al. (2018): 2000 real shots "
         "of each experiment, 120 epochs of 100 batches."
     )

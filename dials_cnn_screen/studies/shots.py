@@ -54,13 +54,11 @@ class Shots:
             return whole
         share = n / len(whole.training)
         labels = self.data[CONTRASTS[0]].labels
-        return Splits(
-            *(
-                split[split_at_random(labels[split], (share, 1 - share, 0), SEED)[0]]
-                for split in whole[:2]
-            ),
-            whole.test,
+        training, validation = (
+            split[split_at_random(labels[split], (share, 1 - share, 0), SEED)[0]]
+            for split in whole[:2]
         )
+        return Splits(training, validation, whole.test)
 
 
 def experiments_of(group: str) -> list[str]:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from dials_cnn_screen.architecture import Preparation
@@ -17,12 +17,11 @@ from dials_cnn_screen.ke2018.training_set import Dataset, allocate_images
 from dials_cnn_screen.labels.label import Label
 from dials_cnn_screen.models.registry import find_architecture
 from dials_cnn_screen.simulation.random_experiments import Job, find_experiment
-from dials_cnn_screen.simulation.run import simulate_job
+from dials_cnn_screen.simulation.run import map_shots, simulate_job
 from dials_cnn_screen.simulation.shot import Shot
 from dials_cnn_screen.spots.candidates import Candidates, CandidateSearch
 from dials_cnn_screen.spots.training_set import CandidateSet, match_spots
 from dials_cnn_screen.util.progress import track
-from dials_cnn_screen.util.workers import map_on_workers
 
 
 class NetworkInput(NamedTuple):
@@ -76,7 +75,8 @@ def simulate_dataset(
     dataset = Dataset(images, np.zeros(len(jobs), dtype=np.int64))
     shots = simulate_prepared(jobs, [NetworkInput("ke2018", preprocessing)], nproc)
     for i, shot in enumerate(track(shots, title, len(jobs), "shot")):
-        dataset.put(i, *shot.inputs, shot.label)
+        (image,) = shot.inputs
+        dataset.put(i, image, shot.label)
     return dataset
 
 
@@ -109,10 +109,7 @@ def simulate_prepared(
         inputs: How each shot is prepared.
         nproc: Number of processes; the shots do not depend on it.
     """
-    # Few at once, as a shot is large; not by forking, as torch's threads are at work.
-    return map_on_workers(
-        _prepare_shot, jobs, nproc, _start, (inputs,), chunk=2, fork=False
-    )
+    return map_shots(partial(_prepare_shot, inputs), jobs, nproc)
 
 
 def as_frame(shot: Shot, experiment: str) -> Frame:
@@ -133,12 +130,6 @@ def candidate_truth(candidates: Candidates, shot: PreparedShot) -> NDArray[np.fl
     grains = match_spots(candidates, shot.powder, certain) == 1
     truth[grains & (truth == 0)] = np.nan
     return truth
-
-
-def _start(inputs: Sequence[NetworkInput]) -> Sequence[NetworkInput]:
-    # Shots are shared out among processes; threads within would only compete.
-    torch.set_num_threads(1)
-    return inputs
 
 
 def _prepare_shot(inputs: Sequence[NetworkInput], job: Job) -> PreparedShot:

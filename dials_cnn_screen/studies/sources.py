@@ -198,7 +198,9 @@ class Deposited:
         """The deposited counts; an image without a line has no spots."""
         counts = read_spot_counts(self._file(experiment, "dials_annotation.txt"))
         stills, _ = self._labelled(experiment)
-        return np.array([counts.by_number.get(stills[i].name.number, 0) for i in chosen])
+        return np.array(
+            [counts.by_number.get(stills[i].name.number, 0) for i in chosen]
+        )
 
     def _labelled(self, experiment: str) -> tuple[Sequence[Still], Sequence[Label]]:
         from dials_cnn_screen.evaluation.spotfinding import open_stills

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -264,7 +264,10 @@ def _cross_training(
 
 
 def _success(
-    shots: Shots, trained: Trained, groups: list[str], printed: dict[str, float | None]
+    shots: Shots,
+    trained: Trained,
+    groups: list[str],
+    printed: Mapping[str, float | None],
 ) -> dict[str, Rate]:
     """Success rates, of three classes (equation 10), on groups of test shots."""
     right = {name: classify(p) == shots.labels(name) for name, p in trained.p.items()}

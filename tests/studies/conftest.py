@@ -10,6 +10,7 @@ import pytest
 
 from dials_cnn_screen.ke2018.preprocessing import Preprocessing
 from dials_cnn_screen.models.registry import find_architecture
+from dials_cnn_screen.simulation.experiments import EXPERIMENTS
 from dials_cnn_screen.studies import label_curve, networks, shots, sources
 
 SMALL = partial(Preprocessing, size=32)
@@ -38,6 +39,22 @@ class Noise:
     def count_spots(self, experiment, chosen, _folder, _nproc):
         self.counted.append(experiment)
         return np.where(chosen % 3 == 2, 0, 60)
+
+
+@pytest.fixture
+def small(monkeypatch):
+    """LO19 on a small detector with the angles of the real one, so that it is quick."""
+    experiment = EXPERIMENTS["LO19"]
+    detector = replace(
+        experiment.detector,
+        shape=(200, 240),
+        pixel_size=0.7,
+        beam_centre=(100.0, 120.0),
+        hole_radius=6.5,
+    )
+    small = replace(experiment, d_min=2.5, detector=detector)
+    monkeypatch.setitem(EXPERIMENTS, "LO19", small)
+    return small
 
 
 @pytest.fixture

@@ -39,21 +39,6 @@ SHOTS = [
 
 
 @pytest.fixture
-def small(monkeypatch):
-    """LO19 on a small detector with the angles of the real one, so that it is quick."""
-    experiment = EXPERIMENTS["LO19"]
-    detector = replace(
-        experiment.detector,
-        shape=(200, 240),
-        pixel_size=0.7,
-        beam_centre=(100.0, 120.0),
-        hole_radius=6.5,
-    )
-    small = replace(experiment, d_min=2.5, detector=detector)
-    monkeypatch.setitem(EXPERIMENTS, "LO19", small)
-
-
-@pytest.fixture
 def in_this_process(monkeypatch):
     """Work is not shared out among processes, which would know nothing of patches."""
     monkeypatch.setattr(module.os, "cpu_count", lambda: 1)

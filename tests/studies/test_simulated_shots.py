@@ -10,7 +10,6 @@ from dials_cnn_screen.ke2018.preprocessing import Preprocessing, prepare
 from dials_cnn_screen.ke2018.training_set import MAX_SHIFT
 from dials_cnn_screen.labels.label import Label
 from dials_cnn_screen.simulation.detector import usable_pixels
-from dials_cnn_screen.simulation.experiments import EXPERIMENTS
 from dials_cnn_screen.simulation.run import plan_run, simulate_run
 from dials_cnn_screen.simulation.shot import simulate_shot
 from dials_cnn_screen.spots.candidates import CandidateSearch
@@ -58,13 +57,6 @@ def test_a_plan_is_drawn_by_its_seed():
 def test_fractions_that_are_no_shares(fractions):
     with pytest.raises(ValueError, match="are not three shares for Hit, Maybe and Mi"):
         plan_run("LO19", 10, fractions, 0)
-
-
-@pytest.fixture
-def small(ccd_experiment, monkeypatch):
-    """The small experiment in place of LO19, for one process."""
-    monkeypatch.setitem(EXPERIMENTS, "LO19", ccd_experiment)
-    return ccd_experiment
 
 
 def test_shots_are_those_of_the_jobs_in_order(small):
