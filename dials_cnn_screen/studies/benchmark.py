@@ -1,7 +1,7 @@
 """How long preparing and classifying a frame take on one core.
 
 Run as ``python -m dials_cnn_screen.studies.benchmark``: a 1920 x 1920 int32 frame in
-memory to a 720 x 720 LCN array, by the reference and by the CPU kernel; the same frame
+memory to a 720 x 720 LCN image, by the reference and by the CPU kernel; the same frame
 as float32 to spot candidates, and these through a network with untrained weights.
 """
 
@@ -13,15 +13,14 @@ from types import ModuleType
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
-from dials_cnn_screen.ke2018 import preprocessing
-from dials_cnn_screen.ke2018 import preprocessing_cpu as cpu
+from dials_cnn_screen.images.frame import Frame
+from dials_cnn_screen.ke2018 import preprocessing, preprocessing_cpu
 from dials_cnn_screen.ke2018.preprocessing import Preprocessing
-from dials_cnn_screen.spots import candidates_cpu as cpu_candidates
-from dials_cnn_screen.spots.candidates import Candidates, CandidateSearch
-from dials_cnn_screen.spots.network import SpotNetwork, SpotNetworkConfig, batch_of_one
+from dials_cnn_screen.models.registry import find_architecture
 
-ROUNDS = 50
+ROUNDS = 50  # by hand
 
 
 def milliseconds(work: Callable[[], object], rounds: int = ROUNDS) -> float:
@@ -42,32 +41,27 @@ def main() -> None:
     mask = np.ones(data.shape, dtype=bool)
     masked = mask.copy()
     masked[905:1015, 905:1015] = False
+    beam_centre = (960.0, 960.0)
 
-    def prepare(module: ModuleType, used: np.ndarray) -> Callable[[], object]:
-        return lambda: module.prepare(data, used, (960.0, 960.0), Preprocessing())
+    def prepare(
+        module: ModuleType, used: NDArray[np.bool_]
+    ) -> Callable[[], NDArray[np.float32]]:
+        return lambda: module.prepare(data, used, beam_centre, Preprocessing())
 
     for title, used in (("no pixel masked", mask), ("hole masked", masked)):
         slow = milliseconds(prepare(preprocessing, used), rounds=5)
-        fast = milliseconds(prepare(cpu, used))
+        fast = milliseconds(prepare(preprocessing_cpu, used))
         print(f"{title}: reference {slow:.1f} ms, CPU kernel {fast:.2f} ms")
 
     torch.set_num_threads(1)
-    network = SpotNetwork(SpotNetworkConfig()).eval()
-    frame = data.astype(np.float32)
-
-    def find() -> Candidates:
-        return cpu_candidates.find_candidates(
-            frame, masked, (960.0, 960.0), CandidateSearch()
-        )
-
-    def classify(candidates: Candidates) -> None:
-        with torch.inference_mode():
-            network(batch_of_one(candidates))
-
-    found = find()
-    prepare_ms, classify_ms = milliseconds(find), milliseconds(lambda: classify(found))
+    spots = find_architecture("spots")
+    pipeline = spots.pipeline(spots.network(), spots.preparation(), "cpu")
+    frame = Frame(data.astype(np.float32), masked, beam_centre)
+    candidates = pipeline.prepare(frame)
+    prepare_ms = milliseconds(lambda: pipeline.prepare(frame))
+    classify_ms = milliseconds(lambda: pipeline.run(candidates))
     print(
-        f"{len(found.z)} spot candidates: preparing {prepare_ms:.2f} ms, "
+        f"{len(candidates.z)} spot candidates: preparing {prepare_ms:.2f} ms, "
         f"classifying {classify_ms:.2f} ms"
     )
 

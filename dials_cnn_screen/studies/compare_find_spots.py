@@ -15,11 +15,11 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import torch  # before DIALS: see threads.py
-from tqdm import tqdm
+from numpy.typing import NDArray
 
 from dials_cnn_screen.evaluation.metrics import (
     area_under_curve,
@@ -34,30 +34,36 @@ from dials_cnn_screen.evaluation.spotfinding import (
     spot_areas,
 )
 from dials_cnn_screen.labels.label import Label
-from dials_cnn_screen.labels.probabilities import keep_score
-from dials_cnn_screen.models.classifier import Classifier, make_classifier
-from dials_cnn_screen.models.model_file import Model, load_model
+from dials_cnn_screen.models.model import Model
+from dials_cnn_screen.models.model_file import load_model
+from dials_cnn_screen.models.predictor import Predictor
 from dials_cnn_screen.simulation.cxidb76 import write_shots
 from dials_cnn_screen.simulation.experiments import EXPERIMENTS
-from dials_cnn_screen.simulation.random_experiments import find_experiment
-from dials_cnn_screen.simulation.run import Job, plan_run, simulate_job
+from dials_cnn_screen.simulation.random_experiments import Job, find_experiment
+from dials_cnn_screen.simulation.run import plan_run, simulate_job
 from dials_cnn_screen.simulation.shot import Shot
 from dials_cnn_screen.studies.evaluate_models import (
     SEED,
     SHOTS,
     Outcome,
-    interval,
-    judge_shot,
+    evaluate_shot,
     plan,
 )
+from dials_cnn_screen.util.intervals import format_percent
+from dials_cnn_screen.util.progress import track
 from dials_cnn_screen.util.workers import map_on_workers
 
+State = TypeVar("State")
+Result = TypeVar("Result")
+
 METHODS = ("find_spots, default", "find_spots, Table 2", "find_spots, tuned")
+# With fewer there may be no hit among them.
 FEWEST_SHOTS = 12
-TUNING_SHOTS = 100  # of each experiment, half of them misses
+# Of each experiment, half of them misses: by hand, what a user may label.
+TUNING_SHOTS = 100
 TUNING_SEED = SEED + 1000
 # Tried in tuning: algorithm, gain and global threshold in units of Table 2's, sigma
-# strong (None: Table 2's). Few, as each takes find_spots a while.
+# strong (None: Table 2's). By hand; few, as each takes find_spots a while.
 GRID = (
     ("dispersion", 1.0, 1.0, None),
     ("dispersion", 1.0, 0.0, 3),
@@ -68,7 +74,7 @@ GRID = (
     ("dispersion_extended", 2.0, 0.0, 3),
     ("dispersion_extended", 2.0, 0.0, 6),
 )
-# And with each of these smallest sizes of a spot, pixels, which cost nothing.
+# And with each of these smallest sizes of a spot, pixels, which cost nothing: by hand.
 SPOT_SIZES = (1, 2, 3, 6)
 
 
@@ -76,12 +82,15 @@ SPOT_SIZES = (1, 2, 3, 6)
 class Tuning:
     """Parameters tuned on shots of an experiment, and the spots found there.
 
-    counts: (n,). positive: bool (n,).
+    Attributes:
+        finding: The parameters.
+        counts: int (n,), spots of each shot.
+        positive: bool (n,), whether it is a Hit or Maybe.
     """
 
     finding: SpotFinding
-    counts: np.ndarray
-    positive: np.ndarray
+    counts: NDArray[np.int64]
+    positive: NDArray[np.bool_]
 
     def with_cut(self, specificity: float) -> SpotFinding:
         """The parameters with the lowest cut that has this specificity here."""
@@ -90,11 +99,13 @@ class Tuning:
 
 
 @dataclass(frozen=True)
-class Compared:
-    """One shot: the network's outcome, and the spots by each kind of spot finding.
+class Comparison:
+    """One shot: the model's prediction, and the spots by each kind of spot finding.
 
-    counts: number of spots, None where find_spots gave up. seconds: of processor time,
-    the network's first, reading left out.
+    Attributes:
+        outcome: Of the model.
+        counts: Number of spots by each kind; None where find_spots gave up.
+        seconds: Of processor time, the model's first, reading left out.
     """
 
     outcome: Outcome
@@ -103,12 +114,16 @@ class Compared:
 
 
 def grid(table_2: SpotFinding) -> list[SpotFinding]:
-    """What is tried in tuning, with spots of one pixel and more."""
+    """What is tried in tuning, with spots of one pixel and more.
+
+    Args:
+        table_2: The parameters of Table 2 for the experiment.
+    """
     return [
         replace(
             table_2,
             algorithm=algorithm,
-            gain=table_2.gain * gain,
+            gain=gain * table_2.gain,  # type: ignore[operator]  # it has one
             global_threshold=table_2.global_threshold * threshold,
             sigma_strong=sigma or table_2.sigma_strong,
             min_spot_size=1,
@@ -122,9 +137,9 @@ def tune(experiment: str, n_shots: int, seed: int) -> Tuning:
     hit, maybe, _ = find_experiment(experiment).images
     jobs = plan_run(experiment, n_shots, (hit, maybe, hit + maybe), seed)
     findings = grid(preset(experiment))
-    shots = _map(_count_in_grid, jobs, (None, findings), f"{experiment}: tuning")
+    shots = _map(_count_in_grid, jobs, _start_counting, (findings,), "tuning")
     positive = np.array([positive for positive, _ in shots])
-    counts = np.array([counts for _, counts in shots])
+    counts = np.array([counts for _, counts in shots])  # (n, findings, sizes)
     areas = [
         [area_under_curve(column, positive) for column in of_finding.T]
         for of_finding in counts.swapaxes(0, 1)
@@ -135,27 +150,29 @@ def tune(experiment: str, n_shots: int, seed: int) -> Tuning:
 
 
 def compare(
-    model: Model, jobs: list[Job], findings: Sequence[SpotFinding]
-) -> list[Compared]:
+    model: Model, jobs: Sequence[Job], findings: Sequence[SpotFinding]
+) -> list[Comparison]:
     """Simulate shots of one experiment; classify each, and count its spots."""
-    return _map(_compare_on_shot, jobs, (model, findings), jobs[0][0])
+    return _map(
+        _compare_on_shot, jobs, _start_comparing, (model, findings), "comparing"
+    )
 
 
-def network_specificity(shots: list[Compared]) -> float:
-    """Fraction of the misses that the network rejects at its threshold."""
+def model_specificity(shots: Sequence[Comparison]) -> float:
+    """Fraction of the misses that the model rejects at its threshold."""
     kept = [s.outcome.kept for s in shots if s.outcome.label is Label.MISS]
     return 1 - float(np.mean(kept))
 
 
 def rows(
-    experiment: str, shots: list[Compared], methods: dict[str, SpotFinding]
+    experiment: str, shots: Sequence[Comparison], methods: dict[str, SpotFinding]
 ) -> list[str]:
-    """Rows of the table: the network, and each method of spot finding of the shots."""
+    """Rows of the table: the model, and each method of spot finding of the shots."""
     positive = np.array([s.outcome.label is not Label.MISS for s in shots])
-    specificity = network_specificity(shots)
+    specificity = model_specificity(shots)
     seconds = np.median([s.seconds for s in shots], axis=0)
 
-    def row(method: str, scores: np.ndarray, *others: str) -> str:
+    def row(method: str, scores: NDArray, *others: str) -> str:
         rate = sensitivity_at(specificity, scores, positive)
         cells = (
             experiment,
@@ -166,7 +183,7 @@ def rows(
         )
         return f"| {' | '.join(cells)} |"
 
-    scores = keep_score(np.array([s.outcome.probabilities for s in shots]))
+    scores = np.array([s.outcome.prediction.p_keep for s in shots])
     kept = np.array([s.outcome.kept for s in shots])
     at_cut = _at_cut(kept, positive)
     lines = [row("default model", scores, at_cut, "-", f"{seconds[0]:.3f}")]
@@ -181,8 +198,8 @@ def rows(
     return lines
 
 
-def describe(finding: SpotFinding) -> str:
-    """The parameters and the cut in words."""
+def format_finding(finding: SpotFinding) -> str:
+    """The parameters and the cut, as people read them."""
     return (
         f"{finding.algorithm} gain={finding.gain:g} "
         f"global_threshold={finding.global_threshold:g} "
@@ -192,64 +209,71 @@ def describe(finding: SpotFinding) -> str:
 
 
 def _percent(rate: float, total: int) -> str:
-    if np.isnan(rate):
-        return "none"
-    return f"{100 * rate:.1f} {interval(round(rate * total), total)}"
+    # Between two cuts the count is not whole.
+    return "none" if np.isnan(rate) else format_percent(rate * total, total)
 
 
-def _at_cut(kept: np.ndarray, positive: np.ndarray) -> str:
+def _at_cut(kept: NDArray[np.bool_], positive: NDArray[np.bool_]) -> str:
     return f"{_rate(kept[positive])} / {_rate(~kept[~positive])}"
 
 
-def _rate(right: np.ndarray) -> str:
+def _rate(right: NDArray[np.bool_]) -> str:
     return f"{100 * right.mean():.1f}" if len(right) else "-"
 
 
-_classifier: Classifier
-_findings: Sequence[SpotFinding]
-
-
-def _start(model: Model | None, findings: Sequence[SpotFinding]) -> None:
-    global _classifier, _findings
-    torch.set_num_threads(1)
-    _findings = findings
-    if model is not None:
-        _classifier = make_classifier(model, "cpu")
-
-
 def _map(
-    function: Callable[[Job], Any], jobs: list[Job], arguments: tuple, title: str
-) -> list:
-    answers = map_on_workers(
-        function, jobs, os.cpu_count(), _start, arguments, chunk=4, fork=False
+    work: Callable[[State, Job], Result],
+    jobs: Sequence[Job],
+    start: Callable[..., State],
+    arguments: tuple,
+    title: str,
+) -> list[Result]:
+    results = map_on_workers(
+        work, jobs, os.cpu_count() or 1, start, arguments, chunk=4, fork=False
     )
-    return list(tqdm(answers, total=len(jobs), desc=title, disable=None))
+    return list(track(results, f"{jobs[0][0]}: {title}", len(jobs), "shot"))
 
 
-def _count_in_grid(job: Job) -> tuple[bool, np.ndarray]:
-    """Whether a shot is positive, and its spots: int (parameters, sizes)."""
+def _start_counting(findings: Sequence[SpotFinding]) -> Sequence[SpotFinding]:
+    torch.set_num_threads(1)
+    return findings
+
+
+def _count_in_grid(
+    findings: Sequence[SpotFinding], job: Job
+) -> tuple[bool, NDArray[np.int64]]:
+    """Whether a shot is positive, and its spots: (findings, sizes)."""
     shot = simulate_job(job)
-    counts = np.zeros((len(_findings), len(SPOT_SIZES)), dtype=int)
+    counts = np.zeros((len(findings), len(SPOT_SIZES)), dtype=np.int64)
     with _as_still(shot, job[0]) as still:
-        for i, finding in enumerate(_findings):
+        for i, finding in enumerate(findings):
             areas = spot_areas(still, finding, [shot.mask])
             if areas is not None:
                 counts[i] = [np.count_nonzero(areas >= size) for size in SPOT_SIZES]
     return shot.label is not Label.MISS, counts
 
 
-def _compare_on_shot(job: Job) -> Compared:
+def _start_comparing(
+    model: Model, findings: Sequence[SpotFinding]
+) -> tuple[Predictor, Sequence[SpotFinding]]:
+    return model.predictor(), _start_counting(findings)
+
+
+def _compare_on_shot(
+    state: tuple[Predictor, Sequence[SpotFinding]], job: Job
+) -> Comparison:
+    predictor, findings = state
     shot = simulate_job(job)
     start = time.process_time()
-    outcome = judge_shot(_classifier, job, shot)
+    outcome = evaluate_shot(predictor, job, shot)
     seconds = [time.process_time() - start]
     counts = []
     with _as_still(shot, job[0]) as still:
-        for finding in _findings:
+        for finding in findings:
             start = time.process_time()
             counts.append(count_spots(still, finding, [shot.mask]))
             seconds.append(time.process_time() - start)
-    return Compared(outcome, tuple(counts), tuple(seconds))
+    return Comparison(outcome, tuple(counts), tuple(seconds))
 
 
 @contextlib.contextmanager
@@ -258,7 +282,7 @@ def _as_still(shot: Shot, experiment: str) -> Iterator[Any]:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "shot.h5"
         write_shots(path, find_experiment(experiment), [shot], 1)
-        still = open_stills(path)
+        still: Any = open_stills(path)
         still[0].imageset.get_raw_data(0)  # read once; it is kept
         yield still
 
@@ -266,7 +290,8 @@ def _as_still(shot: Shot, experiment: str) -> Iterator[Any]:
 def main(n_shots: int) -> None:
     """Print the table, and what the tuned parameters are.
 
-    Raises ValueError where there are too few shots to have hits and misses.
+    Raises:
+        ValueError: There are too few shots to have hits and misses.
     """
     if n_shots < FEWEST_SHOTS:
         raise ValueError(f"{n_shots} shots are too few; give {FEWEST_SHOTS} or more")
@@ -277,7 +302,7 @@ def main(n_shots: int) -> None:
         "Positive: Hit or Maybe by the visible spots of the simulation.\n"
         "Seconds are medians of processor time, without simulating and reading.\n\n"
         "| experiment | method | AUC | sensitivity at the model's specificity, % "
-        "| sensitivity / specificity at its own cut, % | gave up, % | s a frame |\n"
+        "| sensitivity / specificity at its own cut, % | gave up, % | s per image |\n"
         "|---|---|---|---|---|---|---|",
         flush=True,
     )
@@ -286,12 +311,12 @@ def main(n_shots: int) -> None:
         tuning = tune(name, n_tuning, TUNING_SEED + i)
         chosen = (preset("default"), preset(name), tuning.finding)
         shots = compare(model, jobs, chosen)
-        tuned[name] = tuning.with_cut(network_specificity(shots))
+        tuned[name] = tuning.with_cut(model_specificity(shots))
         methods = dict(zip(METHODS, (*chosen[:2], tuned[name]), strict=True))
         print(*rows(name, shots, methods), sep="\n", flush=True)
     print("\nTuned parameters:\n")
     for name, finding in tuned.items():
-        print(f"- {name}: {describe(finding)}")
+        print(f"- {name}: {format_finding(finding)}")
 
 
 if __name__ == "__main__":

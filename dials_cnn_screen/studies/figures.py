@@ -1,4 +1,4 @@
-"""Figures 8, 9 and 11 of Ke et al. (2018), each made anew."""
+"""Figures 8, 9 and 11 of Ke et al. (2018)."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import numpy as np
 
 from dials_cnn_screen.explain.embedding import embed, why_no_map
 from dials_cnn_screen.labels.label import Label
-from dials_cnn_screen.labels.probabilities import keep_score
+from dials_cnn_screen.labels.probabilities import PAPER_THRESHOLD, p_keep
 from dials_cnn_screen.simulation.experiments import EXPERIMENTS
 from dials_cnn_screen.studies.networks import Study, feature_vectors, train_network
 from dials_cnn_screen.studies.shots import SEED
@@ -22,11 +22,12 @@ if TYPE_CHECKING:
 
 # As in Fig. 11.
 COLOURS = {Label.MISS: "#1a9850", Label.MAYBE: "#2166ac", Label.HIT: "#b2182b"}
-BINS = np.linspace(0.5, 1, 26)
+# Of the probability of an image that is right: as in Fig. 9, from the threshold on.
+BINS = np.linspace(PAPER_THRESHOLD, 1, 26)
 
 
 def figure_8(study: Study, folder: Path) -> Path:
-    """The training of the network of LO19."""
+    """Loss and success rate by epoch in the training of LO19's network."""
     path = folder / "figure_8.png"
     history = train_network(study, "LO19").history
     draw_history(path, history, "Training on LO19 (Fig. 8)")
@@ -34,35 +35,37 @@ def figure_8(study: Study, folder: Path) -> Path:
 
 
 def figure_9(study: Study, folder: Path) -> Path:
-    """How sure each experiment's network is of the test shots that it has right.
+    """Probabilities that each experiment's network gives test shots it has right.
 
     Left P(Miss) of misses, right P(Hit) + P(Maybe) of the others.
     """
     figure = _figure(7.0, 9.5)
     axes = figure.subplots(len(EXPERIMENTS), 2, sharex=True, squeeze=False)
     for row, name in zip(axes, EXPERIMENTS, strict=True):
-        kept = keep_score(train_network(study, name).p[name])
+        p = p_keep(train_network(study, name).p[name])
+        kept = p >= PAPER_THRESHOLD
         positive = study.shots.labels(name) != Label.MISS
-        for panel, title, p, colour in zip(
+        for panel, title, certainty, colour in zip(
             row,
             ("Miss", "Hit or Maybe"),
-            ((1 - kept)[~positive & (kept < 0.5)], kept[positive & (kept >= 0.5)]),
+            ((1 - p)[~positive & ~kept], p[positive & kept]),
             (COLOURS[Label.MISS], COLOURS[Label.HIT]),
             strict=True,
         ):
-            heights, *_ = panel.hist(p, BINS, color=colour)
-            mean = f", mean {p.mean():.2f}" if len(p) else ""
-            panel.set_title(f"{name}, {title}: {len(p)} right{mean}", fontsize="small")
+            heights, *_ = panel.hist(certainty, BINS, color=colour)
+            n = len(certainty)
+            mean = f", mean {certainty.mean():.2f}" if n else ""
+            panel.set_title(f"{name}, {title}: {n} right{mean}", fontsize="small")
             panel.set_ylim(0, 1.05 * max(1, heights.max()))
             panel.yaxis.get_major_locator().set_params(integer=True)
         row[0].set_ylabel("shots")
-    for panel, p in zip(axes[-1], ("P(Miss)", "P(Hit) + P(Maybe)"), strict=True):
-        panel.set_xlabel(p)
+    for panel, text in zip(axes[-1], ("P(Miss)", "P(Hit) + P(Maybe)"), strict=True):
+        panel.set_xlabel(text)
     return _save(figure, folder / "figure_9.png")
 
 
 def figure_11(study: Study, folder: Path) -> Path:
-    """The test shots of LG36 by the features that its network sees, t-SNE."""
+    """t-SNE of the feature vectors of LG36's test shots, by its own network."""
     trained, labels = train_network(study, "LG36"), study.shots.labels("LG36")
     features = feature_vectors(study, trained, "LG36")
     figure = _figure(6.0, 5.5)

@@ -1,13 +1,13 @@
-"""Which labels are worth most: the loop of annotate, train and screen, with a robot.
+"""Which labels are worth most: the loop of annotate, train and screen, simulated.
 
 Run as ``python -m dials_cnn_screen.studies.labelling [EXPERIMENT]``, L498 if none is
-named; ``--help`` tells how to make it larger. In the expert's place a robot labels
-simulated shots by the number of visible spots: as they come, or those of which the
-model is least sure, which are looked for again after each training. The default model
-is fitted to all labels so far as dials.cnn_train does, five for training to two for
-validation, and judged by other shots.
+named; ``--help`` tells how to make it larger. In the expert's place, simulated shots
+are labelled by their number of visible spots: as they come, or those first of which the
+model is least certain, anew after each training. The default model is fitted to all
+labels so far as dials.cnn_train does, five for training to two for validation, and
+tested on other shots.
 
-With --fresh the layers that tell the class begin with fresh weights, as if the model
+With --fresh the layers that predict the class begin with fresh weights, as if the model
 knew spots but not yet what a hit is.
 """
 
@@ -17,25 +17,29 @@ import argparse
 import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import nn
 from tqdm import tqdm
 
+from dials_cnn_screen.architecture import TrainingSet
 from dials_cnn_screen.evaluation.metrics import sensitivity_at
 from dials_cnn_screen.labels.label import Label
 from dials_cnn_screen.labels.orders import uncertain_order
-from dials_cnn_screen.labels.probabilities import keep_score, probabilities
-from dials_cnn_screen.labels.splits import Parts, split_at_random
+from dials_cnn_screen.labels.probabilities import p_keep, softmax
+from dials_cnn_screen.labels.splits import Splits, split_at_random
+from dials_cnn_screen.models.model_file import load_model
 from dials_cnn_screen.simulation.experiments import EXPERIMENTS
-from dials_cnn_screen.simulation.run import Job, plan_run
+from dials_cnn_screen.simulation.random_experiments import Job
+from dials_cnn_screen.simulation.run import plan_run
 from dials_cnn_screen.spots.training_set import CandidateSet
 from dials_cnn_screen.studies.simulated_shots import simulate_candidates
 from dials_cnn_screen.training.fitting import Plan, fit
-from dials_cnn_screen.training.loop import LabelledFrames, class_scores
+from dials_cnn_screen.training.loop import predict_logits
 from dials_cnn_screen.training.starting import (
     DEFAULT,
     Start,
@@ -46,15 +50,22 @@ from dials_cnn_screen.util.files import replacing
 from dials_cnn_screen.util.threads import use_threads
 
 ORDERS = ("in order", "by uncertainty")
+# Hits kept, and misses rejected, that are enough: by hand, as good as the paper's best.
 GOAL = 0.95
+# Of the labels for training, validation and test: as dials.cnn_train, without a test.
 FRACTIONS = (5, 2, 0)
-# Of the shots to label and to judge by.
+# Of the shots to label and to test on; the default model was trained on neither.
 SEEDS = (51_000, 52_000)
 
 
 @dataclass(frozen=True)
 class Round:
-    """After n labels, the hits kept where a share of GOAL of the misses is rejected."""
+    """What a number of labels comes to.
+
+    Attributes:
+        n: Number of labels.
+        sensitivity: Fraction of the hits kept where GOAL of the misses are rejected.
+    """
 
     n: int
     sensitivity: float
@@ -62,47 +73,53 @@ class Round:
 
 def label_and_train(
     order: str,
-    data: LabelledFrames,
-    pool: np.ndarray,
-    test: np.ndarray,
+    data: CandidateSet,
+    pool: NDArray[np.int64],
+    test: NDArray[np.int64],
     sizes: Sequence[int],
     seed: int,
     fresh: bool,
 ) -> list[Round]:
-    """The loop, to so many labels each time; the first round is without labels.
+    """Label and train by turns; the first round is without labels.
 
-    pool, test: indices into data. fresh: begin without knowing the classes.
+    Args:
+        order: One of ORDERS.
+        data: All shots.
+        pool: Indices of the shots to label, in their order.
+        test: Indices of the shots to test on.
+        sizes: Number of labels in each round.
+        seed: Of splits, weights and batches.
+        fresh: Begin without knowing the classes.
     """
     start, temperature = begin(seed, fresh), 1.0
     labelled = np.zeros(0, np.int64)
-    rounds = [Round(0, judge(start, temperature, data, test))]
+    rounds = [Round(0, evaluate(start, temperature, data, test))]
     for n in sizes:
         left = np.setdiff1d(pool, labelled, assume_unique=True)
         left = pool[np.isin(pool, left)]  # in the pool's order
         if order == "by uncertainty":
-            left = left[look_for_doubt(start, temperature, data, left)]
+            left = left[most_uncertain(start, temperature, data, left)]
         labelled = np.concatenate([labelled, left[: n - len(labelled)]])
-        parts = split_at_random(data.labels[labelled], FRACTIONS, seed)
+        splits = split_at_random(data.labels[labelled], FRACTIONS, seed)
         start = begin(seed, fresh)
         plan = Plan(start, choose_schedule(start, "short", {}), seed=seed)
-        found = fit(
+        fitted = fit(
             plan,
             data,
-            Parts(labelled[parts.training], labelled[parts.validation], test),
-            lambda _epoch: None,
+            Splits(labelled[splits.training], labelled[splits.validation], test),
+            on_epoch=lambda _epoch: None,
         )
-        temperature = found.calibration.temperature
-        rounds.append(Round(n, judge(start, temperature, data, test)))
+        temperature = fitted.calibration.temperature
+        rounds.append(Round(n, evaluate(start, temperature, data, test)))
     return rounds
 
 
-def prepared_candidates(jobs: list[Job], folder: Path, nproc: int) -> CandidateSet:
-    """The candidates of the shots, simulated or found in folder."""
+def prepared_candidates(jobs: Sequence[Job], folder: Path, nproc: int) -> CandidateSet:
+    """Simulate the shots and find their candidates, or read them from the folder."""
     path = folder / "candidates.npz"
     if not path.is_file():
-        search = begin_from(DEFAULT, None, None).preprocessing
-        track = partial(tqdm, desc="Shots", total=len(jobs), disable=None)
-        found = simulate_candidates(jobs, search, nproc, track)
+        search: Any = load_model(DEFAULT).preparation
+        found = simulate_candidates(jobs, search, nproc, "Shots")
         with replacing(path) as unfinished:
             np.savez(unfinished, **vars(found))
     with np.load(path) as arrays:
@@ -110,31 +127,28 @@ def prepared_candidates(jobs: list[Job], folder: Path, nproc: int) -> CandidateS
 
 
 def begin(seed: int, fresh: bool) -> Start:
-    """The default model, of which the head is to be trained."""
+    """The default model, whose head is to be trained; fresh: with fresh weights."""
     torch.manual_seed(seed)
     start = begin_from(DEFAULT, None, None)
     if fresh:
-        for layer in start.network.head:
+        for layer in start.network.get_submodule("head").children():
             if isinstance(layer, nn.Linear):
                 layer.reset_parameters()
     return start
 
 
-def look_for_doubt(
-    start: Start, temperature: float, data: LabelledFrames, indices: np.ndarray
+def most_uncertain(
+    start: Start, temperature: float, data: TrainingSet, indices: NDArray[np.int64]
 ) -> list[int]:
-    """Places in indices, those first that order=uncertain would show first."""
-    p = _probabilities(start, temperature, data, indices)
-    names = [("", i) for i in range(len(indices))]
-    entries = [{"p_hit": x[Label.HIT], "p_maybe": x[Label.MAYBE]} for x in p]
-    return uncertain_order(names, dict(zip(names, entries, strict=True)))
+    """Places in indices, in the order in which dials.cnn_annotate shows images."""
+    return uncertain_order(p_keep(_probabilities(start, temperature, data, indices)))
 
 
-def judge(
-    start: Start, temperature: float, data: LabelledFrames, test: np.ndarray
+def evaluate(
+    start: Start, temperature: float, data: TrainingSet, test: NDArray[np.int64]
 ) -> float:
     """Sensitivity at a specificity of GOAL."""
-    scores = keep_score(_probabilities(start, temperature, data, test))
+    scores = p_keep(_probabilities(start, temperature, data, test))
     return sensitivity_at(GOAL, scores, data.labels[test] != Label.MISS)
 
 
@@ -144,7 +158,12 @@ def labels_needed(rounds: Sequence[Round]) -> int | None:
 
 
 def print_table(experiment: str, results: dict[str, list[list[Round]]]) -> None:
-    """Sensitivity by labels and order: the mean of the repeats, least and most."""
+    """Sensitivity by number of labels and order: mean, least and most of the repeats.
+
+    Args:
+        experiment: Whose shots they are.
+        results: By order, and repeat.
+    """
     print(
         f"| labels of {experiment} | "
         + " | ".join(f"Hit or Maybe kept at {GOAL:.0%}, {order}" for order in results)
@@ -160,15 +179,15 @@ def print_table(experiment: str, results: dict[str, list[list[Round]]]) -> None:
         print(f"| {n} | {' | '.join(cells)} |")
     for order, runs in results.items():
         needed = [labels_needed(run) for run in runs]
-        told = ", ".join("not reached" if n is None else str(n) for n in needed)
-        print(f"\nLabels to {GOAL:.0%} / {GOAL:.0%}, {order}, each repeat: {told}")
+        numbers = ", ".join("not reached" if n is None else str(n) for n in needed)
+        print(f"\nLabels to {GOAL:.0%} / {GOAL:.0%}, {order}, each repeat: {numbers}")
 
 
 def _probabilities(
-    start: Start, temperature: float, data: LabelledFrames, indices: np.ndarray
-) -> np.ndarray:
-    scores, _ = class_scores(start.network, data, indices)
-    return probabilities(scores.numpy(), temperature)
+    start: Start, temperature: float, data: TrainingSet, indices: NDArray[np.int64]
+) -> NDArray[np.float64]:
+    logits, _ = predict_logits(start.network, data, indices, "cpu")
+    return softmax(logits.numpy(), temperature)
 
 
 def main() -> None:
@@ -183,7 +202,7 @@ def main() -> None:
         "--labels", type=int, nargs="+", default=(20, 40, 80, 160), metavar="N"
     )
     parser.add_argument("--pool", type=int, default=400, help="shots to choose from")
-    parser.add_argument("--test", type=int, default=400, help="shots to judge by")
+    parser.add_argument("--test", type=int, default=400, help="number of test shots")
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--nproc", type=int, default=1)
     parser.add_argument("--fresh", action="store_true")

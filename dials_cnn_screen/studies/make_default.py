@@ -1,11 +1,11 @@
 """Make the default model from nothing: simulate, find candidates, train, calibrate.
 
 Run as ``python -m dials_cnn_screen.studies.make_default FOLDER [FAMILY ...]``. FOLDER
-takes the candidates of the shots (130 kB each, in parts of 500 shots; a second run
-finds those that are there) and the model, default.safetensors, which is then copied
-beside this file. With names of detector families, none of these is trained on: their
-model is to be judged on just those. How good a model is, judge.py beside this one
-tells.
+takes the candidates of the shots (130 kB each, 500 shots a file; a second run finds
+the files that are there) and the model, default.safetensors. Copy that to
+dials_cnn_screen/models/ to ship it. Detector families that are named are left out of
+the training: their model is for evaluation on just those families. evaluate_models.py
+tells how good a model is.
 """
 
 from __future__ import annotations
@@ -13,71 +13,78 @@ from __future__ import annotations
 import os
 import sys
 import time
+from collections.abc import Sequence
 from enum import IntEnum
 from functools import partial
 from pathlib import Path
 
 import numpy as np
 import torch
-from tqdm import tqdm
+from numpy.typing import NDArray
 
-from dials_cnn_screen.models.model_file import Model, save_model
-from dials_cnn_screen.models.registry import build_network
+from dials_cnn_screen.models.model import Model
+from dials_cnn_screen.models.model_file import save_model
 from dials_cnn_screen.simulation.detector_families import DETECTOR_FAMILIES
 from dials_cnn_screen.simulation.random_experiments import plan_random_experiments
-from dials_cnn_screen.spots.candidates import CandidateSearch
-from dials_cnn_screen.spots.out_of_distribution import fit_familiarity
+from dials_cnn_screen.spots.architecture import SPOTS
+from dials_cnn_screen.spots.out_of_distribution import fit_out_of_distribution
 from dials_cnn_screen.spots.training_set import (
     CandidateSet,
     SpotSchedule,
     spot_features,
 )
 from dials_cnn_screen.studies.simulated_shots import simulate_candidates
-from dials_cnn_screen.training.loop import calibrate, class_scores, train
+from dials_cnn_screen.training.loop import calibrate, predict_logits, train
 from dials_cnn_screen.util.threads import use_threads
 
-ARCHITECTURE = "spots"
-SEARCH = CandidateSearch()
+SEARCH = SPOTS.preparation()
 SCHEDULE = SpotSchedule()
-# Shots of random experiments; those of Table 1 are kept for judging. Of every ten
-# experiments one is for validation and another for calibration.
+# Shots of random experiments; those of Table 1 are kept for evaluation. The number is
+# by hand: an hour of work on two cores.
 SHOTS, SHOTS_SEED = 20_000, 13
 SEED = 1  # of the weights and the batches
-_PART = 500
+_SHOTS_PER_FILE = 500
 
 
-def make_default(folder: Path, left_out: list[str]) -> None:
-    """Write default.safetensors into folder, without the families left out."""
+def make_default(folder: Path, left_out: Sequence[str]) -> None:
+    """Write default.safetensors into a folder.
+
+    Args:
+        folder: Takes the model, and has or takes the candidates.
+        left_out: Detector families that are not trained on.
+    """
     data, names = simulated_candidates(folder)
-    kept = np.flatnonzero(~np.isin([family_of(name) for name in names], left_out))
+    used = np.flatnonzero(~np.isin([family_of(name) for name in names], left_out))
     start = time.monotonic()
-    part = part_of(names)[kept]
+    split = split_of(names)[used]
     torch.manual_seed(SEED)
-    use_threads(os.cpu_count())
-    network = build_network(ARCHITECTURE)
-    training, validation, held = (kept[part == p] for p in Part)
+    use_threads(os.cpu_count() or 1)
+    network = SPOTS.network()
+    training, validation, held_out = (used[split == s] for s in Split)
     show = partial(print, flush=True)
     train(network, data, training, validation, SCHEDULE, SEED, show)
     model = Model(
         name="default" if not left_out else f"without {', '.join(left_out)}",
         network=network,
-        architecture=ARCHITECTURE,
-        preprocessing=SEARCH,
+        architecture=SPOTS.name,
+        preparation=SEARCH,
         calibration=calibrate(
-            *class_scores(network, data, held),
-            source=f"{len(held)} simulated shots",
+            *predict_logits(network, data, held_out, "cpu"),
+            source=f"{len(held_out)} simulated shots",
         ),
         trained_on=f"{len(training)} simulated shots of random experiments",
         provenance={
             "program": "dials_cnn_screen.studies.make_default",
             "shots_seed": SHOTS_SEED,
             "seed": SEED,
-            "left_out": left_out,
+            "left_out": list(left_out),
             "schedule": vars(SCHEDULE),
             "minutes_training": round((time.monotonic() - start) / 60),
             "processors": os.cpu_count(),
         },
-        familiarity=fit_familiarity(spot_features(network, data, held)),
+        out_of_distribution=fit_out_of_distribution(
+            spot_features(network, data, held_out)
+        ),
     )
     save_model(folder / "default.safetensors", model)
 
@@ -87,7 +94,7 @@ def family_of(name: str) -> str:
     return name.split("-")[0]
 
 
-class Part(IntEnum):
+class Split(IntEnum):
     """What shots are for."""
 
     TRAINING = 0
@@ -95,26 +102,38 @@ class Part(IntEnum):
     CALIBRATION = 2
 
 
-def part_of(names: np.ndarray) -> np.ndarray:
-    """What the shots of the experiments of these names are for, int (n,)."""
+def split_of(names: Sequence[str] | NDArray[np.str_]) -> NDArray[np.int64]:
+    """The split of each shot: of ten experiments eight are for training.
+
+    Args:
+        names: (n,), of the experiments of the shots.
+
+    Returns:
+        (n,), values of Split; all shots of an experiment are in one split.
+    """
     number = {name: i for i, name in enumerate(dict.fromkeys(names))}
     tenth = np.array([number[name] % 10 for name in names])
     return np.select(
-        [tenth == 9, tenth == 8], [Part.VALIDATION, Part.CALIBRATION], Part.TRAINING
+        [tenth == 9, tenth == 8], [Split.VALIDATION, Split.CALIBRATION], Split.TRAINING
     )
 
 
-def simulated_candidates(folder: Path) -> tuple[CandidateSet, np.ndarray]:
-    """Candidates of all shots, and the name of each shot's experiment."""
+def simulated_candidates(folder: Path) -> tuple[CandidateSet, NDArray[np.str_]]:
+    """Simulate the shots, or find them in a folder.
+
+    Returns:
+        Candidates of all shots, and the name of each shot's experiment, (n,).
+    """
     jobs = plan_random_experiments(SHOTS, SHOTS_SEED)
-    parts = [jobs[i : i + _PART] for i in range(0, len(jobs), _PART)]
+    chunks = [
+        jobs[i : i + _SHOTS_PER_FILE] for i in range(0, len(jobs), _SHOTS_PER_FILE)
+    ]
     sets = []
-    for i, part in enumerate(parts):
+    for i, chunk in enumerate(chunks):
         path = folder / f"candidates_{i:03d}.npz"
         if not path.is_file():
-            title = f"part {i + 1} of {len(parts)}"
-            track = partial(tqdm, desc=title, total=len(part), mininterval=10)
-            found = simulate_candidates(part, SEARCH, os.cpu_count(), track)
+            title = f"Shots, file {i + 1} of {len(chunks)}"
+            found = simulate_candidates(chunk, SEARCH, os.cpu_count() or 1, title)
             np.savez(path, **vars(found))
         with np.load(path) as arrays:
             sets.append(CandidateSet(**arrays))

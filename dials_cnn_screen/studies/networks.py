@@ -5,27 +5,29 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
-from tqdm import tqdm
+from numpy.typing import NDArray
 
-from dials_cnn_screen.labels.probabilities import probabilities
+from dials_cnn_screen.labels.probabilities import softmax
 from dials_cnn_screen.models.model_file import load_model, save_model
 from dials_cnn_screen.studies.label_curve import train_one
 from dials_cnn_screen.studies.shots import Shots, experiments_of
 from dials_cnn_screen.training.checkpoint import Checkpoint
 from dials_cnn_screen.training.fitting import fitted_model
-from dials_cnn_screen.training.loop import Epoch, class_scores
+from dials_cnn_screen.training.loop import Epoch, predict_logits
 from dials_cnn_screen.training.starting import begin_anew
 from dials_cnn_screen.util.files import replacing
+from dials_cnn_screen.util.progress import track
 from dials_cnn_screen.util.threads import keep_freed_memory, use_threads
 from dials_cnn_screen.util.workers import map_on_workers
 
 ARCHITECTURE = "ke2018"
-# A group of experiments, a contrast, and how many training images (None: all).
+# A group of experiments, a contrast, and the number of training images (None: all).
 Wanted = tuple[str, str, int | None]
 
 
@@ -33,81 +35,87 @@ Wanted = tuple[str, str, int | None]
 class Study:
     """What the networks are trained on, and how.
 
-    folder: takes their files. changes: to the short schedule, as in choose_schedule.
-    run: all that they depend on, JSON values by name. watched: whether each training
-    shows how far it is.
+    Attributes:
+        load: Finds the shots, in each process for itself.
+        folder: Takes the files of the networks.
+        changes: To the short schedule, as in choose_schedule.
+        run: All that the networks depend on, JSON values by name.
+        device: cpu or cuda.
     """
 
-    shots: Shots
+    load: Callable[[], Shots]
     folder: Path
     changes: dict[str, int]
     run: dict[str, object]
     device: str
-    watched: bool = True
+
+    @cached_property
+    def shots(self) -> Shots:
+        """The shots, loaded once."""
+        return self.load()
 
 
 @dataclass(frozen=True, eq=False)
 class Trained:
-    """A network and what it says of the test shots of every experiment.
+    """A network, and its predictions for the test shots of every experiment.
 
-    p: probabilities, float64 (m, 3), by experiment. seconds: of the training.
+    Attributes:
+        model: The model file.
+        history: Of the training.
+        p: Probabilities, float64 (m, 3), by experiment.
+        seconds: Of the training.
     """
 
     model: Path
     history: list[Epoch]
-    p: dict[str, np.ndarray]
+    p: dict[str, NDArray[np.float64]]
     seconds: float
 
 
-def train_networks(
-    study: Study, load: Callable[[], Shots], wanted: Sequence[Wanted], nproc: int
-) -> None:
-    """Train those that are not there yet, nproc at once and each on one processor.
+def train_networks(study: Study, wanted: Sequence[Wanted], nproc: int) -> None:
+    """Train the networks that are not there yet.
 
-    A network by itself leaves a second processor idle half of the time. load: finds the
-    shots again, in a process of its own. On a GPU they are trained one by one.
+    On a CPU nproc at once, each on one processor: a network by itself leaves a second
+    one idle half of the time. On a GPU one after the other.
 
-    Raises ChildProcessError if a process dies.
+    Raises:
+        ChildProcessError: A process died.
     """
     missing = [one for one in wanted if not _files(study, *one)[1].is_file()]
-    if study.device != "cpu" or nproc == 1:
-        for one in missing:
-            train_network(study, *one)
-        return
     done = map_on_workers(
-        _train_on_worker,
+        _train_wanted,
         missing,
-        nproc,
-        _start_worker,
-        (replace(study, shots=None, watched=False), load),
+        nproc if study.device == "cpu" else 1,
+        _start,
+        (replace(study),),  # without the shots
         chunk=1,
-        fork=True,
     )
-    for _ in tqdm(done, "Networks", len(missing), disable=None):
+    for _ in track(done, "Networks", len(missing), "network"):
         pass
 
 
-# A process's own, so that a task is no more than a name.
-_study: Study
-
-
-def _start_worker(study: Study, load: Callable[[], Shots]) -> None:
-    global _study
+def _start(study: Study) -> Study:
     use_threads(1)
     keep_freed_memory()
-    _study = replace(study, shots=load())
+    return study
 
 
-def _train_on_worker(wanted: Wanted) -> None:
-    train_network(_study, *wanted)
+def _train_wanted(study: Study, wanted: Wanted) -> None:
+    train_network(study, *wanted)
 
 
 def train_network(
     study: Study, group: str, contrast: str = "lcn", n: int | None = None
 ) -> Trained:
-    """The network trained on a group of experiments, from fresh weights.
+    """Train a network from fresh weights, or find it.
 
-    n: of training images; None: all. A training that was interrupted goes on.
+    A training that was interrupted goes on.
+
+    Args:
+        study: What it is part of.
+        group: Of experiments, as in shots.experiments_of.
+        contrast: Of the images.
+        n: Number of training images; None: all.
     """
     model, results = _files(study, group, contrast, n)
     if not results.is_file():
@@ -122,7 +130,7 @@ def train_network(
 
 
 def _files(study: Study, group: str, contrast: str, n: int | None) -> tuple[Path, Path]:
-    """Of a network: itself, and what it came to."""
+    """The files of a network: the model, and its results."""
     name = "-".join([*group.split(" + "), contrast, *([str(n)] if n else [])])
     model = study.folder / f"{name}.safetensors"
     return model, model.with_suffix(".json")
@@ -131,33 +139,32 @@ def _files(study: Study, group: str, contrast: str, n: int | None) -> tuple[Path
 def _train(study: Study, group: str, contrast: str, n: int | None) -> None:
     model, results = _files(study, group, contrast, n)
     data = study.shots.data[contrast]
-    parts = study.shots.parts_of(group, n)
+    splits = study.shots.splits_of(group, n)
     checkpoint = Checkpoint(
         model.with_suffix(".checkpoint"), {**study.run, "device": study.device}
     )
     plan, result, seconds = train_one(
-        f"{group}, {contrast}, {len(parts.training)} images",
+        f"{group}, {contrast}, {len(splits.training)} images",
         data,
-        parts,
+        splits,
         partial(begin_anew, ARCHITECTURE, contrast),
         study.changes,
         study.device,
         checkpoint,
-        study.watched,
     )
     save_model(
-        model, fitted_model(plan, result, model.stem, experiments_of(group), parts)
+        model, fitted_model(plan, result, model.stem, experiments_of(group), splits)
     )
     found = {
         "seconds": seconds,
-        "training_images": len(parts.training),
+        "training_images": len(splits.training),
         "epochs": [asdict(epoch) for epoch in result.history],
         "p": {
-            name: probabilities(
-                class_scores(plan.start.network, data, own.test, study.device)[0],
+            name: softmax(
+                predict_logits(plan.start.network, data, own.test, study.device)[0],
                 result.calibration.temperature,
             ).tolist()
-            for name, own in study.shots.parts.items()
+            for name, own in study.shots.splits.items()
         },
     }
     with replacing(results) as unfinished:
@@ -167,14 +174,14 @@ def _train(study: Study, group: str, contrast: str, n: int | None) -> None:
 
 def feature_vectors(
     study: Study, trained: Trained, experiment: str, contrast: str = "lcn"
-) -> np.ndarray:
-    """What its last layer tells the classes of the test shots by, float32 (m, f)."""
-    network = load_model(trained.model).network
-    test = study.shots.parts[experiment].test
+) -> NDArray[np.float32]:
+    """Features of the test shots that a network's last layer takes, float32 (m, f)."""
+    network: Any = load_model(trained.model).network
+    test = study.shots.splits[experiment].test
     with torch.inference_mode():
         return torch.cat(
             [
-                network.features(study.shots.data[contrast].batch([i])).flatten(1)
-                for i in test
+                network.features(study.shots.data[contrast].batch(one)).flatten(1)
+                for one in np.split(test, len(test))
             ]
         ).numpy()

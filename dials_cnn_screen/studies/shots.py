@@ -1,4 +1,4 @@
-"""The shots of the studies, prepared once in every contrast, and shared out."""
+"""The shots of the paper's tables, prepared once in every contrast, and split."""
 
 from __future__ import annotations
 
@@ -6,75 +6,86 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
 from dials_cnn_screen.ke2018.preprocessing import CONTRASTS, Preprocessing
-from dials_cnn_screen.ke2018.training_set import Dataset, allocate_images, wide
-from dials_cnn_screen.labels.splits import Parts, check_parts, split_at_random
+from dials_cnn_screen.ke2018.training_set import Dataset, allocate_images
+from dials_cnn_screen.labels.splits import Splits, check_splits, split_at_random
+from dials_cnn_screen.models.registry import find_architecture
 from dials_cnn_screen.simulation.experiments import EXPERIMENTS
 from dials_cnn_screen.studies.sources import Source
 from dials_cnn_screen.util.files import check_room, replacing
 
-RAYONIX = ("LO19", "LN83", "LN84")
+RAYONIX = ("LO19", "LN83", "LN84")  # experiments with this detector (Table 1)
 FRACTIONS = (0.5, 0.2, 0.3)  # section 3.4
-SEED = 1  # of what is drawn from the shots
+SEED = 1  # of all that is drawn from the shots
 
 
 @dataclass(frozen=True, eq=False)
 class Shots:
     """Shots of all experiments, and what is known of them.
 
-    data: by contrast, with the same labels. parts: of each experiment. n_spots: of its
-    test part, int (m,).
+    Attributes:
+        data: All shots by contrast, with the same labels.
+        splits: Of each experiment, indices into data.
+        n_spots: int (m,), spots found on the test split of each experiment.
     """
 
     data: dict[str, Dataset]
-    parts: dict[str, Parts]
-    n_spots: dict[str, np.ndarray]
+    splits: dict[str, Splits]
+    n_spots: dict[str, NDArray[np.int64]]
 
-    def labels(self, experiment: str) -> np.ndarray:
-        """Those of its test part, int64 (m,)."""
-        return self.data[CONTRASTS[0]].labels[self.parts[experiment].test]
+    def labels(self, experiment: str) -> NDArray[np.int64]:
+        """Labels of the test split of an experiment, (m,)."""
+        return self.data[CONTRASTS[0]].labels[self.splits[experiment].test]
 
-    def parts_of(self, group: str, n: int | None = None) -> Parts:
-        """The parts of a group of experiments together; n: of training images.
+    def splits_of(self, group: str, n: int | None = None) -> Splits:
+        """The splits of a group of experiments together.
 
-        A smaller number is drawn, of each class alike, and as much smaller a
-        validation part, as the paper's reduced sets are split too (Table 7).
+        Args:
+            group: As in experiments_of.
+            n: Number of training images; None: all. They are drawn from each class
+                alike, and so is as much smaller a validation split: the paper's
+                reduced sets are split too (Table 7).
         """
-        together = [self.parts[name] for name in experiments_of(group)]
-        parts = Parts(*(np.concatenate(part) for part in zip(*together, strict=True)))
+        together = [self.splits[name] for name in experiments_of(group)]
+        whole = Splits(*(np.concatenate(s) for s in zip(*together, strict=True)))
         if n is None:
-            return parts
-        share = n / len(parts.training)
+            return whole
+        share = n / len(whole.training)
         labels = self.data[CONTRASTS[0]].labels
-        return Parts(
-            *(
-                part[split_at_random(labels[part], (share, 1 - share, 0), SEED)[0]]
-                for part in parts[:2]
-            ),
-            parts.test,
+        training, validation = (
+            split[split_at_random(labels[split], (share, 1 - share, 0), SEED)[0]]
+            for split in whole[:2]
         )
+        return Splits(training, validation, whole.test)
 
 
 def experiments_of(group: str) -> list[str]:
     """The experiments of a name such as LO19, Rayonix or Rayonix + LG36."""
     return [
         experiment
-        for part in group.split(" + ")
-        for experiment in (RAYONIX if part == "Rayonix" else (part,))
+        for name in group.split(" + ")
+        for experiment in (RAYONIX if name == "Rayonix" else (name,))
     ]
 
 
 def load_shots(source: Source, folder: Path, nproc: int) -> Shots:
-    """Prepare the shots, or find them in folder.
+    """Prepare the shots, or find them in a folder.
 
-    There each contrast has one file, experiment after experiment. Raises ValueError
-    where there is no room, or too few shots of an experiment to learn from.
+    Args:
+        source: Of the shots.
+        folder: Has or takes a file for each contrast, experiment after experiment.
+        nproc: Number of processes.
+
+    Raises:
+        ValueError: The folder has no room, or there are too few shots of an experiment
+            to learn from.
     """
     counts = [source.count(name) for name in EXPERIMENTS]
     ends = dict(zip(EXPERIMENTS, np.cumsum(counts).tolist(), strict=True))
     images = _open_images(folder, sum(counts))
-    labels, parts, n_spots = [], {}, {}
+    labels, splits, n_spots = [], {}, {}
     for name, n in zip(EXPERIMENTS, counts, strict=True):
         first = ends[name] - n
         done = folder / f"labels-{name}.npy"
@@ -84,30 +95,32 @@ def load_shots(source: Source, folder: Path, nproc: int) -> Shots:
         labels.append(np.load(done))
         split = split_at_random(labels[-1], FRACTIONS, SEED)
         try:
-            check_parts(labels[-1], split)
+            check_splits(labels[-1], split)
         except ValueError as error:
             raise ValueError(f"{name}: {error}") from error
         done = folder / f"spots-{name}.npy"
         if not done.is_file():
             _save(done, source.count_spots(name, split.test, folder, nproc))
         n_spots[name] = np.load(done)
-        parts[name] = Parts(*(part + first for part in split))
+        splits[name] = Splits(*(indices + first for indices in split))
     all_labels = np.concatenate(labels)
     data = {k: Dataset(stored, all_labels) for k, stored in images.items()}
-    return Shots(data, parts, n_spots)
+    return Shots(data, splits, n_spots)
 
 
-def _open_images(folder: Path, n: int) -> dict[str, np.ndarray]:
+def _open_images(folder: Path, n: int) -> dict[str, NDArray[np.float16]]:
     """A memory-mapped file for each contrast, new where there is none."""
     paths = {contrast: folder / f"images-{contrast}.npy" for contrast in CONTRASTS}
     missing = [path for path in paths.values() if not path.is_file()]
-    each = 2 * wide(Preprocessing()).size ** 2
-    check_room(folder, len(missing) * n * each, "choose another folder, or fewer shots")
+    n_bytes = find_architecture("ke2018").training_bytes(Preprocessing())
+    check_room(
+        folder, len(missing) * n * n_bytes, "choose another folder, or fewer shots"
+    )
     for path in missing:
         allocate_images(path, n, Preprocessing())
     return {k: np.load(path, mmap_mode="r+") for k, path in paths.items()}
 
 
-def _save(path: Path, array: np.ndarray) -> None:
+def _save(path: Path, array: NDArray) -> None:
     with replacing(path) as unfinished:
         np.save(unfinished, array)

@@ -1,18 +1,20 @@
-"""Tables 3 to 8 of Ke et al. (2018), each made anew beside what was printed."""
+"""Tables 3 to 8 of Ke et al. (2018), beside what was printed."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from dials_cnn_screen.evaluation.metrics import sensitivity_at
 from dials_cnn_screen.ke2018.preprocessing import CONTRASTS
 from dials_cnn_screen.labels.label import Label
-from dials_cnn_screen.labels.probabilities import classify, keep_score
+from dials_cnn_screen.labels.probabilities import PAPER_THRESHOLD, classify, p_keep
 from dials_cnn_screen.simulation.experiments import EXPERIMENTS
 from dials_cnn_screen.studies import published
 from dials_cnn_screen.studies.label_curve import SIZES
@@ -20,7 +22,7 @@ from dials_cnn_screen.studies.networks import Study, Trained, Wanted, train_netw
 from dials_cnn_screen.studies.shots import Shots, experiments_of
 from dials_cnn_screen.studies.sources import cut
 from dials_cnn_screen.util.files import replacing
-from dials_cnn_screen.util.intervals import wilson_interval
+from dials_cnn_screen.util.intervals import format_percent, wilson_interval
 
 REDUCED = "Rayonix + LG36"  # of Table 7
 KEPT, REJECTED = "Hit or Maybe kept", "Miss rejected"
@@ -28,20 +30,23 @@ KEPT, REJECTED = "Hit or Maybe kept", "Miss rejected"
 
 @dataclass(frozen=True)
 class Rate:
-    """Images that are right, of how many, and the percentage that was printed."""
+    """A rate of images that are right.
+
+    Attributes:
+        right: Their number; not whole between two cuts in spots.
+        images: Number of all images.
+        published: The percentage that the paper printed.
+    """
 
     right: float
     images: int
     published: float | None = None
 
     def __str__(self) -> str:
-        if not self.images:
-            return "none there"
-        low, high = (100 * x for x in wilson_interval(self.right, self.images))
-        text = f"{100 * self.right / self.images:.1f} ({low:.0f}-{high:.0f})"
+        text = format_percent(self.right, self.images)
         return text if self.published is None else f"{text} [{self.published}]"
 
-    def as_dict(self) -> dict:
+    def as_dict(self) -> dict[str, Any]:
         """JSON values, in percent."""
         interval = wilson_interval(self.right, self.images)
         return {
@@ -55,7 +60,15 @@ class Rate:
 
 @dataclass(frozen=True)
 class Table:
-    """Rates by row and column. corner: what rows and columns are. note: more words."""
+    """Rates by row and column.
+
+    Attributes:
+        name: Of its files.
+        title: Above it.
+        corner: What rows and columns are.
+        note: Below it.
+        rows: Rates by title of row and column.
+    """
 
     name: str
     title: str
@@ -64,6 +77,7 @@ class Table:
     rows: dict[str, dict[str, Rate]] = field(default_factory=dict)
 
     def as_markdown(self) -> str:
+        """Title, table and note."""
         columns = list(dict.fromkeys(c for row in self.rows.values() for c in row))
         lines = [
             [self.corner, *columns],
@@ -77,7 +91,7 @@ class Table:
         return "\n\n".join(x for x in (f"## {self.title}", table, self.note) if x)
 
     def write(self, folder: Path, source: str) -> None:
-        """Into folder, as Markdown and JSON; source: what it was made of."""
+        """Write Markdown and JSON into a folder; source: what it was made of."""
         values = {
             "source": source,
             "title": self.title,
@@ -96,7 +110,10 @@ class Table:
 
 
 def table_3(study: Study) -> Table:
-    """Each experiment's own network, and spot finding, on its test shots."""
+    """Each experiment's own network, and spot finding, on its test shots.
+
+    The sensitivity of both is compared at the network's specificity as well.
+    """
     table = Table(
         "table_3",
         "Table 3: trained and tested on each experiment, %",
@@ -108,7 +125,7 @@ def table_3(study: Study) -> Table:
     for name in EXPERIMENTS:
         labels, n_spots = study.shots.labels(name), study.shots.n_spots[name]
         positive = labels != Label.MISS
-        kept = keep_score(train_network(study, name).p[name]) >= 0.5
+        kept = p_keep(train_network(study, name).p[name]) >= PAPER_THRESHOLD
         row = {}
         for who, chosen, printed in zip(
             ("CNN", "Spots"),
@@ -128,7 +145,7 @@ def table_3(study: Study) -> Table:
 
 
 def table_4(study: Study) -> Table:
-    """Each experiment's own network on every one; the paper has those of Rayonix."""
+    """Each experiment's own network on all; the paper has those of Rayonix."""
     return _cross_training(
         study,
         "table_4",
@@ -164,7 +181,7 @@ def table_6(study: Study) -> Table:
 
 
 def table_7(study: Study) -> Table:
-    """By number of training images, those of the paper that there are, and all."""
+    """By number of training images: all, and those of the paper that are fewer."""
     most, fewer = _numbers(study.shots)
     table = Table(
         "table_7",
@@ -184,9 +201,9 @@ def table_7(study: Study) -> Table:
 
 
 def _numbers(shots: Shots) -> tuple[int, list[int]]:
-    """How many training images REDUCED has, in hundreds, and those of SIZES below."""
+    """The number of training images of REDUCED, in hundreds, and SIZES below it."""
     # Each class is halved by itself, so that half of 8000 is not quite 4000.
-    most = round(len(shots.parts_of(REDUCED).training), -2)
+    most = round(len(shots.splits_of(REDUCED).training), -2)
     return most, [n for n in reversed(SIZES) if n < most]
 
 
@@ -220,7 +237,7 @@ TABLES: tuple[Callable[[Study], Table], ...] = (
 
 
 def all_networks(shots: Shots) -> list[Wanted]:
-    """What the tables are made of, each once."""
+    """The networks of all tables, each once."""
     groups = [*EXPERIMENTS, *published.TABLE_5, *published.TABLE_6]
     wanted = [
         *((group, "lcn", None) for group in groups),
@@ -247,13 +264,13 @@ def _cross_training(
 
 
 def _success(
-    shots: Shots, trained: Trained, groups: list[str], printed: dict[str, float | None]
+    shots: Shots,
+    trained: Trained,
+    groups: list[str],
+    printed: Mapping[str, float | None],
 ) -> dict[str, Rate]:
     """Success rates, of three classes (equation 10), on groups of test shots."""
-    right = {
-        name: np.array([classify(row) for row in p]) == shots.labels(name)
-        for name, p in trained.p.items()
-    }
+    right = {name: classify(p) == shots.labels(name) for name, p in trained.p.items()}
     return {
         group: _rate(
             np.concatenate([right[name] for name in experiments_of(group)]),
@@ -263,5 +280,5 @@ def _success(
     }
 
 
-def _rate(right: np.ndarray, printed: float | None) -> Rate:
+def _rate(right: NDArray[np.bool_], printed: float | None) -> Rate:
     return Rate(int(np.count_nonzero(right)), len(right), printed)

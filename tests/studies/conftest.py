@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 from dials_cnn_screen.ke2018.preprocessing import Preprocessing
-from dials_cnn_screen.models.registry import build_network
+from dials_cnn_screen.models.registry import find_architecture
+from dials_cnn_screen.simulation.experiments import EXPERIMENTS
 from dials_cnn_screen.studies import label_curve, networks, shots, sources
 
 SMALL = partial(Preprocessing, size=32)
@@ -41,15 +42,31 @@ class Noise:
 
 
 @pytest.fixture
+def small(monkeypatch):
+    """LO19 on a small detector with the angles of the real one, so that it is quick."""
+    experiment = EXPERIMENTS["LO19"]
+    detector = replace(
+        experiment.detector,
+        shape=(200, 240),
+        pixel_size=0.7,
+        beam_centre=(100.0, 120.0),
+        hole_radius=6.5,
+    )
+    small = replace(experiment, d_min=2.5, detector=detector)
+    monkeypatch.setitem(EXPERIMENTS, "LO19", small)
+    return small
+
+
+@pytest.fixture
 def noise(monkeypatch):
     """The function noise(n) -> source, with small frames and networks for it."""
     begin, choose = networks.begin_anew, label_curve.choose_schedule
 
     def begin_small(architecture, contrast):
-        network = build_network(architecture, channels=(4,), size=32)
+        network = find_architecture(architecture).network(channels=(4,), size=32)
         usual = begin(architecture, contrast)
-        preprocessing = replace(usual.preprocessing, size=32)
-        return replace(usual, network=network, preprocessing=preprocessing)
+        preparation = replace(usual.preparation, size=32)
+        return replace(usual, network=network, preparation=preparation)
 
     def choose_small(start, name, changes):
         return choose(start, name, {**changes, "batch_size": 6})
@@ -64,6 +81,6 @@ def noise(monkeypatch):
 @pytest.fixture
 def study(noise, tmp_path):
     """A study of 20 frames of noise of each experiment."""
-    loaded = shots.load_shots(noise(20), tmp_path, 1)
+    load = partial(shots.load_shots, noise(20), tmp_path, 1)
     changes = {"epochs": 2, "batches": 1}
-    return networks.Study(loaded, tmp_path, changes, {"shots": "noise"}, "cpu")
+    return networks.Study(load, tmp_path, changes, {"shots": "noise"}, "cpu")

@@ -22,9 +22,11 @@ def candidates() -> CandidateSet:
 def test_what_tells_the_class_is_missed(monkeypatch, capsys, tmp_path):
     names = np.array([f"eiger-{i // 4}" for i in range(N)])
     small = SpotNetworkConfig(patch=4, candidate=4, context=4, head=4)
-    designs = {name: (small, change) for name, (_, change) in module.DESIGNS.items()}
+    ablations = {
+        name: (small, change) for name, (_, change) in module.ABLATIONS.items()
+    }
     monkeypatch.setattr(module, "simulated_candidates", lambda _: (candidates(), names))
-    monkeypatch.setattr(module, "DESIGNS", designs)
+    monkeypatch.setattr(module, "ABLATIONS", ablations)
     monkeypatch.setattr(
         module, "SCHEDULE", SpotSchedule(epochs=40, batch_size=16, learning_rate=0.02)
     )
@@ -33,14 +35,14 @@ def test_what_tells_the_class_is_missed(monkeypatch, capsys, tmp_path):
     areas = {row[1].strip(): float(row[2]) for row in rows}
     # All maxima counts are 0, as those of no candidates.
     assert areas["number of maxima over 4"] == 0.5
-    assert areas["as it is"] == 1
+    assert areas["full network"] == 1
     assert areas["without noise of the background"] < 0.8
 
 
-def test_parts_are_left_out():
+def test_inputs_are_left_out():
     data = candidates()
     data.scalars[:] = 1
-    changed = module.without("scalars", module.COMPANY)(data)
+    changed = module.without("scalars", module.NEIGHBOURHOOD)(data)
     assert changed.scalars[..., :6].min() == 1
     assert changed.scalars[..., 6:].max() == 0
     assert data.scalars.min() == 1

@@ -10,19 +10,20 @@ pytest.importorskip("dials")
 from dials_cnn_screen.evaluation.spotfinding import PRESETS, count_spots, preset
 from dials_cnn_screen.labels.label import Label
 from dials_cnn_screen.models.model_file import load_model
+from dials_cnn_screen.models.prediction import make_prediction
 from dials_cnn_screen.simulation.experiments import EXPERIMENTS
 from dials_cnn_screen.studies import compare_find_spots as module
-from dials_cnn_screen.studies import evaluate_models as judge
-from dials_cnn_screen.studies.compare_find_spots import Compared, Tuning
-from dials_cnn_screen.studies.evaluate_models import Outcome
+from dials_cnn_screen.studies.compare_find_spots import Comparison, Tuning
+from dials_cnn_screen.studies.evaluate_models import SEED, Outcome
 
 SURE_HIT, SURE_MISS = np.array([0.9, 0.1, 0.0]), np.array([0.0, 0.1, 0.9])
 TABLE_2 = preset("LO19")
 
 
-def shot(label: Label, p: np.ndarray, *counts: int | None) -> Compared:
+def shot(label: Label, p: np.ndarray, *counts: int | None) -> Comparison:
     seconds = (0.01, *(0.1 for _ in counts))
-    return Compared(Outcome(0, 0.0, label, "crystal", p, unlike=False), counts, seconds)
+    outcome = Outcome(0, 0.0, label, "crystal", make_prediction(p))
+    return Comparison(outcome, counts, seconds)
 
 
 # The network keeps a hit and a maybe of three, and one miss of four.
@@ -38,29 +39,9 @@ SHOTS = [
 
 
 @pytest.fixture
-def small(monkeypatch):
-    """LO19 on a small detector with the angles of the real one, so that it is quick."""
-    experiment = EXPERIMENTS["LO19"]
-    detector = replace(
-        experiment.detector,
-        shape=(200, 240),
-        pixel_size=0.7,
-        beam_centre=(100.0, 120.0),
-        hole_radius=6.5,
-    )
-    small = replace(experiment, d_min=2.5, detector=detector)
-    monkeypatch.setitem(EXPERIMENTS, "LO19", small)
-
-
-@pytest.fixture
 def in_this_process(monkeypatch):
     """Work is not shared out among processes, which would know nothing of patches."""
-
-    def map_here(function, jobs, _nproc, start, arguments, **_others):
-        start(*arguments)
-        return map(function, jobs)
-
-    monkeypatch.setattr(module, "map_on_workers", map_here)
+    monkeypatch.setattr(module.os, "cpu_count", lambda: 1)
 
 
 def cells(line: str) -> list[str]:
@@ -117,8 +98,7 @@ def test_counts_in_the_grid_are_those_of_find_spots(small, installed_formats):
     job = ("LO19", Label.HIT, 3)
     change = {"gain": 0.1, "global_threshold": 0, "min_spot_size": 1}
     findings = [replace(f, **change) for f in (preset("default"), TABLE_2)]
-    module._start(None, findings)
-    positive, counts = module._count_in_grid(job)
+    positive, counts = module._count_in_grid(findings, job)
     assert positive
     assert (counts[:, 0] > counts[:, -1]).all()
     shot = module.simulate_job(job)
@@ -133,7 +113,7 @@ def test_tuning_takes_the_best_of_the_grid(small, in_this_process, monkeypatch):
     """Only one setting tells hits from misses; the others count at random."""
     rng = np.random.default_rng(1)
 
-    def count(job):
+    def count(_findings, job):
         positive = job[1] is not Label.MISS
         counts = rng.integers(5, size=(len(module.grid(TABLE_2)), 4))
         counts[4, 2] = 10 if positive else 0
@@ -162,7 +142,7 @@ def test_shots_are_compared(
     job = ("LO19", Label.HIT, 3)
     findings = [preset("default"), TABLE_2]
     (found,) = module.compare(load_model(level_model), [job], findings)
-    assert found.outcome.probabilities.sum() == pytest.approx(1)
+    assert found.outcome.prediction.probabilities.sum() == pytest.approx(1)
     assert found.outcome.label is Label.HIT
     assert len(found.counts) == 2
     assert len(found.seconds) == 3
@@ -179,7 +159,7 @@ def test_table(monkeypatch, capsys):
         counts, positive = np.array([9, 0, 3]), np.array([True, False, False])
         return Tuning(PRESETS[name], counts, positive)
 
-    def compare(_model: object, jobs: list, findings: list) -> list[Compared]:
+    def compare(_model: object, jobs: list, findings: list) -> list[Comparison]:
         assert findings == (preset("default"), *[preset(jobs[0][0])] * 2)
         return [replace(s, counts=(1, 2, 3), seconds=(1, 1, 1, 1)) for s in SHOTS]
 
@@ -209,7 +189,7 @@ def test_too_few_shots():
 
 
 def test_no_seed_is_used_twice():
-    tested = module.plan(list(EXPERIMENTS), 600, judge.SEED)
+    tested = module.plan(list(EXPERIMENTS), 600, SEED)
     for i, (name, jobs) in enumerate(tested.items()):
         tuning = module.plan_run(name, 600, (1, 1, 2), module.TUNING_SEED + i)
         assert not {seed for *_, seed in jobs} & {seed for *_, seed in tuning}

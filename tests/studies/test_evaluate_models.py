@@ -9,6 +9,7 @@ import pytest
 
 from dials_cnn_screen.labels.label import Label
 from dials_cnn_screen.models.model_file import load_model
+from dials_cnn_screen.models.prediction import make_prediction
 from dials_cnn_screen.simulation.experiments import EXPERIMENTS
 from dials_cnn_screen.studies import evaluate_models as module
 from dials_cnn_screen.studies.evaluate_models import Outcome
@@ -19,7 +20,7 @@ SURE_HIT, SURE_MISS = np.array([0.9, 0.1, 0.0]), np.array([0.0, 0.1, 0.9])
 
 def outcome(n_visible: int, p: np.ndarray, kind: str = "crystal") -> Outcome:
     label = Label.HIT if n_visible > 9 else Label.MAYBE if n_visible > 3 else Label.MISS
-    return Outcome(n_visible, float(n_visible), label, kind, p, unlike=False)
+    return Outcome(n_visible, float(n_visible), label, kind, make_prediction(p))
 
 
 OUTCOMES = [
@@ -38,7 +39,7 @@ def test_table(capsys):
     row = capsys.readouterr().out.splitlines()[-1]
     cells = [cell.strip() for cell in row.strip("|").split("|")]
     # Two hits and a maybe of four are kept, two of three misses rejected.
-    assert cells[:4] == ["LO19", "3, 1, 3", "75.0 (30-95)", "66.7 (21-94)"]
+    assert cells[:4] == ["LO19", "3, 1, 3", "75.0 (30.1-95.4)", "66.7 (20.8-93.9)"]
     # Of twelve pairs a hit and a miss, 3 x 2 are in order, 3 + 2 equal, one reversed.
     assert cells[4] == f"{(6 + 5 / 2) / 12:.3f}"
     # The fourth best spot is here as good as spots are many: all hits are above.
@@ -64,11 +65,11 @@ def test_kinds(capsys):
 def test_plans(level_model, monkeypatch, capsys):
     seen = {}
 
-    def judge(_model: object, jobs: list, title: str) -> list[Outcome]:
+    def evaluate(_model: object, jobs: list, title: str) -> list[Outcome]:
         seen[title] = jobs
         return OUTCOMES
 
-    monkeypatch.setattr(module, "judge", judge)
+    monkeypatch.setattr(module, "evaluate", evaluate)
     monkeypatch.setattr(module, "SHOTS", 20)
     module.main(str(level_model), [])
     assert seen.keys() == EXPERIMENTS.keys()
@@ -79,13 +80,13 @@ def test_plans(level_model, monkeypatch, capsys):
     module.main(str(level_model), ["eiger", "LO19"])
     assert list(seen) == ["eiger", "LO19"]
     assert all(name.startswith("eiger-") for name, _, _ in seen["eiger"])
-    # The same shots of an experiment, whatever others are judged beside it.
+    # The same shots of an experiment, whatever others are evaluated beside it.
     assert seen["LO19"] == module.plan(list(EXPERIMENTS), 20, module.SEED)["LO19"]
     with pytest.raises(ValueError, match="'LO20': not L498"):
         module.main(str(level_model), ["LO20"])
 
 
-def test_a_shot_is_judged(level_model, monkeypatch):
+def test_a_shot_is_classified(level_model, monkeypatch):
     """On a small window of the detector, so that it is quick."""
     experiment = EXPERIMENTS["LO19"]
     small = replace(
@@ -96,9 +97,9 @@ def test_a_shot_is_judged(level_model, monkeypatch):
         ),
     )
     monkeypatch.setitem(EXPERIMENTS, "LO19", small)
-    module._start(load_model(level_model))
-    found = module._judge_shot(("LO19", Label.MISS, 5))
-    assert found.probabilities.sum() == pytest.approx(1)
+    predictor = load_model(level_model).predictor()
+    found = module._evaluate_job(predictor, ("LO19", Label.MISS, 5))
+    assert found.prediction.probabilities.sum() == pytest.approx(1)
     assert found.label is Label.MISS
 
 

@@ -15,7 +15,7 @@ from dials_cnn_screen.studies.labelling import Round, labels_needed
 def shots(monkeypatch):
     """Noise in place of simulated shots; hits have more that stands out."""
 
-    def candidates(jobs, search, _nproc, _track):
+    def candidates(jobs, search, _nproc, _title):
         data = CandidateSet.empty(len(jobs), search.most)
         rng = np.random.default_rng(0)
         data.truth[:] = 0
@@ -35,10 +35,10 @@ def test_fewest_labels_that_reach_the_goal():
     assert labels_needed([Round(0, float("nan"))]) is None
 
 
-def test_doubt_is_that_of_the_tool(monkeypatch):
+def test_the_order_is_that_of_the_tool(monkeypatch):
     p = np.array([[0.9, 0.05, 0.05], [0.3, 0.25, 0.45], [0.0, 0.1, 0.9]])
     monkeypatch.setattr(module, "_probabilities", lambda *_: p)
-    assert module.look_for_doubt(None, 1.0, None, np.arange(3)) == [1, 2, 0]
+    assert module.most_uncertain(None, 1.0, None, np.arange(3)) == [1, 2, 0]
 
 
 @pytest.mark.parametrize("fresh", [[], ["--fresh"]])

@@ -8,16 +8,16 @@ from dials_cnn_screen.simulation.experiments import EXPERIMENTS
 from dials_cnn_screen.simulation.random_experiments import plan_random_experiments
 from dials_cnn_screen.spots.candidates import CandidateSearch
 from dials_cnn_screen.spots.training_set import CandidateSet, SpotSchedule
-from dials_cnn_screen.studies import evaluate_models as judge
+from dials_cnn_screen.studies import evaluate_models
 from dials_cnn_screen.studies import make_default as module
 
 
 @pytest.fixture
 def runs(monkeypatch):
-    """Made-up candidates in place of simulated ones; returns the jobs of each part."""
+    """Made-up candidates in place of simulated ones; returns the jobs of each file."""
     runs = []
 
-    def simulate(jobs, search, _nproc, _track):
+    def simulate(jobs, search, _nproc, _title):
         runs.append(jobs)
         rng = np.random.default_rng(len(runs))
         data = CandidateSet.empty(len(jobs), search.most)
@@ -29,7 +29,7 @@ def runs(monkeypatch):
 
     monkeypatch.setattr(module, "simulate_candidates", simulate)
     monkeypatch.setattr(module, "SHOTS", 250)
-    monkeypatch.setattr(module, "_PART", 100)
+    monkeypatch.setattr(module, "_SHOTS_PER_FILE", 100)
     monkeypatch.setattr(module, "SEARCH", CandidateSearch(most=3))
     monkeypatch.setattr(module, "SCHEDULE", SpotSchedule(epochs=2, batch_size=16))
     return runs
@@ -41,10 +41,10 @@ def test_model_can_be_read(runs, tmp_path, capsys):
     assert len(capsys.readouterr().out.splitlines()) == 2
     model = load_model(tmp_path / "default.safetensors")
     assert (model.name, model.architecture) == ("default", "spots")
-    assert model.preprocessing == CandidateSearch(most=3)
+    assert model.preparation == CandidateSearch(most=3)
     assert model.provenance["seed"] == module.SEED
-    assert model.familiarity is not None
-    # A second run finds the parts, and makes the same model.
+    assert model.out_of_distribution is not None
+    # A second run finds the files, and makes the same model.
     module.make_default(tmp_path, [])
     assert len(runs) == 3
     again = load_model(tmp_path / "default.safetensors").network.state_dict()
@@ -61,22 +61,22 @@ def test_families_left_out_are_not_trained_on(runs, tmp_path, monkeypatch):
     monkeypatch.setattr(module, "train", train)
     module.make_default(tmp_path, ["cspad", "rayonix"])
     names = [name for jobs in runs for name, _, _ in jobs]
-    used = {module.family_of(names[i]) for part in seen.values() for i in part}
+    used = {module.family_of(names[i]) for split in seen.values() for i in split}
     assert used
     assert not used & {"cspad", "rayonix"}
     assert load_model(tmp_path / "default.safetensors").name.startswith("without")
 
 
-def test_no_experiment_has_two_parts():
+def test_no_experiment_is_in_two_splits():
     names = np.array([name for name, _, _ in plan_random_experiments(600, seed=3)])
-    part = module.part_of(names)
-    for p, least, most in ((0, 0.7, 0.9), (1, 0.05, 0.15), (2, 0.05, 0.15)):
-        assert least < (part == p).mean() < most
-        assert not set(names[part == p]) & set(names[part != p])
+    split = module.split_of(names)
+    for s, least, most in ((0, 0.7, 0.9), (1, 0.05, 0.15), (2, 0.05, 0.15)):
+        assert least < (split == s).mean() < most
+        assert not set(names[split == s]) & set(names[split != s])
 
 
-def test_judging_has_no_experiment_of_training():
+def test_evaluation_has_no_experiment_of_training():
     trained = {name for name, _, _ in plan_random_experiments(300, module.SHOTS_SEED)}
-    judged = {name for name, _, _ in plan_random_experiments(300, judge.SEED)}
-    assert not trained & judged
+    tested = {name for name, _, _ in plan_random_experiments(300, evaluate_models.SEED)}
+    assert not trained & tested
     assert not trained & EXPERIMENTS.keys()

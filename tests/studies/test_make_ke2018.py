@@ -6,16 +6,18 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from dials_cnn_screen.ke2018.network import Ke2018Config
 from dials_cnn_screen.ke2018.preprocessing import Preprocessing
-from dials_cnn_screen.ke2018.training_set import MAX_SHIFT, Dataset
-from dials_cnn_screen.models import registry as network
+from dials_cnn_screen.ke2018.training_set import (
+    MAX_SHIFT,
+    Dataset,
+    ImageSchedule,
+)
+from dials_cnn_screen.models import registry
 from dials_cnn_screen.models.model_file import load_model
 from dials_cnn_screen.simulation.experiments import EXPERIMENTS
 from dials_cnn_screen.simulation.run import plan_run
-from dials_cnn_screen.studies import evaluate_models as judge
+from dials_cnn_screen.studies import evaluate_models
 from dials_cnn_screen.studies import make_ke2018 as module
-from dials_cnn_screen.training.loop import Schedule
 
 SIZE = 16
 
@@ -25,7 +27,7 @@ def runs(monkeypatch):
     """Everything made small, noise in place of shots; returns the runs simulated."""
     runs = []
 
-    def simulate(jobs, preprocessing, path, nproc, track):
+    def simulate(jobs, preprocessing, path, nproc, title):
         runs.append(jobs)
         edge = preprocessing.size + 2 * MAX_SHIFT
         rng = np.random.default_rng(0)
@@ -37,11 +39,11 @@ def runs(monkeypatch):
     monkeypatch.setattr(module, "simulate_dataset", simulate)
     monkeypatch.setattr(module, "TRAINING_SHOTS", 6)
     monkeypatch.setattr(module, "VALIDATION_SHOTS", 3)
-    monkeypatch.setattr(module, "SCHEDULE", Schedule(2, 2, 6))
+    monkeypatch.setattr(module, "SCHEDULE", ImageSchedule(2, 2, 6))
     monkeypatch.setattr(module, "PREPROCESSING", Preprocessing(size=SIZE))
-    usual = network.find_architecture(module.ARCHITECTURE)
-    small = replace(usual, config=Ke2018Config(size=SIZE))
-    monkeypatch.setattr(network, "ARCHITECTURES", {module.ARCHITECTURE: small})
+    usual = registry.find_architecture(module.ARCHITECTURE)
+    small = replace(usual, configuration={"size": SIZE})
+    monkeypatch.setattr(registry, "ARCHITECTURES", {module.ARCHITECTURE: small})
     return runs
 
 
@@ -50,17 +52,17 @@ def test_shots_for_training_come_first(runs, tmp_path):
     (jobs,) = runs
     assert len(jobs) == len(dataset.labels) == 5 * (6 + 3)
     training, validation = jobs[:30], jobs[30:]
-    for part, n in ((training, 6), (validation, 3)):
-        assert Counter(name for name, _, _ in part) == dict.fromkeys(EXPERIMENTS, n)
-        assert set(Counter(aim for _, aim, _ in part).values()) == {5 * n // 3}
+    for split, n in ((training, 6), (validation, 3)):
+        assert Counter(name for name, _, _ in split) == dict.fromkeys(EXPERIMENTS, n)
+        assert set(Counter(aim for _, aim, _ in split).values()) == {5 * n // 3}
 
 
-def test_training_validation_and_judging_have_no_shot_in_common(runs, tmp_path):
+def test_training_validation_and_evaluation_have_no_shot_in_common(runs, tmp_path):
     module.simulated_shots(tmp_path)
     jobs = runs[0] + [
         job
         for i, name in enumerate(EXPERIMENTS)
-        for job in plan_run(name, 100, (1, 1, 1), judge.SEED + i)
+        for job in plan_run(name, 100, (1, 1, 1), evaluate_models.SEED + i)
     ]
     assert len({seed for _, _, seed in jobs}) == len(jobs)
 
@@ -85,7 +87,7 @@ def test_the_model_made_can_be_read(runs, tmp_path):
     model = load_model(tmp_path / "ke2018.safetensors")
     assert model.name == "ke2018"
     assert model.architecture == module.ARCHITECTURE
-    assert model.preprocessing == Preprocessing(size=SIZE)
+    assert model.preparation == Preprocessing(size=SIZE)
     assert model.provenance["seed"] == module.SEED
     assert model.provenance["schedule"]["epochs"] == 2
     # Two of three of the 15 validation shots are Hit or Maybe.
@@ -95,6 +97,6 @@ def test_the_model_made_can_be_read(runs, tmp_path):
 
 
 def test_what_is_made_fits_together():
-    config = network.find_architecture(module.ARCHITECTURE).config
+    config = registry.find_architecture(module.ARCHITECTURE).network().config
     assert config.size == module.PREPROCESSING.size
     assert module.TRAINING_SEED != module.VALIDATION_SEED

@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from functools import partial
 
 import numpy as np
 import pytest
@@ -15,7 +14,6 @@ from dials_cnn_screen.studies.networks import (
     train_network,
     train_networks,
 )
-from dials_cnn_screen.studies.shots import load_shots
 from dials_cnn_screen.util.threads import use_threads
 
 
@@ -23,7 +21,7 @@ def test_a_network_is_trained_once(study, monkeypatch):
     trained = train_network(study, "Rayonix + LG36", "linear", 20)
     assert trained.model.name == "Rayonix-LG36-linear-20.safetensors"
     model = load_model(trained.model)
-    assert model.preprocessing.contrast == "linear"
+    assert model.preparation.contrast == "linear"
     assert "labelled images of LO19, LN83, LN84" in model.trained_on
     assert [epoch.epoch for epoch in trained.history] == [1, 2]
     assert trained.p.keys() == EXPERIMENTS.keys()
@@ -64,18 +62,16 @@ def test_an_interrupted_training_goes_on(study, tmp_path, monkeypatch):
     np.testing.assert_array_equal(trained.p["LO19"], unbroken.p["LO19"])
 
 
-def test_several_at_once_are_as_one_by_one(study, noise, tmp_path, monkeypatch):
+def test_several_at_once_are_as_one_by_one(study, tmp_path, monkeypatch):
     wanted = [("LO19", "lcn", None), ("Rayonix", "none", None), ("LG36", "lcn", 20)]
     side_by_side = replace(study, folder=tmp_path / "side_by_side")
     side_by_side.folder.mkdir()
     train_network(side_by_side, *wanted[0])
-    load = partial(load_shots, noise(20), tmp_path, 1)
-    train_networks(side_by_side, load, wanted, 2)
+    train_networks(side_by_side, wanted, 2)
     threads = torch.get_num_threads()
-    monkeypatch.setattr(module, "map_on_workers", None)
+    monkeypatch.setattr(module, "keep_freed_memory", lambda: None)
     try:
-        use_threads(1)
-        train_networks(study, load, wanted, 1)
+        train_networks(study, wanted, 1)
     finally:
         use_threads(threads)
     monkeypatch.setattr(module, "train_one", None)
@@ -90,6 +86,6 @@ def test_features_are_those_of_the_test_shots(study):
     features = feature_vectors(study, trained, "LG36")
     network = load_model(trained.model).network
     assert features.shape == (6, network.config.n_features)
-    batch = study.shots.data["lcn"].batch(study.shots.parts["LG36"].test[-1:])
+    batch = study.shots.data["lcn"].batch(study.shots.splits["LG36"].test[-1:])
     expected = network.features(batch).flatten().detach().numpy()
     np.testing.assert_allclose(features[-1], expected, rtol=1e-5)

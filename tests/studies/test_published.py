@@ -8,7 +8,7 @@ import pytest
 from dials_cnn_screen.simulation.experiments import EXPERIMENTS
 from dials_cnn_screen.studies import published
 
-PAPER = Path(__file__).resolve().parents[2] / "shared" / "paper" / "ke2018.txt"
+PAPER = Path(__file__).resolve().parents[3] / "shared" / "paper" / "ke2018.txt"
 
 
 @pytest.fixture(scope="module")

@@ -5,17 +5,19 @@ from collections import Counter
 import numpy as np
 import pytest
 
+from dials_cnn_screen.ke2018 import preprocessing_cpu
 from dials_cnn_screen.ke2018.preprocessing import Preprocessing, prepare
 from dials_cnn_screen.ke2018.training_set import MAX_SHIFT
 from dials_cnn_screen.labels.label import Label
 from dials_cnn_screen.simulation.detector import usable_pixels
-from dials_cnn_screen.simulation.experiments import EXPERIMENTS
 from dials_cnn_screen.simulation.run import plan_run, simulate_run
 from dials_cnn_screen.simulation.shot import simulate_shot
 from dials_cnn_screen.spots.candidates import CandidateSearch
 from dials_cnn_screen.spots.candidates_cpu import find_candidates
 from dials_cnn_screen.studies import simulated_shots as module
 from dials_cnn_screen.studies.simulated_shots import (
+    NetworkInput,
+    candidate_truth,
     simulate_candidates,
     simulate_dataset,
     simulate_prepared,
@@ -57,13 +59,6 @@ def test_fractions_that_are_no_shares(fractions):
         plan_run("LO19", 10, fractions, 0)
 
 
-@pytest.fixture
-def small(ccd_experiment, monkeypatch):
-    """The small experiment in place of LO19, for one process."""
-    monkeypatch.setitem(EXPERIMENTS, "LO19", ccd_experiment)
-    return ccd_experiment
-
-
 def test_shots_are_those_of_the_jobs_in_order(small):
     jobs = plan_run("LO19", 3, (1, 1, 1), 5)
     for shot, (_, aim, seed) in zip(simulate_run(jobs, 1), jobs, strict=True):
@@ -87,15 +82,7 @@ def test_dataset_of_prepared_shots(small, tmp_path, contrast):
     jobs = plan_run("LO19", 4, (1, 1, 1), 6)
     preprocessing = Preprocessing(binning=2, size=24, contrast=contrast)
     path = tmp_path / "images.npy"
-    seen = []
-
-    def track(shots):
-        for shot in shots:
-            seen.append(shot)
-            yield shot
-
-    dataset = simulate_dataset(jobs, preprocessing, path, 1, track)
-    assert len(seen) == 4
+    dataset = simulate_dataset(jobs, preprocessing, path, 1, "Shots")
     edge = 24 + 2 * MAX_SHIFT
     assert dataset.images.shape == (4, edge, edge)
     for i, (_, aim, seed) in enumerate(jobs):
@@ -116,7 +103,7 @@ def test_dataset_of_prepared_shots(small, tmp_path, contrast):
 def test_candidates_know_which_are_spots(small):
     jobs = plan_run("LO19", 4, (1, 1, 0), 7)
     search = CandidateSearch()
-    data = simulate_candidates(jobs, search, 1)
+    data = simulate_candidates(jobs, search, 1, "Shots")
     for i, (_, aim, seed) in enumerate(jobs):
         shot = simulate_shot(small, aim, seed)
         frame = shot.image.astype(np.float32)
@@ -131,30 +118,43 @@ def test_candidates_know_which_are_spots(small):
     assert np.count_nonzero(data.truth == 1) > 10
 
 
-def test_one_simulation_for_several_ways(small, tmp_path):
+def test_images_are_those_of_the_reference(small):
+    """What the kernel makes of a shot is what the equations of the paper give."""
+    (job,) = plan_run("LO19", 1, (1, 0, 0), 9)
+    shot = simulate_shot(small, *job[1:])
+    expected = prepare(
+        shot.image, shot.mask, small.detector.beam_centre, Preprocessing(size=24)
+    )
+    frame = module.as_frame(shot, "LO19")
+    image = preprocessing_cpu.prepare(
+        frame.data, frame.mask, frame.beam_centre, Preprocessing(size=24)
+    )
+    np.testing.assert_allclose(image, expected, rtol=1e-4, atol=1e-4)
+
+
+def test_one_simulation_for_several_networks(small, tmp_path):
     jobs = plan_run("LO19", 2, (1, 1, 1), 8)
-    way, search = Preprocessing(binning=2, size=24), CandidateSearch()
-    alone = simulate_dataset(jobs, way, tmp_path / "images.npy", 1)
-    searched = simulate_candidates(jobs, search, 1)
-    together = list(simulate_prepared(jobs, [way, search], 1))
-    for i, ((image, (found, truth)), label) in enumerate(together):
-        assert label == alone.labels[i] == searched.labels[i]
+    preprocessing, search = Preprocessing(binning=2, size=24), CandidateSearch()
+    path = tmp_path / "images.npy"
+    alone = simulate_dataset(jobs, preprocessing, path, 1, "Shots")
+    searched = simulate_candidates(jobs, search, 1, "Shots")
+    inputs = [NetworkInput("ke2018", preprocessing), NetworkInput("spots", search)]
+    for i, shot in enumerate(simulate_prepared(jobs, inputs, 1)):
+        image, found = shot.inputs
+        assert shot.label == alone.labels[i] == searched.labels[i]
         np.testing.assert_array_equal(image, alone.images[i])
+        truth = candidate_truth(found, shot)
         np.testing.assert_array_equal(truth, searched.truth[i, : len(found.z)])
 
 
-def test_bright_shots_stay_finite_in_a_dataset(monkeypatch, tmp_path):
+def test_bright_shots_stay_finite_in_a_dataset(small, monkeypatch, tmp_path):
     prepared = np.full((246, 246), 90_000, np.float32)
-    monkeypatch.setattr(module, "prepare", lambda *_: prepared)
-    monkeypatch.setattr(module, "simulate_job", lambda _job: simulated)
-
-    class simulated:
-        image, mask, label = None, None, Label.HIT
-
+    monkeypatch.setattr(preprocessing_cpu, "prepare", lambda *_: prepared)
     dataset = simulate_dataset(
-        [("LG36", Label.HIT, 0)],
+        [("LO19", Label.HIT, 0)],
         Preprocessing(size=6, contrast="none"),
         tmp_path / "images.npy",
         1,
+        "Shots",
     )
     assert dataset.images.max() == 65504

@@ -5,6 +5,7 @@ import pytest
 
 from dials_cnn_screen.ke2018.training_set import MAX_SHIFT
 from dials_cnn_screen.labels.annotation import Annotation, write_annotations
+from dials_cnn_screen.labels.image_name import ImageName
 from dials_cnn_screen.labels.label import Label
 from dials_cnn_screen.studies import sources
 from dials_cnn_screen.studies.sources import Deposited, Simulated, cut
@@ -44,7 +45,10 @@ def deposited(write_cxidb76, tmp_path):
     images = np.random.default_rng(0).poisson(60, (3, 60, 60)).astype(np.int32)
     write_cxidb76(folder / "r0027_2000.h5", images)
     labels = (Label.MISS, None, Label.HIT)
-    lines = [Annotation("r0027_2000.h5", i + 1, x) for i, x in enumerate(labels)]
+    lines = [
+        Annotation(ImageName("r0027_2000.h5", i), label)
+        for i, label in enumerate(labels, start=1)
+    ]
     write_annotations(folder / "expert_annotation.txt", lines)
     (folder / "dials_annotation.txt").write_text("00002 7 Miss\n00003 44 Hit\n")
     return Deposited(tmp_path)

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from dials_cnn_screen.labels.label import Label
-from dials_cnn_screen.labels.splits import Parts
+from dials_cnn_screen.labels.splits import Splits
 from dials_cnn_screen.simulation.experiments import EXPERIMENTS
 from dials_cnn_screen.studies import published
 from dials_cnn_screen.studies import tables as module
@@ -85,8 +85,8 @@ def test_table_7_has_the_numbers_that_there_are(study, asked, monkeypatch):
 
 
 def test_table_7_of_all_is_beside_the_printed_4000(study, asked, monkeypatch):
-    parts = Parts(np.arange(4003), np.arange(0), np.arange(0))
-    monkeypatch.setattr(type(study.shots), "parts_of", lambda *_: parts)
+    splits = Splits(np.arange(4003), np.arange(0), np.arange(0))
+    monkeypatch.setattr(type(study.shots), "splits_of", lambda *_: splits)
     table = module.table_7(study)
     assert list(table.rows) == ["4000", "2000", "400", "100"]
     assert [n for _, _, n in asked] == [None, 2000, 400, 100]
@@ -117,7 +117,7 @@ def test_tables_are_written(tmp_path):
     assert (tmp_path / "table_0.md").read_text().split("\n\n") == [
         "## A title",
         "| rows | a | b |\n| --- | --- | --- |\n"
-        "| one | 80.0 (49-94) [91] | none there |\n| two |  | 100.0 (57-100) |",
+        "| one | 80.0 (49.0-94.3) [91] | none |\n| two |  | 100.0 (56.6-100.0) |",
         "A note.",
         "Made of nothing.\n",
     ]
