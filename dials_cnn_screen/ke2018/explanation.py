@@ -70,7 +70,8 @@ def _describe(label: Label, whose: str, n: int, of: int) -> list[str]:
     return [
         *sentences,
         f"{n} of the {of} pixels of the network's input have a gradient more than "
-        f"{MIN_DEVIATION:g} standard deviations from the mean: there the output changes most.",
+        f"{MIN_DEVIATION:g} standard deviations from the mean: there the output "
+        "changes most.",
         f"Red: if it were brighter there, the model would be less sure of "
         f"{label.title}. Blue: surer. Groups of these pixels are marked, at most "
         f"{_GROUPS}.",

@@ -44,7 +44,7 @@ def explain_candidates(
 
 
 def _describe(candidates: Candidates, of: Influence) -> list[str]:
-    """How many candidates and spots there are and which of them decide, in sentences."""
+    """How many candidates and spots there are, and which of them decide."""
     n, n_spots = len(of.weight), int(np.count_nonzero(of.p_spot > 0.5))
     if not n:
         return ["Nothing on the frame stands out from the background."]
@@ -72,8 +72,8 @@ def _describe(candidates: Candidates, of: Influence) -> list[str]:
         )
     else:
         sentences += [
-            f"The candidate at {place(i)} counts most {side} a hit: without it P(Hit) + "
-            f"P(Maybe) would be {of.without[i]:.3f} instead of {of.p_keep:.3f}."
+            f"The candidate at {place(i)} counts most {side} a hit: without it P(Hit) "
+            f"+ P(Maybe) would be {of.without[i]:.3f} instead of {of.p_keep:.3f}."
             for i, side, sign in ((best, "for", 1), (worst, "against", -1))
             if sign * of.weight[i] > 0
         ]

@@ -176,7 +176,7 @@ def test_files_of_one_name_are_not_left_out_in_silence(write_levels, model):
         Path(folder).mkdir()
         write_levels(f"{folder}/data.h5", [300])
     with pytest.raises(
-        Sorry, match="2 files are called data, .* leave dispatch.pre_import"
+        Sorry, match=r"2 files are called data, .* leave dispatch\.pre_import"
     ):
         run(["run1/data.h5", "run2/data.h5", model, "dispatch.pre_import=False"])
 
