@@ -3,8 +3,8 @@
 cctbx.xfel.process with a veto: spot finding is skipped on stills without a crystal.
 
 As dials.cnn_stills_process, with the parameters and the database of cctbx.xfel.process,
-where stills that are not kept are logged as images without spots. Name it in place of
-cctbx.xfel.process as the command of a job.
+where stills that are not kept are logged as images without spots. In the GUI of
+cctbx.xfel the dispatcher of a job is this file.
 
 Examples::
 

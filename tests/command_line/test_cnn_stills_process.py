@@ -286,6 +286,16 @@ def test_cctbx_xfel_logs_what_is_not_kept(images, model, cctbx_xfel, monkeypatch
     assert results()["summary"]["kept"] == 5
 
 
+def test_the_gui_of_cctbx_xfel_reads_the_parameters(cctbx_xfel):
+    # As xfel.ui.load_phil_scope_from_dispatcher reads the file of a program.
+    spec = importlib.util.spec_from_file_location("module", xfel.__file__)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    params = module.phil_scope.extract()
+    assert params.cnn_screen.decision.threshold == 0.5
+    assert params.dispatch.pre_import is True
+
+
 def test_without_cctbx_xfel(monkeypatch):
     monkeypatch.setitem(sys.modules, "xfel.command_line", None)
     with pytest.raises(Sorry, match=r"no whole cctbx.xfel .*; dials.cnn_stills_proce"):
