@@ -51,7 +51,7 @@ def test_class_totals_are_those_deposited(name):
     annotations = read_annotations(folder / "expert_annotation.txt")
     counts = Counter(a.label for a in annotations)
     assert tuple(counts[label] for label in Label) == EXPERIMENTS[name].images
-    assert {a.file for a in annotations} == {f"{EXPERIMENTS[name].run}_2000.h5"}
+    assert {a.name.path for a in annotations} == {f"{EXPERIMENTS[name].run}_2000.h5"}
     assert [a.frame for a in annotations] == list(range(1, 2001))
 
 
