@@ -52,7 +52,7 @@ def test_class_totals_are_those_deposited(name):
     counts = Counter(a.label for a in annotations)
     assert tuple(counts[label] for label in Label) == EXPERIMENTS[name].images
     assert {a.name.path for a in annotations} == {f"{EXPERIMENTS[name].run}_2000.h5"}
-    assert [a.frame for a in annotations] == list(range(1, 2001))
+    assert [a.name.number for a in annotations] == list(range(1, 2001))
 
 
 def test_detectors_are_those_of_section_3_2():
