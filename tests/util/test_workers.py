@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import operator
 import os
 import subprocess
 import sys
@@ -30,15 +31,20 @@ def die_at_7(state, item):
     return item
 
 
-@pytest.mark.parametrize("fork", [True, False])
 @pytest.mark.parametrize("nproc", [1, 2])
-def test_results_are_in_order_and_the_state_is_kept(nproc, fork):
-    results = list(map_on_workers(multiply, range(40), nproc, start, (3,), fork=fork))
+def test_results_are_in_order_and_the_state_is_kept(nproc):
+    results = list(map_on_workers(multiply, range(40), nproc, start, (3,)))
     assert [product for product, _, _ in results] == [3 * i for i in range(40)]
     # The state was made in the process that does the work, and once.
     assert all(there for _, there, _ in results)
     calls = sum(1 for _, _, call in results if call == 1)
     assert 1 <= calls <= nproc
+
+
+def test_processes_that_are_no_copies():
+    # Of functions that a new process can import, as it can't import a test.
+    results = map_on_workers(operator.mul, range(40), 2, int, (3,), fork=False)
+    assert list(results) == [3 * i for i in range(40)]
 
 
 def test_nothing_to_do():
