@@ -42,9 +42,13 @@ logger = logging.getLogger("dials.cnn_evaluate")
 
 @dataclass(frozen=True)
 class Threshold:
-    """The parameter of decision."""
+    """The parameter of decision; ValueError where it is not from 0 to 1."""
 
     threshold: float
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.threshold <= 1:  # PHIL takes nan for a number
+            raise ValueError(f"decision.threshold={self.threshold} is not from 0 to 1")
 
 
 @dataclass(frozen=True)

@@ -92,7 +92,7 @@ def load_model(model: str | Path = "default") -> Model:
         raise ValueError(f"model '{path}' is damaged: it has no {error}") from error
     except OSError as error:
         raise ValueError(f"model '{path}' can't be read: {error.strerror}") from error
-    except (TypeError, RuntimeError) as error:
+    except (TypeError, AttributeError, RuntimeError) as error:
         # torch lists what is wrong with weights one a line, below a heading.
         last_line = str(error).strip().splitlines()[-1].strip()
         raise ValueError(f"model '{path}' is damaged: {last_line}") from error
@@ -155,7 +155,7 @@ def _check_header(metadata: dict[str, str]) -> None:
         )
     labels = json.loads(metadata["labels"])
     if labels != [label.name for label in Label]:
-        raise ValueError(f"its classes are {labels}, not Hit, Maybe, Miss")
+        raise ValueError(f"its classes are {str(labels)[:60]}, not Hit, Maybe, Miss")
 
 
 def _out_of_distribution(
@@ -182,7 +182,7 @@ def _out_of_distribution(
 
 def _positive(value: Any) -> float:
     if not isinstance(value, (int, float)) or not 0 < value < 100:
-        raise ValueError(f"its temperature is {value}, not from 0 to 100")
+        raise ValueError(f"its temperature is {str(value)[:20]}, not from 0 to 100")
     return float(value)
 
 

@@ -26,12 +26,19 @@ logger = logging.getLogger("dials.cnn_screen.calibration")
 
 @dataclass(frozen=True)
 class DecisionRule:
-    """The parameters of decision: threshold, max_hit_loss, keep_misses, random_seed."""
+    """The parameters of decision; ValueError for a number that is not from 0 to 1."""
 
     threshold: float
     max_hit_loss: float | None
     keep_misses: float
     random_seed: int
+
+    def __post_init__(self) -> None:
+        for name in ("threshold", "max_hit_loss", "keep_misses"):
+            value = getattr(self, name)
+            # PHIL takes nan for a number within any limits.
+            if value is not None and not 0 <= value <= 1:
+                raise ValueError(f"decision.{name}={value} is not from 0 to 1")
 
 
 @dataclass(frozen=True)

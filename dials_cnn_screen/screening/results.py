@@ -268,7 +268,7 @@ def read_results(path: str | Path) -> ScreeningResults:
             Decision(**content["decision"]),
             [image_from_json(entry) for entry in content["images"]],
         )
-    except (ValueError, KeyError, TypeError, OverflowError) as error:
+    except (ValueError, KeyError, TypeError, OverflowError, RecursionError) as error:
         raise ValueError(
             f"'{path}' is not a scores file of dials.cnn_screen ({error}); give the "
             "cnn_screen.json of an earlier run"

@@ -35,6 +35,12 @@ class Checkpoint:
         with replacing(self.path) as unfinished:
             torch.save({"run": json.dumps(self.run), "state": state}, unfinished)
 
+    def damaged(self) -> ValueError:
+        """The error for a file that is not what save writes."""
+        return ValueError(
+            f"checkpoint '{self.path}' is damaged; remove it to start again"
+        )
+
     def load(self) -> dict[str, Any] | None:
         """The state that was saved; None where there is no file.
 
@@ -54,10 +60,15 @@ class Checkpoint:
             ValueError,
             KeyError,
             TypeError,
+            AttributeError,
         ) as error:
+            raise self.damaged() from error
+        except OSError as error:
             raise ValueError(
-                f"checkpoint '{self.path}' is damaged; remove it to start again"
+                f"checkpoint '{self.path}' can't be read: {error.strerror}"
             ) from error
+        if not isinstance(run, dict) or not isinstance(state, dict):
+            raise self.damaged()
         wanted = json.loads(json.dumps(self.run))
         names = [x for x in wanted | run if wanted.get(x) != run.get(x)]
         if names:

@@ -89,8 +89,11 @@ def train(
     network.to(device)
     run = _Run(network, schedule, batches_per_epoch(schedule, len(training)), seed)
     state = checkpoint.load() if checkpoint else None
-    if state is not None:
-        run.restore(state)
+    if checkpoint is not None and state is not None:
+        try:
+            run.restore(state)
+        except (KeyError, TypeError, ValueError, RuntimeError, AttributeError) as error:
+            raise checkpoint.damaged() from error
     elif evaluate_start:
         fitted = _evaluate(network, data, training, schedule, device)
         held_out = _evaluate(network, data, validation, schedule, device)

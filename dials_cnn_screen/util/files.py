@@ -6,7 +6,7 @@ import contextlib
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 
@@ -15,9 +15,14 @@ def replacing(path: str | Path) -> Iterator[str]:
     """Give a temporary name beside path to write to; renamed to path on success.
 
     The ending stays the same, since some writers choose their format by it. On an
-    error the temporary file is taken away and an older file at path stays as it was.
+    error the temporary file is removed and an older file at path stays as it was. What
+    is no regular file, such as /dev/null, is written to as it is: a file renamed to it
+    would take its place.
     """
     path = Path(path)
+    if path.exists() and not path.is_file():
+        yield str(path)
+        return
     handle, unfinished = tempfile.mkstemp(
         dir=path.parent, prefix=f".{path.stem}.", suffix=path.suffix
     )
@@ -39,6 +44,10 @@ def check_writable(path: str | Path) -> None:
         raise ValueError(f"'{path}' can't be written: there is no folder '{folder}'")
     if Path(path).is_dir():
         raise ValueError(f"'{path}' can't be written: it is a folder")
+    if Path(path).exists() and not Path(path).is_file():
+        if not os.access(path, os.W_OK):
+            raise ValueError(f"'{path}' can't be written: Permission denied")
+        return
     try:
         with tempfile.TemporaryFile(dir=folder):
             pass
@@ -46,12 +55,27 @@ def check_writable(path: str | Path) -> None:
         raise ValueError(f"'{path}' can't be written: {error.strerror}") from error
 
 
-def check_outputs(*paths: str | Path | None) -> None:
-    """Raise ValueError where a file can't be written, or would be written twice."""
+def check_outputs(*paths: str | Path | None, inputs: Iterable[str | Path] = ()) -> None:
+    """Raise ValueError for an output that can't be written, or would destroy something.
+
+    Args:
+        paths: Outputs; None for one that is switched off.
+        inputs: Files that are read.
+
+    Raises:
+        ValueError: An output can't be written, is one of the inputs, or has the name of
+            another one.
+    """
     wanted = [Path(path).resolve() for path in paths if path is not None]
+    read = {Path(path).resolve() for path in inputs}
     for path in wanted:
+        if path in read:
+            raise ValueError(
+                f"'{path}' is both read and written; give the output another name"
+            )
         check_writable(path)
-        if wanted.count(path) > 1:
+        is_file = path.is_file() or not path.exists()
+        if is_file and wanted.count(path) > 1:
             raise ValueError(f"'{path}' is the name of two outputs; rename one of them")
 
 

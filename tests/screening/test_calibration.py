@@ -9,7 +9,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from dials_cnn_screen.screening.calibration import read_labelled_hits
+from dials_cnn_screen.screening.calibration import DecisionRule, read_labelled_hits
 from dials_cnn_screen.screening.decision import threshold_for_hit_loss
 
 SHA = "ab" * 32
@@ -175,3 +175,11 @@ for name in ("dials", "dxtbx", "libtbx", "wx"):
 import dials_cnn_screen.screening.calibration
 """
     subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
+
+
+@pytest.mark.parametrize("name", ["threshold", "max_hit_loss", "keep_misses"])
+@pytest.mark.parametrize("value", [float("nan"), -0.1, 1.5])
+def test_rules_that_cannot_be(name, value):
+    rule = {"threshold": 0.5, "max_hit_loss": None, "keep_misses": 0, "random_seed": 0}
+    with pytest.raises(ValueError, match=rf"decision\.{name}=.* is not from 0 to 1"):
+        DecisionRule(**{**rule, name: value})

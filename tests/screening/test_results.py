@@ -192,3 +192,15 @@ def test_names_have_the_folders_that_tell_images_apart():
     entries = results.as_json()["images"]
     assert [e["file"] for e in entries] == ["run1/a.h5", "run2/a.h5", "b.h5"]
     assert [e["path"] for e in entries] == paths
+
+
+@pytest.mark.parametrize(
+    "text", ["[" * 100_000, '{"model": {}, "decision": {}, "images": [[]]}', "\0", "{}"]
+)
+def test_no_results_file(tmp_path, text):
+    path = tmp_path / "scores.json"
+    path.write_text(text)
+    with pytest.raises(
+        ValueError, match=r"scores\.json' is not a scores file of dials"
+    ):
+        read_results(path)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from dials_cnn_screen.util.files import check_writable, replacing
+from dials_cnn_screen.util.files import check_outputs, check_writable, replacing
 
 
 def write_text(path, text):
@@ -90,3 +90,20 @@ def test_check_writable_where_the_system_refuses():
     # Nobody, root neither, makes a file there.
     with pytest.raises(ValueError, match=r"'/proc/a\.txt' can't be written: "):
         check_writable("/proc/a.txt")
+
+
+def test_a_device_is_written_to_and_stays():
+    check_outputs("/dev/null", "/dev/null")
+    with replacing("/dev/null") as unfinished:
+        Path(unfinished).write_text("gone")
+    assert Path("/dev/null").is_char_device()
+
+
+def test_inputs_are_not_overwritten(tmp_path):
+    image = tmp_path / "image.h5"
+    image.write_text("image")
+    link = tmp_path / "link.h5"
+    link.symlink_to(image)
+    with pytest.raises(ValueError, match=r"image\.h5. is both read and written"):
+        check_outputs(tmp_path / "a.json", link, inputs=[image])
+    check_outputs(tmp_path / "a.json", inputs=[image])
