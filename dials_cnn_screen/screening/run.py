@@ -10,7 +10,7 @@ from typing import Any, NamedTuple, TypeVar
 import numpy as np
 
 from dials_cnn_screen.images.frame import Frame, check_frame
-from dials_cnn_screen.images.read import read_frame
+from dials_cnn_screen.images.source import Source
 from dials_cnn_screen.images.stills import Still
 from dials_cnn_screen.models.model import Model
 from dials_cnn_screen.models.predictor import Predictor
@@ -30,15 +30,16 @@ Result = TypeVar("Result")
 
 
 class Screener(NamedTuple):
-    """What each process has: the model made ready, and the decision."""
+    """What each process has: what reads stills, the model made ready, the decision."""
 
+    source: Source
     predictor: Predictor
     decision: Decision
 
 
 def make_screener(model: Model, device: str, decision: Decision) -> Screener:
     """The model made ready on cpu or cuda, with the decision."""
-    return Screener(model.predictor(device), decision)
+    return Screener(Source(), model.predictor(device), decision)
 
 
 def screen_still(screener: Screener, still: Still) -> ImageResult:
@@ -50,7 +51,7 @@ def screen_frame(screener: Screener, still: Still) -> tuple[ImageResult, Frame |
     """The result for one still, and its frame; None with an error."""
     clock = [time.perf_counter()]
     try:
-        frame = read_frame(still.imageset, still.position)
+        frame = screener.source.read(still)
         check_frame(frame)
         clock.append(time.perf_counter())
         prepared = screener.predictor.prepare(frame)
