@@ -88,3 +88,20 @@ def fill_frame(raw, static_mask, low, high, data, mask):
             used[x] = static[x] & (low <= value) & (value <= high) & finite
         least, most = _row_range(row, used, least, most)
     return _numbers(least, most)
+
+
+@njit(cache=True, nogil=True)
+def mark_pixels(raw, top, marked):
+    """Pixels as int32, with -1 and -2 for those that a detector has no value of.
+
+    Args:
+        raw: (slow, fast) integers of 32 bits or less.
+        top: The numbers top - 1 and top - 2 stand for such a pixel.
+        marked: int32 (slow, fast); written to.
+    """
+    for y in range(raw.shape[0]):
+        values, row = raw[y], marked[y]  # (fast,)
+        for x in range(len(values)):
+            value = np.int32(values[x])
+            value = np.int32(-1) if value == np.int32(top - 1) else value
+            row[x] = np.int32(-2) if value == np.int32(top - 2) else value

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import numpy as np
 from dxtbx import flumpy
+from dxtbx.imageset import ImageSet
 from dxtbx.model import Detector, Panel
 from numpy.typing import NDArray
 
 from dials_cnn_screen.images.frame import Frame
+from dials_cnn_screen.images.hdf5 import FastHDF5
 from dials_cnn_screen.images.masks import StaticMask, trusted_values
 from dials_cnn_screen.images.opening import Opener
 from dials_cnn_screen.images.panels import assemble, find_beam_centre
@@ -28,6 +30,7 @@ class Source:
         pixel = np.zeros((1, 1), np.int32)
         _fill(pixel, pixel == 0, Panel())
         self._opener = Opener()
+        self._hdf5 = FastHDF5()
         self._static_mask = StaticMask()
 
     def read(self, still: Still) -> Frame:
@@ -40,9 +43,7 @@ class Source:
         detector, beam = find_models(imageset, index)
         if imageset.has_dynamic_mask() or has_corrections(imageset, index):
             return read_frame(imageset, index)
-        panels = [flumpy.to_numpy(p) for p in imageset.get_raw_data(index)]
-        # dxtbx keeps the last image of each imageset, and each still may have its own.
-        imageset.clear_cache()
+        panels = self._read_pixels(imageset, index)
         if not _fit(panels, detector):
             return read_frame(imageset, index)
         static_mask = self._static_mask.read(imageset)
@@ -54,6 +55,16 @@ class Source:
             return assemble(filled, detector, beam)
         data, mask, used = _fill(panels[0], static_mask[0], detector[0])
         return Frame(data, mask, find_beam_centre(detector, beam), used)
+
+    def _read_pixels(self, imageset: ImageSet, index: int) -> list[NDArray]:
+        """The raw pixels of each panel, (slow, fast), until the next image is read."""
+        pixels = self._hdf5.read(imageset, index)
+        if pixels is not None:
+            return [pixels]
+        panels = [flumpy.to_numpy(p) for p in imageset.get_raw_data(index)]
+        # dxtbx keeps the last image of each imageset, and each still may have its own.
+        imageset.clear_cache()
+        return panels
 
 
 def _fit(panels: list[NDArray], detector: Detector) -> bool:

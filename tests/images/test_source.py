@@ -92,7 +92,7 @@ def pixels(n, shape=(60, 60), dtype=np.int32):
     return np.clip(images, limits.min, limits.max).astype(dtype)
 
 
-@pytest.mark.parametrize("dtype", [np.uint8, np.int16, np.uint16, np.int32])
+@pytest.mark.parametrize("dtype", [np.uint8, np.int16, np.uint16, np.int32, ">i4"])
 @pytest.mark.parametrize("kind", ["CSPAD", "Rayonix"])
 def test_cxidb76(kind, dtype, write_cxidb76, installed_formats, tmp_path):
     images = pixels(5, dtype=dtype)
