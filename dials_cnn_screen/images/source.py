@@ -9,7 +9,6 @@ from dxtbx.model import Detector, Panel
 from numpy.typing import NDArray
 
 from dials_cnn_screen.images.frame import Frame
-from dials_cnn_screen.images.hdf5 import FastHDF5
 from dials_cnn_screen.images.masks import StaticMask, trusted_values
 from dials_cnn_screen.images.opening import Opener
 from dials_cnn_screen.images.panels import assemble, find_beam_centre
@@ -27,6 +26,9 @@ class Source:
 
     def __init__(self) -> None:
         """Nothing is open yet; the kernel is compiled, so that no frame waits."""
+        # Not above: h5py is not for those who only ask for help.
+        from dials_cnn_screen.images.hdf5 import FastHDF5
+
         pixel = np.zeros((1, 1), np.int32)
         _fill(pixel, pixel == 0, Panel())
         self._opener = Opener()

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 
+from dials_cnn_screen.images.ahead import read_ahead
 from dials_cnn_screen.images.frame import Frame, check_frame
 from dials_cnn_screen.images.source import Source
 from dials_cnn_screen.images.stills import Still
@@ -116,12 +117,29 @@ def screen(
     Raises:
         ChildProcessError: A process died, for instance for want of memory.
     """
+    if nproc == 1 or len(stills) < 2:
+        yield from _screen_here(stills, model, device, decision, work)
+        return
     # A CUDA context does not survive a fork; a compiled kernel does.
     fork = device == "cpu"
     arguments = (model, device, decision)
-    if fork and nproc > 1:
+    if fork:
         make_screener(*arguments)
     yield from map_on_workers(work, stills, nproc, make_screener, arguments, fork=fork)
+
+
+def _screen_here(
+    stills: Sequence[Still],
+    model: Model,
+    device: str,
+    decision: Decision,
+    work: Callable[[Screener, Still], Result] = screen_still,
+) -> Iterator[Result]:
+    """The results for the stills, in order, on this process; one more thread reads."""
+    screener = make_screener(model, device, decision)
+    with read_ahead(stills) as source:
+        screener = screener._replace(source=source)
+        yield from (work(screener, still) for still in stills)
 
 
 def screen_mpi(
@@ -131,8 +149,7 @@ def screen_mpi(
 
     world: from mpi_world. Other ranks get an empty list.
     """
-    screener = make_screener(model, device, decision)
-    mine = [screen_still(screener, s) for s in stills[world.rank :: world.size]]
+    mine = list(_screen_here(stills[world.rank :: world.size], model, device, decision))
     gathered = world.gather(mine, root=0)
     if world.rank != 0:
         return []
