@@ -99,6 +99,9 @@ if __name__ == "__main__":
         extras_require={
             "all": RUN_REQUIRES,
             "mpi": ["mpi4py"],  # mp.method=mpi
+            # HDF5 files that Dectris detectors compress (bitshuffle, LZ4), where DIALS
+            # has no such filter yet
+            "hdf5": ["hdf5plugin"],
             # dials.cnn_explain: the map of images that are alike, and groups of pixels
             "explain": ["scikit-learn", "scipy", "threadpoolctl"],
             "test": ["pytest"],

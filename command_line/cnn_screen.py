@@ -90,7 +90,9 @@ class Parameters:
 def run(args: list[str] | None = None, phil: libtbx.phil.scope = phil_scope) -> None:
     """Run dials.cnn_screen with these arguments (default: the command line's)."""
     with user_errors():
-        parsed = parse_images("dials.cnn_screen", __doc__, phil, args)
+        parsed = parse_images(
+            "dials.cnn_screen", __doc__, phil, args, check_format=False
+        )
         _screen(parsed.experiments, read_parameters(Parameters, parsed.params))
 
 

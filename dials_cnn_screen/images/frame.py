@@ -19,11 +19,14 @@ class Frame:
         beam_centre: (slow, fast) in pixels from the outer corner of the first pixel, as
             in dxtbx: the centre of pixel (i, j) is at (i + 0.5, j + 0.5). It may lie
             outside the array.
+        used_range: Least and greatest of the used pixels, as images/frame_cpu.py has
+            them; None where nothing has found them yet.
     """
 
     data: NDArray
     mask: NDArray[np.bool_]
     beam_centre: tuple[float, float]
+    used_range: tuple[float, float] | None = None
 
 
 def make_frame(
@@ -102,7 +105,7 @@ def check_frame(frame: Frame) -> None:
     # Not above: numba takes half a second.
     from dials_cnn_screen.images.frame_cpu import used_range
 
-    least, most = used_range(frame.data, frame.mask)
+    least, most = frame.used_range or used_range(frame.data, frame.mask)
     if least > most:
         raise ValueError("every pixel is masked or outside the trusted range")
     if least == most:

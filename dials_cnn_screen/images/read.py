@@ -6,8 +6,10 @@ from typing import Any
 
 from dxtbx import flumpy
 from dxtbx.imageset import ImageSet
+from dxtbx.model import Beam, Detector
 
 from dials_cnn_screen.images.frame import Frame, drop_non_finite
+from dials_cnn_screen.images.opening import Opener
 from dials_cnn_screen.images.panels import assemble, find_beam_centre
 
 
@@ -20,7 +22,8 @@ def read_frame(imageset: ImageSet, index: int) -> Frame:
     of the raw values.
 
     Args:
-        imageset: With a detector and a beam model for each image.
+        imageset: With a detector and a beam model for each image; read with or without
+            its format.
         index: The image's position in it.
 
     Returns:
@@ -31,12 +34,8 @@ def read_frame(imageset: ImageSet, index: int) -> Frame:
             together, or the beam is parallel to the only panel.
         Exception: Whatever dxtbx raises when it cannot read the image.
     """
-    detector, beam = imageset.get_detector(index), imageset.get_beam(index)
-    if not detector or beam is None:
-        raise ValueError(
-            f"Image {index} has no detector or beam model: import it with "
-            "dials.import, with a reference geometry if its header has none"
-        )
+    imageset, index = Opener().open(imageset, index)
+    detector, beam = find_models(imageset, index)
     panels = [
         drop_non_finite(flumpy.to_numpy(pixels), flumpy.to_numpy(mask))
         for pixels, mask in zip(
@@ -50,12 +49,28 @@ def read_frame(imageset: ImageSet, index: int) -> Frame:
     return assemble(panels, detector, beam)
 
 
-def _read_pixels(imageset: ImageSet, index: int) -> tuple[Any, ...]:
-    """One flex array for each panel, corrected for pedestal and gain if there are any.
+def find_models(imageset: ImageSet, index: int) -> tuple[Detector, Beam]:
+    """The models of one image; ValueError where it has none."""
+    detector, beam = imageset.get_detector(index), imageset.get_beam(index)
+    if not detector or beam is None:
+        raise ValueError(
+            f"Image {index} has no detector or beam model: import it with "
+            "dials.import, with a reference geometry if its header has none"
+        )
+    return detector, beam
 
-    dxtbx returns an empty tuple for a gain of 1 and a pedestal of 0: no time is spent
-    on a corrected copy, in double precision, that would be the same.
+
+def has_corrections(imageset: ImageSet, index: int) -> bool:
+    """Whether an image is to be corrected for pedestal or gain.
+
+    dxtbx has an empty tuple for a gain of 1 and a pedestal of 0: no time is spent on a
+    corrected copy, in double precision, that would be the same.
     """
-    if imageset.get_gain(index) or imageset.get_pedestal(index):
+    return bool(imageset.get_gain(index) or imageset.get_pedestal(index))
+
+
+def _read_pixels(imageset: ImageSet, index: int) -> tuple[Any, ...]:
+    """One flex array for each panel, corrected for pedestal and gain if need be."""
+    if has_corrections(imageset, index):
         return imageset.get_corrected_data(index)
     return imageset.get_raw_data(index)

@@ -9,8 +9,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from dials_cnn_screen.images.ahead import read_ahead
 from dials_cnn_screen.images.frame import Frame, check_frame
-from dials_cnn_screen.images.read import read_frame
+from dials_cnn_screen.images.source import Source
 from dials_cnn_screen.images.stills import Still
 from dials_cnn_screen.models.model import Model
 from dials_cnn_screen.models.predictor import Predictor
@@ -28,15 +29,16 @@ logger = logging.getLogger("dials.cnn_screen")
 
 
 class Screener(NamedTuple):
-    """What each process has: the model made ready, and the decision."""
+    """What each process has: what reads stills, the model made ready, the decision."""
 
+    source: Source
     predictor: Predictor
     decision: Decision
 
 
 def make_screener(model: Model, device: str, decision: Decision) -> Screener:
     """The model made ready on cpu or cuda, with the decision."""
-    return Screener(model.predictor(device), decision)
+    return Screener(Source(), model.predictor(device), decision)
 
 
 def screen_still(screener: Screener, still: Still) -> ImageResult:
@@ -48,7 +50,7 @@ def screen_frame(screener: Screener, still: Still) -> tuple[ImageResult, Frame |
     """The result for one still, and its frame; None with an error."""
     clock = [time.perf_counter()]
     try:
-        frame = read_frame(still.imageset, still.position)
+        frame = screener.source.read(still)
         check_frame(frame)
         clock.append(time.perf_counter())
         prepared = screener.predictor.prepare(frame)
@@ -113,12 +115,29 @@ def screen(
     Raises:
         ChildProcessError: A process died, for instance for want of memory.
     """
+    if nproc == 1 or len(stills) < 2:
+        yield from _screen_here(stills, model, device, decision, work)
+        return
     # A CUDA context does not survive a fork; a compiled kernel does.
     fork = device == "cpu"
     arguments = (model, device, decision)
-    if fork and nproc > 1:
+    if fork:
         make_screener(*arguments)
     yield from map_on_workers(work, stills, nproc, make_screener, arguments, fork=fork)
+
+
+def _screen_here(
+    stills: Sequence[Still],
+    model: Model,
+    device: str,
+    decision: Decision,
+    work: Callable[[Screener, Still], Result] = screen_still,
+) -> Iterator[Result]:
+    """The results for the stills, in order, on this process; one more thread reads."""
+    screener = make_screener(model, device, decision)
+    with read_ahead(stills) as source:
+        screener = screener._replace(source=source)
+        yield from (work(screener, still) for still in stills)
 
 
 def screen_mpi(
@@ -128,8 +147,7 @@ def screen_mpi(
 
     world: from mpi_world. Other ranks get an empty list.
     """
-    screener = make_screener(model, device, decision)
-    mine = [screen_still(screener, s) for s in stills[world.rank :: world.size]]
+    mine = list(_screen_here(stills[world.rank :: world.size], model, device, decision))
     gathered = world.gather(mine, root=0)
     if world.rank != 0:
         return []

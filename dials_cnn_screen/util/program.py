@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import copy
 import glob
 import itertools
 import logging
@@ -78,11 +79,15 @@ def parse_images(
     args: list[str] | None,
     usage: str = "imported.expt | image files",
     read_reflections: bool = False,
+    check_format: bool = True,
 ) -> Parsed:
     """Arguments of a program that takes experiments or image files.
 
     Opens the log, with versions and what was modified; shows the help without
     arguments. Raises Sorry for arguments that are not understood, in one line.
+
+    check_format: open the images of .expt files, which takes long for many of them.
+    Without, images/opening.py does when they are read.
     """
     parser = ArgumentParser(
         usage=f"{program} [options] {usage}",
@@ -90,15 +95,36 @@ def parse_images(
         read_experiments=True,
         read_experiments_from_images=True,
         read_reflections=read_reflections,
+        check_format=check_format,
         epilog=doc,
     )
     params = parse(parser, args, program)
+    if not check_format:
+        for wrapper in params.input.experiments:
+            _check_files(wrapper.filename, wrapper.data)
     return Parsed(
         params,
         flatten_experiments(params.input.experiments),
         flatten_reflections(params.input.reflections) if read_reflections else [],
-        parser.diff_phil.as_str(),
+        find_changes(parser).as_str(),
     )
+
+
+def _check_files(name: str, experiments: ExperimentList) -> None:
+    """Sorry where a file that an experiment list names is missing.
+
+    As DIALS does with formats: of several image files in one imageset the first counts,
+    and any other is missed when its image is read.
+    """
+    needed = {}
+    for imageset in experiments.imagesets():
+        lookup = imageset.external_lookup
+        maps = lookup.mask, lookup.gain, lookup.pedestal, lookup.dx, lookup.dy
+        needed[imageset.get_path(0)] = None
+        needed.update(dict.fromkeys(map_.filename for map_ in maps))
+    for path in needed:
+        if path and "://" not in path and not os.path.exists(path):
+            raise Sorry(f'"{name}" cannot be used: No such file or directory: {path}')
 
 
 def parse(parser: ArgumentParser, args: list[str] | None, program: str) -> Any:
@@ -108,17 +134,32 @@ def parse(parser: ArgumentParser, args: list[str] | None, program: str) -> Any:
     """
     show_help_without_arguments(parser, args)
     params, options = _parse_arguments(parser, args)
-    _check_auto(parser.diff_phil)
+    changes = find_changes(parser)
+    _check_auto(changes)
     if _is_first_rank(params):
         if params.output.log is not None:
             check_writable(params.output.log)
         dials.util.log.config(verbosity=options.verbose, logfile=params.output.log)
         logger = logging.getLogger(program)
         logger.info("%s, %s %s", dials_version(), program, __version__)
-        changes = parser.diff_phil.as_str()
-        if changes:
-            logger.info("The following parameters have been modified:\n\n%s", changes)
+        if modified := changes.as_str():
+            logger.info("The following parameters have been modified:\n\n%s", modified)
     return params
+
+
+def find_changes(parser: ArgumentParser) -> libtbx.phil.scope:
+    """What was modified, as parser.diff_phil has it.
+
+    That one reads all files of experiments and reflections anew; here their names do.
+    """
+    path = libtbx.phil.parse("path = None\n.type = path").objects[0].type
+    scopes = [copy.deepcopy(phil) for phil in (parser.system_phil, parser.phil)]
+    for scope in scopes:
+        for place in scope.all_definitions():
+            if place.path in ("input.experiments", "input.reflections"):
+                place.object.type = path
+    before, after = scopes
+    return before.fetch_diff(source=after)
 
 
 def show_help_without_arguments(parser: ArgumentParser, args: list[str] | None) -> None:

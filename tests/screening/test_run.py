@@ -41,17 +41,17 @@ def frame(value: float, mask: object = True) -> Frame:
 
 
 class Still(SimpleNamespace):
-    """Stands for a still: imageset is what read_frame gives, or raises."""
+    """Stands for a still: imageset is the frame that is read, or what is raised."""
 
 
 @pytest.fixture
 def stills(monkeypatch):
-    def read(content, position):
-        if isinstance(content, Exception):
-            raise content
-        return content
+    def read(source, still):
+        if isinstance(still.imageset, Exception):
+            raise still.imageset
+        return still.imageset
 
-    monkeypatch.setattr(screening, "read_frame", read)
+    monkeypatch.setattr(screening.Source, "read", read)
 
     def make(*contents):
         return [
@@ -227,7 +227,8 @@ def test_kernel_is_compiled_before_the_first_still(model):
     make_screener(model, "cpu", DECISION)
     # For the types of a frame: another compilation would show in the signatures.
     compiled = list(preprocessing_cpu._bin_by_two.signatures)
-    preprocessing_cpu.prepare(*vars(frame(9)).values(), model.preparation)
+    shot = frame(9)
+    preprocessing_cpu.prepare(shot.data, shot.mask, shot.beam_centre, model.preparation)
     assert list(preprocessing_cpu._bin_by_two.signatures) == compiled
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 import signal
 import subprocess
 import sys
@@ -100,34 +99,3 @@ def start() -> Callable[..., subprocess.Popen]:
         )
 
     return start
-
-
-@pytest.fixture
-def grid_scan(real_images, in_tmp_path):
-    """Three stills as one sequence without oscillation, in imported.expt.
-
-    They are numbered from 14.
-    """
-    from dxtbx.imageset import ImageSetFactory
-    from dxtbx.model import ScanFactory
-    from dxtbx.model.experiment_list import ExperimentListFactory
-
-    for number in (14, 15, 16):
-        shutil.copy(real_images / "thau_3_2_0017.cbf.bz2", f"thau_{number}.cbf.bz2")
-    first = ExperimentListFactory.from_filenames(["thau_14.cbf.bz2"])[0]
-    times = {i: float(i) for i in range(3)}
-    sequence = ImageSetFactory.make_sequence(
-        "thau_##.cbf.bz2",
-        [14, 15, 16],
-        beam=first.beam,
-        detector=first.detector,
-        goniometer=first.goniometer,
-        scan=ScanFactory.make_scan((14, 16), 0.1, (90, 0), times),
-    )
-    experiments = ExperimentListFactory.from_imageset_and_crystal(sequence, None)
-    # As dxtbx has it: an experiment for each image, all with the whole sequence.
-    assert [len(experiment.imageset) for experiment in experiments] == [3, 3, 3]
-    for i, experiment in enumerate(experiments):
-        experiment.identifier = f"grid-{i}"
-    experiments.as_file("imported.expt")
-    return experiments

@@ -1,0 +1,58 @@
+"""Reading the next image while one is classified."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
+
+from dials_cnn_screen.images.frame import Frame
+from dials_cnn_screen.images.source import Source
+from dials_cnn_screen.images.stills import Still
+
+# Frames read and not yet asked for; more would take memory and save no time. By hand.
+MOST = 2
+
+
+class ReadAhead(Source):
+    """A source whose stills are asked for in order; it reads them before they are.
+
+    One thread reads, one image after the other.
+    """
+
+    def __init__(self, executor: ThreadPoolExecutor, stills: Sequence[Still]) -> None:
+        """Reads nothing before the first still is asked for.
+
+        Args:
+            executor: Of one thread.
+            stills: All that will be asked for, once each and in this order.
+        """
+        super().__init__()
+        self._executor = executor
+        self._next = iter(stills)
+        self._ahead: deque[Future[Frame]] = deque()
+
+    def read(self, still: Still) -> Frame:
+        """The frame of the next still.
+
+        Raises:
+            ValueError, Exception: As read_frame does for this still.
+        """
+        while len(self._ahead) <= MOST:
+            ahead = next(self._next, None)
+            if ahead is None:
+                break
+            self._ahead.append(self._executor.submit(super().read, ahead))
+        return self._ahead.popleft().result()
+
+
+@contextmanager
+def read_ahead(stills: Sequence[Still]) -> Iterator[ReadAhead]:
+    """A source that reads ahead, until the end or whatever happens before."""
+    executor = ThreadPoolExecutor(1, "read_ahead")
+    try:
+        yield ReadAhead(executor, stills)
+    finally:
+        # At most the image that is being read is waited for.
+        executor.shutdown(cancel_futures=True)

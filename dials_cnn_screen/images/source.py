@@ -1,0 +1,91 @@
+"""Stills to frames, one after the other: what images share is done once."""
+
+from __future__ import annotations
+
+import numpy as np
+from dxtbx import flumpy
+from dxtbx.imageset import ImageSet
+from dxtbx.model import Detector, Panel
+from numpy.typing import NDArray
+
+from dials_cnn_screen.images.frame import Frame
+from dials_cnn_screen.images.masks import StaticMask, trusted_values
+from dials_cnn_screen.images.opening import Opener
+from dials_cnn_screen.images.panels import assemble, find_beam_centre
+from dials_cnn_screen.images.read import find_models, has_corrections, read_frame
+from dials_cnn_screen.images.stills import Still
+
+
+class Source:
+    """Gives the frames that read_frame gives; each process has one.
+
+    A file is opened once, as long as its images come together, and the mask that they
+    share is made once. Images with a mask of their own (shadows of the goniometer), and
+    those that are corrected for pedestal and gain, are left to read_frame.
+    """
+
+    def __init__(self) -> None:
+        """Nothing is open yet; the kernel is compiled, so that no frame waits."""
+        # Not above: h5py is not for those who only ask for help.
+        from dials_cnn_screen.images.hdf5 import FastHDF5
+
+        pixel = np.zeros((1, 1), np.int32)
+        _fill(pixel, pixel == 0, Panel())
+        self._opener = Opener()
+        self._hdf5 = FastHDF5()
+        self._static_mask = StaticMask()
+
+    def read(self, still: Still) -> Frame:
+        """The frame of a still.
+
+        Raises:
+            ValueError, Exception: As read_frame does.
+        """
+        imageset, index = self._opener.open(still.imageset, still.position)
+        detector, beam = find_models(imageset, index)
+        if imageset.has_dynamic_mask() or has_corrections(imageset, index):
+            return read_frame(imageset, index)
+        panels = self._read_pixels(imageset, index)
+        if not _fit(panels, detector):
+            return read_frame(imageset, index)
+        static_mask = self._static_mask.read(imageset)
+        if len(panels) > 1:
+            filled = [
+                _fill(*each)[:2]
+                for each in zip(panels, static_mask, detector, strict=True)
+            ]
+            return assemble(filled, detector, beam)
+        data, mask, used = _fill(panels[0], static_mask[0], detector[0])
+        return Frame(data, mask, find_beam_centre(detector, beam), used)
+
+    def _read_pixels(self, imageset: ImageSet, index: int) -> list[NDArray]:
+        """The raw pixels of each panel, (slow, fast), until the next image is read."""
+        pixels = self._hdf5.read(imageset, index)
+        if pixels is not None:
+            return [pixels]
+        panels = [flumpy.to_numpy(p) for p in imageset.get_raw_data(index)]
+        # dxtbx keeps the last image of each imageset, and each still may have its own.
+        imageset.clear_cache()
+        return panels
+
+
+def _fit(panels: list[NDArray], detector: Detector) -> bool:
+    """Whether the pixels are numbers, as many as the detector has."""
+    shapes = [panel.get_image_size()[::-1] for panel in detector]
+    return [p.shape for p in panels] == shapes and all(
+        p.dtype.kind in "iuf" for p in panels
+    )
+
+
+def _fill(
+    raw: NDArray, static_mask: NDArray[np.bool_], panel: Panel
+) -> tuple[NDArray[np.float32], NDArray[np.bool_], tuple[float, float]]:
+    """Pixels and mask of a panel, as fill_frame makes them, and the used range."""
+    # Not above: numba takes half a second.
+    from dials_cnn_screen.images.frame_cpu import fill_frame
+
+    data = np.empty(raw.shape, np.float32)
+    mask = np.empty(raw.shape, np.bool_)
+    low, high = trusted_values(panel, raw.dtype)
+    used = fill_frame(raw, static_mask, low, high, data, mask)
+    return data, mask, used
