@@ -131,8 +131,8 @@ def _screen_here(
     model: Model,
     device: str,
     decision: Decision,
-    work: Callable[[Screener, Still], Result] = screen_still,
-) -> Iterator[Result]:
+    work: Callable[[Screener, Still], Any] = screen_still,
+) -> Iterator[Any]:
     """The results for the stills, in order, on this process; one more thread reads."""
     screener = make_screener(model, device, decision)
     with read_ahead(stills) as source:
