@@ -126,19 +126,7 @@ def test_the_page_on_the_structure_names_every_folder():
     assert missing == []
 
 
-HEAVY = [
-    "h5py",
-    "jinja2",
-    "matplotlib",
-    "numba",
-    "safetensors",
-    "scipy.stats",
-    "sklearn",
-    "torch",
-    "tqdm",
-    "wx",
-    "zmq",
-]
+HEAVY = ["h5py", "jinja2", "matplotlib", "numba", "safetensors", "scipy.stats", "sklearn", "torch", "tqdm", "wx", "zmq"]
 HELP = """
 import sys
 {before}

@@ -1,8 +1,9 @@
 """Spot candidates on one CPU core: candidates.find_candidates, compiled.
 
 After the background, a few rows give the standard deviation of weighted sums. Then one
-pass over the frame keeps three rows of z and of strength at a time and notes local
-maxima. Patches are computed for the chosen maxima alone.
+pass over the frame keeps three rows of z at a time. Few pixels are strong enough for a
+candidate: the others are left out by bounds, stretches of a row at a time, and strength
+is computed for the strong ones alone. Patches are computed for the chosen maxima.
 
 The kernels interpolate the background as background.interpolate does: along the rows
 for the whole frame (_across), down the columns for each row (low, high, part: of
@@ -28,18 +29,21 @@ from dials_cnn_screen.spots.candidates import (
     PATCH,
     PIXEL_HANDICAP,
     REACH,
+    ROUNDING,
     SAMPLE,
     SUM_SKEW,
     Candidates,
     CandidateSearch,
 )
 
-# Room for so many maxima at first; noise alone gives some 1 in 10,000. By hand.
-_FIRST_MAXIMA = 4096
-# Pixels of a row that are searched together for maxima. By hand: a few SIMD registers.
+# Room for so many strong pixels at first; noise alone gives some 1 in 2000. By hand.
+_FIRST_STRONG = 8192
+# Pixels of a row that are searched together. By hand: a few SIMD registers.
 _STRETCH = 64
 _ROW_STEP, _COLUMN_STEP = (s.step for s in SAMPLE)
 _LEAST, _DEPTHS = LEVELS[0], np.array(DEPTHS, np.float32)
+# What may be a candidate is over this before it is rounded.
+_FAR = np.float32(_LEAST - 1 / ROUNDING)
 # Of a patch's two layers, that of z.
 _LAYER_OF_Z = np.array([True, False])[:, None, None]
 
@@ -51,8 +55,6 @@ def find_candidates(
     search: CandidateSearch,
 ) -> Candidates:
     """The candidates of one frame, within 2e-4 of candidates.find_candidates.
-
-    Candidates of equal strength may be in another order.
 
     Args:
         data: (slow, fast) finite numbers, ADU.
@@ -67,10 +69,10 @@ def find_candidates(
     frame = (data, mask, _across(mean, *across), _across(inverse, *across), *down)
     spread = reference.sum_deviation(_sample_sums(*frame))
     skew = _across(skew, *across)  # (rows, fast)
-    # (maxima, 2), (maxima, 3), (depths,)
+    # (maxima, 2), (maxima, 4), (depths,)
     positions, heights, low = _find_maxima(*frame, skew, spread)
-    z, summed, skew = heights.T  # (maxima,) each
-    order, total = reference.rank(reference.strongest(z, summed), search)
+    strength, z, summed, skew = heights.T  # (maxima,) each
+    order, total = reference.rank(strength, search)
     slow, fast = positions[order].T  # (n,) each
     patches = np.zeros((len(order), 2, PATCH, PATCH), np.float32)
     scale = np.empty(len(order), np.float32)
@@ -144,26 +146,27 @@ def _normalise(row, used, m0, m1, i0, i1, part, z):
     for x in range(len(row)):
         mean = m0[x] + (m1[x] - m0[x]) * part
         inverse = i0[x] + (i1[x] - i0[x]) * part
+        # Read in any case: a read on condition does not vectorise as well.
         value = (np.float32(row[x]) - mean) * inverse
         z[x] = value if used[x] else np.float32(0)
 
 
 @njit(cache=True, nogil=True)
-def _row_of_sums(above, here, below, factor, down, summed):
-    """Weighted sums of a row, times a factor.
+def _sums_down(above, here, below, down):
+    """Sums down the columns, of weights 1 2 1.
 
     Args:
         above, here, below: float32 (width + 2,), rows of z.
-        factor: float32, 1 / (NORM spread).
-        down: float32 (width + 2,), room for the sums down the columns.
-        summed: float32 (width + 2,), written but for its ends.
+        down: float32 (width + 2,), written.
     """
     for x in range(len(down)):
         down[x] = above[x] + np.float32(2) * here[x] + below[x]
-    # (width,) each
-    left, middle, right, out = down[:-2], down[1:-1], down[2:], summed[1:-1]
-    for x in range(len(out)):
-        out[x] = (left[x] + np.float32(2) * middle[x] + right[x]) * factor
+
+
+@njit(cache=True, nogil=True)
+def _sum_across(down, x, factor):
+    """Weighted sum around element x, from _sums_down, times a factor."""
+    return (down[x - 1] + np.float32(2) * down[x] + down[x + 1]) * factor
 
 
 @njit(cache=True, nogil=True)
@@ -174,16 +177,16 @@ def _sample_sums(data, mask, mean, inverse, low, high, part):
     """
     rows, columns = data.shape
     z = np.zeros((3, columns + 2), np.float32)
-    down, summed = np.empty((2, columns + 2), np.float32)  # (fast + 2,) each
+    down = np.empty(columns + 2, np.float32)
     size = (rows // _ROW_STEP + 1) * (columns // _COLUMN_STEP + 1)
     sample = np.empty(size, np.float32)
     n = 0
     for y in range(1, rows, _ROW_STEP):
         for k in range(3):
             _row_of_z(data, mask, y + k - 1, mean, inverse, low, high, part, z[k])
-        _row_of_sums(z[0], z[1], z[2], np.float32(1 / NORM), down, summed)
+        _sums_down(z[0], z[1], z[2], down)
         for x in range(1, columns, _COLUMN_STEP):
-            sample[n] = summed[x + 1]
+            sample[n] = _sum_across(down, x + 1, np.float32(1 / NORM))
             n += mask[y, x]
     return sample[:n]
 
@@ -199,85 +202,124 @@ def _find_maxima(data, mask, mean, inverse, low, high, part, skew, spread):
         spread: Standard deviation of weighted sums over NORM.
 
     Returns:
-        Positions (slow, fast) of n maxima, int64 (n, 2), row by row; their pixel's and
-        sum's significance and skewness, float32 (n, 3); pixels at least so low, int64
-        (len(DEPTHS),).
+        Positions (slow, fast) of n maxima, int64 (n, 2), row by row; their strength,
+        their pixel's and sum's significance and skewness, float32 (n, 4); pixels at
+        least so low, int64 (len(DEPTHS),).
     """
     rows, columns = data.shape
     width = -(-columns // _STRETCH) * _STRETCH
     # Three rows each, in turn: row y is in y % 3.
     z = np.zeros((3, width + 2), np.float32)
-    summed = np.zeros((3, width + 2), np.float32)
     strength = np.full((3, width + 2), -np.inf, np.float32)
     down = np.empty(width + 2, np.float32)
     factor = np.float32(1 / (NORM * spread))
-    positions = np.empty((_FIRST_MAXIMA, 2), np.int64)
-    heights = np.empty((_FIRST_MAXIMA, 3), np.float32)
+    # The strong pixels, row by row: those of row y are start[y] to start[y + 1].
+    start = np.zeros(rows + 2, np.int64)
+    positions = np.empty((_FIRST_STRONG, 2), np.int64)
+    heights = np.empty((_FIRST_STRONG, 4), np.float32)
     count = np.zeros(len(_DEPTHS), np.int64)
-    n = 0
+    n = maxima = 0
     _row_of_z(data, mask, 0, mean, inverse, low, high, part, z[0])
     for y in range(rows + 1):
         # Row y of strength needs the next row of z; maxima are then those of row y - 1.
         before, here, after = (y - 1) % 3, y % 3, (y + 1) % 3
-        _row_of_z(data, mask, y + 1, mean, inverse, low, high, part, z[after])
         if y < rows:
-            _row_of_sums(z[before], z[here], z[after], factor, down, summed[here])
+            _row_of_z(data, mask, y + 1, mean, inverse, low, high, part, z[after])
+            _sums_down(z[before], z[here], z[after], down)
+            if n + width > len(positions):
+                positions, heights = _longer(positions), _longer(heights)
             of_row = skew[low[y]], skew[high[y]], part[y]
-            _row_of_strength(
-                mask[y], z[here, 1:], summed[here, 1:], of_row, strength[here, 1:]
+            n = _strong_of_row(
+                *(y, mask[y], z[here], down, factor, of_row),
+                *(n, positions, heights, count),
             )
-            _count_low(mask[y], z[here, 1:], summed[here, 1:], count)
-        else:
-            strength[here] = -np.inf
-        if n + width > len(positions):
-            positions, heights = _longer(positions), _longer(heights)
-        if y > 0:
-            of_row = skew[low[y - 1]], skew[high[y - 1]], part[y - 1]
-            n = _maxima_of_row(
-                y - 1,
-                strength[after],
-                strength[before],
-                strength[here],
-                z[before],
-                summed[before],
-                of_row,
-                n,
-                positions,
-                heights,
-            )
-    return positions[:n], heights[:n], count
+        start[y + 1] = n
+        for k in range(start[y], n):
+            strength[here, positions[k, 1] + 1] = heights[k, 0]
+        # Maxima take the places of strong pixels that were looked at before.
+        for k in range(start[y - 1] if y else 0, start[y]):
+            x = positions[k, 1] + 1
+            if _is_maximum(strength[after], strength[before], strength[here], x):
+                positions[maxima], heights[maxima] = positions[k], heights[k]
+                maxima += 1
+        strength[after] = -np.inf
+    return positions[:maxima], heights[:maxima], count
 
 
 @njit(cache=True, nogil=True)
 def _longer(rows):
     """The same rows (n, k) at the start of an array of more than twice as many."""
-    longer = np.empty((2 * len(rows) + _FIRST_MAXIMA, rows.shape[1]), rows.dtype)
+    longer = np.empty((2 * len(rows) + _FIRST_STRONG, rows.shape[1]), rows.dtype)
     longer[: len(rows)] = rows
     return longer
 
 
 @njit(cache=True, nogil=True)
-def _row_of_strength(used, z, summed, skew, strength):
-    """The strength of a row, -inf where unused; without skewness where below _LEAST.
+def _strong_of_row(y, used, z, down, factor, skew, n, positions, heights, count):
+    """Note the strong pixels of row y, and count the low ones.
+
+    Most stretches of a row have neither; a loop without branches tells.
 
     Args:
+        y: Row.
         used: bool (fast,).
-        z, summed: float32 (width + 1,), from the row's first pixel on.
+        z, down: float32 (width + 2,), the row of z and of _sums_down.
+        factor: float32, 1 / (NORM spread).
         skew: That of the blocks above and below, float32 (fast,), and how far the row
             is from the ones to the others.
-        strength: float32 (width + 1,), written.
+        n: How many strong pixels there are so far.
+        positions, heights: (room, 2) and (room, 4), written from row n on.
+        count: int64 (len(DEPTHS),), added to.
+
+    Returns:
+        How many there are with these.
     """
-    for x in range(len(used)):
-        most = max(z[x] - np.float32(PIXEL_HANDICAP), summed[x])
-        strength[x] = most if used[x] else -np.float32(np.inf)
-    for start in range(0, len(strength) - 1, _STRETCH):
-        if not _any_reaches(strength[start : start + _STRETCH]):
+    for first in range(0, len(z) - 2, _STRETCH):
+        if not _any_far(z[first:], down[first:], factor):
             continue
-        for x in range(start, start + _STRETCH):
+        for x in range(first, min(first + _STRETCH, len(used))):
+            if not used[x]:
+                continue
+            pixel, summed = z[x + 1], _sum_across(down, x + 1, factor)
+            for k in range(len(_DEPTHS)):
+                count[k] += min(pixel, summed) <= -_DEPTHS[k]
             # Skewness lowers significance and never raises it.
-            if strength[x] >= _LEAST:
-                pixel, of_sum, _ = _significances(z[x], summed[x], skew, x)
-                strength[x] = max(pixel - np.float32(PIXEL_HANDICAP), of_sum)
+            if _strongest(pixel, summed) < _LEAST:
+                continue
+            pixel, summed, of_noise = _significances(pixel, summed, skew, x)
+            strength = _strongest(pixel, summed)
+            if strength >= _LEAST:
+                positions[n, 0], positions[n, 1] = y, x
+                heights[n, 0], heights[n, 1] = strength, pixel
+                heights[n, 2], heights[n, 3] = summed, of_noise
+                n += 1
+    return n
+
+
+@njit(cache=True, nogil=True)
+def _any_far(z, down, factor):
+    """Whether any pixel of a stretch may be strong or low, used or not.
+
+    Args:
+        z, down, factor: As of _strong_of_row, from the element before the stretch on.
+    """
+    n = np.int32(0)
+    for x in range(1, _STRETCH + 1):
+        pixel, summed = z[x], _sum_across(down, x, factor)
+        n += np.int32(
+            (pixel >= _FAR + np.float32(PIXEL_HANDICAP))
+            | (summed >= _FAR)
+            | (pixel <= -_DEPTHS[0])
+            | (summed <= -_DEPTHS[0])
+        )
+    return n > 0
+
+
+@njit(cache=True, nogil=True)
+def _strongest(pixel, summed):
+    """candidates.strongest of one pixel."""
+    strength = max(pixel - np.float32(PIXEL_HANDICAP), summed)
+    return np.rint(strength * np.float32(ROUNDING)) / np.float32(ROUNDING)
 
 
 @njit(cache=True, nogil=True)
@@ -286,7 +328,7 @@ def _significances(z, summed, skew, x):
 
     Args:
         z, summed: float32, in standard deviations.
-        skew: As of _row_of_strength.
+        skew: As of _strong_of_row.
         x: Column.
     """
     above, below, part = skew
@@ -310,64 +352,19 @@ def _significance(height, skew):
 
 
 @njit(cache=True, nogil=True)
-def _count_low(used, z, summed, count):
-    """Count the pixels of a row that are as far below the background as DEPTHS.
+def _is_maximum(above, here, below, x):
+    """Whether none of the 8 neighbours exceeds element x; of equal ones the first is.
 
     Args:
-        used: bool (fast,).
-        z, summed: float32 (width + 1,), from the row's first pixel on.
-        count: int64 (len(DEPTHS),), added to.
+        above, here, below: float32 (width + 2,), strength, -inf where not strong.
+        x: Element of here.
     """
-    for k in range(len(_DEPTHS)):
-        n = np.int32(0)
-        for x in range(len(used)):
-            n += np.int32(used[x] and min(z[x], summed[x]) <= -_DEPTHS[k])
-        if n == 0:
-            break
-        count[k] += n
-
-
-@njit(cache=True, nogil=True)
-def _maxima_of_row(y, above, here, below, z, summed, skew, n, positions, heights):
-    """Note the local maxima of row y; of equal neighbours the first is the maximum.
-
-    Args:
-        y: Row.
-        above, here, below: float32 (width + 2,), strength of rows y - 1, y and y + 1.
-        z, summed: float32 (width + 2,), of row y.
-        skew: As of _row_of_strength.
-        n: How many maxima there are so far.
-        positions, heights: (room, 2) and (room, 3), written from row n on.
-
-    Returns:
-        How many there are with these.
-    """
-    for start in range(1, len(here) - 1, _STRETCH):
-        if not _any_reaches(here[start : start + _STRETCH]):
-            continue
-        for x in range(start, start + _STRETCH):
-            h = here[x]
-            if h < _LEAST:
-                continue
-            if not (h > above[x - 1] and h > above[x] and h > above[x + 1]):
-                continue
-            if not (h > here[x - 1] and h >= here[x + 1]):
-                continue
-            if not (h >= below[x - 1] and h >= below[x] and h >= below[x + 1]):
-                continue
-            positions[n, 0], positions[n, 1] = y, x - 1
-            heights[n] = _significances(z[x], summed[x], skew, x - 1)
-            n += 1
-    return n
-
-
-@njit(cache=True, nogil=True)
-def _any_reaches(stretch):
-    """Whether any strength (_STRETCH,) is that of a candidate; without a branch."""
-    n = np.int32(0)
-    for x in range(_STRETCH):
-        n += np.int32(stretch[x] >= _LEAST)
-    return n > 0
+    h = here[x]
+    return (
+        (h > above[x - 1] and h > above[x] and h > above[x + 1])
+        and (h > here[x - 1] and h >= here[x + 1])
+        and (h >= below[x - 1] and h >= below[x] and h >= below[x + 1])
+    )
 
 
 @njit(cache=True, nogil=True)
