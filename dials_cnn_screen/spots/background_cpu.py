@@ -8,13 +8,8 @@ nothing more is done.
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
-from llvmlite import ir
-from numba import njit, types
-from numba.core import cgutils
-from numba.extending import intrinsic
+from numba import njit
 from numpy.typing import NDArray
 
 from dials_cnn_screen.spots.background import (
@@ -30,6 +25,7 @@ from dials_cnn_screen.spots.background import (
     block_values,
     limited,
 )
+from dials_cnn_screen.spots.sixteen import copy_sixteen, least_of_256
 
 # No used pixel is above this.
 _LARGEST = np.finfo(np.float32).max
@@ -86,10 +82,10 @@ def _moments_of_blocks(data, mask, least_tail):
         _cut_strip(data, mask, i * BLOCK, strip)
         for j in range(n):
             for y in range(BLOCK):
-                _copy_sixteen(strip[y], j * BLOCK, block, y * BLOCK)
+                copy_sixteen(strip[y], j * BLOCK, block, y * BLOCK)
             # Sums of what is above the least value keep their digits in float32: a
             # spot that takes them in the first round is left out in the next.
-            least = _least_of_block(block)
+            least = least_of_256(block)
             count, mean, deviation = _clipped(block, least)
             centre = mean + least
             limit = max(np.float32(TAIL) * deviation, least_tail)
@@ -261,64 +257,3 @@ def _noisiest_neighbour(deviation):
             if most > np.float32(STEP) * deviation[i, j]:
                 result[i, j] = most
     return result
-
-
-# Two steps that LLVM does not vectorise by itself, since it cannot know that arrays do
-# not overlap and that there is no NaN: sixteen float32 at a time, one register of
-# AVX-512, two of AVX2. They make the background 1.6 times faster.
-_SIXTEEN = ir.VectorType(ir.FloatType(), 16)
-
-
-def _address(
-    context: Any, builder: Any, array: Any, value: Any, index: ir.Value
-) -> ir.Value:
-    """Address of the sixteen float32 from an index of a contiguous array on."""
-    data = context.make_array(array)(context, builder, value).data
-    return builder.bitcast(builder.gep(data, [index]), _SIXTEEN.as_pointer())
-
-
-@intrinsic
-def _copy_sixteen(typing, source, i, target, k):  # noqa: ARG001
-    """target[k : k + 16] = source[i : i + 16]: contiguous float32 arrays."""
-
-    def generate(context, builder, signature, arguments):
-        source, i, target, k = arguments
-        start = _address(context, builder, signature.args[0], source, i)
-        end = _address(context, builder, signature.args[2], target, k)
-        builder.store(builder.load(start, align=4), end, align=4)
-        return context.get_dummy_value()
-
-    return types.void(source, i, target, k), generate
-
-
-@intrinsic
-def _least_of_block(typing, block):  # noqa: ARG001
-    """The least of a block, contiguous float32 (256,)."""
-
-    def generate(context, builder, signature, arguments):
-        values = [
-            builder.load(
-                _address(
-                    context,
-                    builder,
-                    signature.args[0],
-                    arguments[0],
-                    ir.Constant(ir.IntType(64), k * BLOCK),
-                ),
-                align=4,
-            )
-            for k in range(BLOCK)
-        ]
-        while len(values) > 1:
-            values = [
-                builder.select(builder.fcmp_ordered("<", a, b), a, b)
-                for a, b in zip(values[::2], values[1::2], strict=True)
-            ]
-        reduce = cgutils.get_or_insert_function(
-            builder.module,
-            ir.FunctionType(ir.FloatType(), [_SIXTEEN]),
-            "llvm.vector.reduce.fmin.v16f32",
-        )
-        return builder.call(reduce, values)
-
-    return types.float32(block), generate

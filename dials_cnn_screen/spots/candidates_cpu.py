@@ -5,11 +5,10 @@ pass over the frame keeps three rows of z at a time. Few pixels are strong enoug
 candidate: the others are left out by bounds, stretches of a row at a time, and strength
 is computed for the strong ones alone. Patches are computed for the chosen maxima.
 
-The kernels interpolate the background as background.interpolate does: along the rows
-for the whole frame (_across), down the columns for each row (low, high, part: of
-background.steps along slow, (slow,) each). Rows of z and of strength have one element
-more at either end, 0 and -infinity, so that each pixel has two neighbours; ``width`` is
-their length without these two, the frame's columns rounded up to whole stretches.
+The kernels interpolate the background as background.interpolate does, down the columns
+first (_at_row), then along the row. Rows of z and of strength have one element more at
+either end, 0 and -infinity, so that each pixel has two neighbours; ``width`` is their
+length without these two, the frame's columns rounded up to whole stretches.
 """
 
 from __future__ import annotations
@@ -19,12 +18,13 @@ from numba import njit
 from numpy.typing import NDArray
 
 from dials_cnn_screen.spots import candidates as reference
-from dials_cnn_screen.spots.background import steps
+from dials_cnn_screen.spots.background import BLOCK, steps
 from dials_cnn_screen.spots.background_cpu import background
 from dials_cnn_screen.spots.candidates import (
     DEPTHS,
     LEAST_SKEW,
     LEVELS,
+    MAD_TO_DEVIATION,
     NORM,
     PATCH,
     PIXEL_HANDICAP,
@@ -35,6 +35,7 @@ from dials_cnn_screen.spots.candidates import (
     Candidates,
     CandidateSearch,
 )
+from dials_cnn_screen.spots.sixteen import normalise_sixteen
 
 # Room for so many strong pixels at first; noise alone gives some 1 in 2000. By hand.
 _FIRST_STRONG = 8192
@@ -42,8 +43,12 @@ _FIRST_STRONG = 8192
 _STRETCH = 64
 _ROW_STEP, _COLUMN_STEP = (s.step for s in SAMPLE)
 _LEAST, _DEPTHS = LEVELS[0], np.array(DEPTHS, np.float32)
-# What may be a candidate is over this before it is rounded.
-_FAR = np.float32(_LEAST - 1 / ROUNDING)
+# What may be a candidate, before rounding, has a sum or a pixel over these. What counts
+# as low is as far below 0 as the second.
+_FAR = LEVELS[0] - 1 / ROUNDING
+_PIXEL_FAR = min(_FAR + PIXEL_HANDICAP, DEPTHS[0])
+# Of the counts by which a median is found. By hand.
+_BINS = 4096
 # Of a patch's two layers, that of z.
 _LAYER_OF_Z = np.array([True, False])[:, None, None]
 
@@ -62,15 +67,15 @@ def find_candidates(
         beam_centre: (slow, fast), pixels, as in Frame.
         search: How many are kept.
     """
-    mean, inverse, skew = background(data, mask)  # (rows, columns) of blocks
-    down, across = (
-        steps(n, blocks) for n, blocks in zip(data.shape, mean.shape, strict=True)
-    )
-    frame = (data, mask, _across(mean, *across), _across(inverse, *across), *down)
-    spread = reference.sum_deviation(_sample_sums(*frame))
-    skew = _across(skew, *across)  # (rows, fast)
+    # As the kernels take them; mostly they are so.
+    data, mask = np.ascontiguousarray(data), np.ascontiguousarray(mask)
+    blocks = background(data, mask)
+    shape = blocks.mean.shape
+    down, across = (steps(n, m) for n, m in zip(data.shape, shape, strict=True))
+    frame = (data, mask, blocks.mean, blocks.inverse, down, across)
+    spread = _sum_deviation(_sample_sums(*frame))
     # (maxima, 2), (maxima, 4), (depths,)
-    positions, heights, low = _find_maxima(*frame, skew, spread)
+    positions, heights, low = _find_maxima(*frame, blocks.skew, spread)
     strength, z, summed, skew = heights.T  # (maxima,) each
     order, total = reference.rank(strength, search)
     slow, fast = positions[order].T  # (n,) each
@@ -83,7 +88,7 @@ def find_candidates(
         patches=np.arcsinh(patches, out=patches, where=_LAYER_OF_Z),
         z=z[order],
         summed=summed[order],
-        noise=reference.over_median(scale, inverse),
+        noise=reference.over_median(scale, blocks.inverse),
         skew=skew[order],
         radius=reference.radii(slow, fast, beam_centre),
         spread=spread,
@@ -94,111 +99,158 @@ def find_candidates(
 
 
 @njit(cache=True, nogil=True)
-def _across(blocks, low, high, part):
-    """Interpolate blocks along their rows.
-
-    Args:
-        blocks: float32 (rows, columns) of blocks.
-        low, high, part: (fast,) each, of background.steps.
-
-    Returns:
-        float32 (rows, fast).
-    """
-    across = np.empty((len(blocks), len(low)), np.float32)
-    for i in range(len(blocks)):
-        row, out = blocks[i], across[i]  # (columns,), (fast,)
-        for x in range(len(out)):
-            left, right = row[low[x]], row[high[x]]
-            out[x] = left + (right - left) * part[x]
-    return across
-
-
-@njit(cache=True, nogil=True)
-def _row_of_z(data, mask, y, mean, inverse, low, high, part, z):
+def _row_of_z(data, mask, mean, inverse, down, across, y, z):
     """z of row y; 0 where the mask is False, and past the last row.
 
     Args:
         data, mask: (slow, fast).
-        mean, inverse: float32 (rows, fast), of _across.
-        low, high, part: (slow,) each.
+        mean, inverse: float32 (rows, columns) of blocks.
+        down, across: background.steps along slow and fast.
+        y: Row.
         z: float32 (width + 2,), written from its second element on.
     """
-    if y >= data.shape[0]:
+    if y >= len(data):
         z[:] = 0
         return
-    a, b = low[y], high[y]
-    _normalise(
-        data[y], mask[y], mean[a], mean[b], inverse[a], inverse[b], part[y], z[1:]
-    )
+    row, used = data[y], mask[y]  # (fast,)
+    m, i = _at_row(mean, down, y), _at_row(inverse, down, y)  # (columns,)
+    # Half a block, then from centre to centre, then what is left.
+    first = min(BLOCK // 2, len(row))
+    _pixels_of_z(row, used, m, i, across, 0, first, z)
+    for k in range((len(row) - first) // BLOCK):
+        ends = (m[k], m[k + 1]), (i[k], i[k + 1])
+        normalise_sixteen(row, used, first, ends[0], ends[1], z, first + 1)
+        first += BLOCK
+    _pixels_of_z(row, used, m, i, across, first, len(row), z)
 
 
 @njit(cache=True, nogil=True)
-def _normalise(row, used, m0, m1, i0, i1, part, z):
-    """z of one row.
+def _pixels_of_z(row, used, mean, inverse, across, first, end, z):
+    """z of some pixels of a row.
 
     Args:
         row, used: (fast,).
-        m0, m1: float32 (fast,), mean of the blocks above and below.
-        i0, i1: float32 (fast,), inverse deviation of the blocks above and below.
-        part: How far the row is from the blocks above to those below.
-        z: float32 (fast,) or more, written.
+        mean, inverse: float32 (columns,), of _at_row.
+        across: background.steps along fast.
+        first, end: Pixels.
+        z: float32 (width + 2,), written.
     """
-    for x in range(len(row)):
-        mean = m0[x] + (m1[x] - m0[x]) * part
-        inverse = i0[x] + (i1[x] - i0[x]) * part
-        # Read in any case: a read on condition does not vectorise as well.
-        value = (np.float32(row[x]) - mean) * inverse
-        z[x] = value if used[x] else np.float32(0)
+    for x in range(first, end):
+        value = np.float32(row[x]) - _at_pixel(mean, across, x)
+        z[x + 1] = value * _at_pixel(inverse, across, x) if used[x] else np.float32(0)
 
 
 @njit(cache=True, nogil=True)
-def _sums_down(above, here, below, down):
+def _at_row(blocks, down, y):
+    """Interpolate blocks (rows, columns) down to row y: float32 (columns,)."""
+    low, high, part = down
+    above, below, t = blocks[low[y]], blocks[high[y]], part[y]
+    at_row = np.empty(len(above), np.float32)
+    for j in range(len(above)):
+        at_row[j] = above[j] + (below[j] - above[j]) * t
+    return at_row
+
+
+@njit(cache=True, nogil=True)
+def _at_pixel(at_row, across, x):
+    """Interpolate _at_row (columns,) to pixel x: float32."""
+    low, high, part = across
+    left, right = at_row[low[x]], at_row[high[x]]
+    return left + (right - left) * part[x]
+
+
+@njit(cache=True, nogil=True)
+def _sums_down(above, here, below, down_sums):
     """Sums down the columns, of weights 1 2 1.
 
     Args:
         above, here, below: float32 (width + 2,), rows of z.
-        down: float32 (width + 2,), written.
+        down_sums: float32 (width + 2,), written.
     """
-    for x in range(len(down)):
-        down[x] = above[x] + np.float32(2) * here[x] + below[x]
+    for x in range(len(down_sums)):
+        down_sums[x] = above[x] + np.float32(2) * here[x] + below[x]
 
 
 @njit(cache=True, nogil=True)
-def _sum_across(down, x, factor):
+def _sum_across(down_sums, x, factor):
     """Weighted sum around element x, from _sums_down, times a factor."""
-    return (down[x - 1] + np.float32(2) * down[x] + down[x + 1]) * factor
+    left, here, right = down_sums[x - 1], down_sums[x], down_sums[x + 1]
+    return (left + np.float32(2) * here + right) * factor
 
 
 @njit(cache=True, nogil=True)
-def _sample_sums(data, mask, mean, inverse, low, high, part):
+def _sample_sums(data, mask, mean, inverse, down, across):
     """Weighted sums over NORM at the used pixels of reference.SAMPLE: float32 (n,).
 
     Arguments as of _row_of_z.
     """
     rows, columns = data.shape
     z = np.zeros((3, columns + 2), np.float32)
-    down = np.empty(columns + 2, np.float32)
+    down_sums = np.empty(columns + 2, np.float32)
     size = (rows // _ROW_STEP + 1) * (columns // _COLUMN_STEP + 1)
     sample = np.empty(size, np.float32)
     n = 0
     for y in range(1, rows, _ROW_STEP):
         for k in range(3):
-            _row_of_z(data, mask, y + k - 1, mean, inverse, low, high, part, z[k])
-        _sums_down(z[0], z[1], z[2], down)
+            _row_of_z(data, mask, mean, inverse, down, across, y + k - 1, z[k])
+        _sums_down(z[0], z[1], z[2], down_sums)
         for x in range(1, columns, _COLUMN_STEP):
-            sample[n] = _sum_across(down, x + 1, np.float32(1 / NORM))
+            sample[n] = _sum_across(down_sums, x + 1, np.float32(1 / NORM))
             n += mask[y, x]
     return sample[:n]
 
 
+def _sum_deviation(sums: NDArray[np.float32]) -> float:
+    """candidates.sum_deviation."""
+    if not sums.size:
+        return 1.0
+    deviation = float(_median(np.abs(sums - _median(sums))))
+    return max(1.0, MAD_TO_DEVIATION * deviation)
+
+
 @njit(cache=True, nogil=True)
-def _find_maxima(data, mask, mean, inverse, low, high, part, skew, spread):
+def _median(values):
+    """np.median of float32 (n,), n over 0, in a fifth of the time.
+
+    Values are counted in bins, and those in the middle one sorted.
+    """
+    count = np.zeros(_BINS, np.int64)
+    for v in values:
+        count[_bin(v)] += 1
+    below, first = 0, 0
+    while below + count[first] <= (len(values) - 1) // 2:
+        below += count[first]
+        first += 1
+    upto, last = below + count[first], first
+    while upto <= len(values) // 2:
+        last += 1
+        upto += count[last]
+    middle = np.empty(upto - below, np.float32)
+    n = 0
+    for v in values:
+        if first <= _bin(v) <= last:
+            middle[n] = v
+            n += 1
+    middle.sort()
+    low = middle[(len(values) - 1) // 2 - below]
+    return (low + middle[len(values) // 2 - below]) / np.float32(2)
+
+
+@njit(cache=True, nogil=True)
+def _bin(value):
+    """The bin of a weighted sum; they are finest where these are, from -8 to 8."""
+    place = value * np.float32(_BINS / 16) + np.float32(_BINS / 2)
+    return np.int64(min(max(place, np.float32(0)), np.float32(_BINS - 1)))
+
+
+@njit(cache=True, nogil=True)
+def _find_maxima(data, mask, mean, inverse, down, across, skew, spread):
     """The local maxima of strength, and the number of low pixels.
 
     Args:
         data, mask: (slow, fast).
-        mean, inverse, skew: float32 (rows, fast), of _across.
-        low, high, part: (slow,) each.
+        mean, inverse, skew: float32 (rows, columns) of blocks.
+        down, across: background.steps along slow and fast.
         spread: Standard deviation of weighted sums over NORM.
 
     Returns:
@@ -211,7 +263,7 @@ def _find_maxima(data, mask, mean, inverse, low, high, part, skew, spread):
     # Three rows each, in turn: row y is in y % 3.
     z = np.zeros((3, width + 2), np.float32)
     strength = np.full((3, width + 2), -np.inf, np.float32)
-    down = np.empty(width + 2, np.float32)
+    down_sums = np.empty(width + 2, np.float32)
     factor = np.float32(1 / (NORM * spread))
     # The strong pixels, row by row: those of row y are start[y] to start[y + 1].
     start = np.zeros(rows + 2, np.int64)
@@ -219,18 +271,18 @@ def _find_maxima(data, mask, mean, inverse, low, high, part, skew, spread):
     heights = np.empty((_FIRST_STRONG, 4), np.float32)
     count = np.zeros(len(_DEPTHS), np.int64)
     n = maxima = 0
-    _row_of_z(data, mask, 0, mean, inverse, low, high, part, z[0])
+    _row_of_z(data, mask, mean, inverse, down, across, 0, z[0])
     for y in range(rows + 1):
         # Row y of strength needs the next row of z; maxima are then those of row y - 1.
         before, here, after = (y - 1) % 3, y % 3, (y + 1) % 3
         if y < rows:
-            _row_of_z(data, mask, y + 1, mean, inverse, low, high, part, z[after])
-            _sums_down(z[before], z[here], z[after], down)
+            _row_of_z(data, mask, mean, inverse, down, across, y + 1, z[after])
+            _sums_down(z[before], z[here], z[after], down_sums)
             if n + width > len(positions):
                 positions, heights = _longer(positions), _longer(heights)
-            of_row = skew[low[y]], skew[high[y]], part[y]
             n = _strong_of_row(
-                *(y, mask[y], z[here], down, factor, of_row),
+                *(y, mask[y], z[here], down_sums, factor),
+                *(_at_row(skew, down, y), across),
                 *(n, positions, heights, count),
             )
         start[y + 1] = n
@@ -242,7 +294,9 @@ def _find_maxima(data, mask, mean, inverse, low, high, part, skew, spread):
             if _is_maximum(strength[after], strength[before], strength[here], x):
                 positions[maxima], heights[maxima] = positions[k], heights[k]
                 maxima += 1
-        strength[after] = -np.inf
+        # That of row y - 2 is for the next, and empty again; mostly it is so already.
+        if y > 1 and start[y - 1] > start[y - 2]:
+            strength[after] = -np.inf
     return positions[:maxima], heights[:maxima], count
 
 
@@ -255,7 +309,9 @@ def _longer(rows):
 
 
 @njit(cache=True, nogil=True)
-def _strong_of_row(y, used, z, down, factor, skew, n, positions, heights, count):
+def _strong_of_row(
+    y, used, z, down_sums, factor, skew, across, n, positions, heights, count
+):
     """Note the strong pixels of row y, and count the low ones.
 
     Most stretches of a row have neither; a loop without branches tells.
@@ -263,10 +319,10 @@ def _strong_of_row(y, used, z, down, factor, skew, n, positions, heights, count)
     Args:
         y: Row.
         used: bool (fast,).
-        z, down: float32 (width + 2,), the row of z and of _sums_down.
+        z, down_sums: float32 (width + 2,), the row of z and of _sums_down.
         factor: float32, 1 / (NORM spread).
-        skew: That of the blocks above and below, float32 (fast,), and how far the row
-            is from the ones to the others.
+        skew: float32 (columns,), of _at_row.
+        across: background.steps along fast.
         n: How many strong pixels there are so far.
         positions, heights: (room, 2) and (room, 4), written from row n on.
         count: int64 (len(DEPTHS),), added to.
@@ -275,18 +331,20 @@ def _strong_of_row(y, used, z, down, factor, skew, n, positions, heights, count)
         How many there are with these.
     """
     for first in range(0, len(z) - 2, _STRETCH):
-        if not _any_far(z[first:], down[first:], factor):
+        if not _any_far(z[first:], down_sums[first:], factor):
             continue
         for x in range(first, min(first + _STRETCH, len(used))):
-            if not used[x]:
+            pixel, summed = z[x + 1], _sum_across(down_sums, x + 1, factor)
+            if not (_is_far(pixel, summed) and used[x]):
                 continue
-            pixel, summed = z[x + 1], _sum_across(down, x + 1, factor)
             for k in range(len(_DEPTHS)):
                 count[k] += min(pixel, summed) <= -_DEPTHS[k]
             # Skewness lowers significance and never raises it.
             if _strongest(pixel, summed) < _LEAST:
                 continue
-            pixel, summed, of_noise = _significances(pixel, summed, skew, x)
+            of_noise = _at_pixel(skew, across, x)
+            pixel = _significance(pixel, of_noise)
+            summed = _significance(summed, np.float32(SUM_SKEW) * of_noise)
             strength = _strongest(pixel, summed)
             if strength >= _LEAST:
                 positions[n, 0], positions[n, 1] = y, x
@@ -297,22 +355,29 @@ def _strong_of_row(y, used, z, down, factor, skew, n, positions, heights, count)
 
 
 @njit(cache=True, nogil=True)
-def _any_far(z, down, factor):
+def _any_far(z, down_sums, factor):
     """Whether any pixel of a stretch may be strong or low, used or not.
 
     Args:
-        z, down, factor: As of _strong_of_row, from the element before the stretch on.
+        z, down_sums, factor: As of _strong_of_row, from the element before the stretch on.
     """
     n = np.int32(0)
     for x in range(1, _STRETCH + 1):
-        pixel, summed = z[x], _sum_across(down, x, factor)
-        n += np.int32(
-            (pixel >= _FAR + np.float32(PIXEL_HANDICAP))
-            | (summed >= _FAR)
-            | (pixel <= -_DEPTHS[0])
-            | (summed <= -_DEPTHS[0])
-        )
+        pixel, summed = z[x], _sum_across(down_sums, x, factor)
+        n += np.int32(_is_far(pixel, summed))
     return n > 0
+
+
+@njit(cache=True, nogil=True)
+def _is_far(pixel, summed):
+    """Whether a pixel is as far up as a candidate, or as far down as a low one.
+
+    Up, that is _FAR for the sum and _PIXEL_FAR for the pixel; down, -_PIXEL_FAR for
+    both. A shift makes one comparison of two, as one of three costs a tenth of a frame.
+    """
+    middle = np.float32((_FAR - _PIXEL_FAR) / 2)
+    half = np.float32((_FAR + _PIXEL_FAR) / 2)
+    return (abs(pixel) >= np.float32(_PIXEL_FAR)) | (abs(summed - middle) >= half)
 
 
 @njit(cache=True, nogil=True)
@@ -320,24 +385,6 @@ def _strongest(pixel, summed):
     """candidates.strongest of one pixel."""
     strength = max(pixel - np.float32(PIXEL_HANDICAP), summed)
     return np.rint(strength * np.float32(ROUNDING)) / np.float32(ROUNDING)
-
-
-@njit(cache=True, nogil=True)
-def _significances(z, summed, skew, x):
-    """Significance of pixel x and of the weighted sum around it; skewness there.
-
-    Args:
-        z, summed: float32, in standard deviations.
-        skew: As of _strong_of_row.
-        x: Column.
-    """
-    above, below, part = skew
-    here = above[x] + (below[x] - above[x]) * part
-    return (
-        _significance(z, here),
-        _significance(summed, np.float32(SUM_SKEW) * here),
-        here,
-    )
 
 
 @njit(cache=True, nogil=True)
@@ -368,13 +415,11 @@ def _is_maximum(above, here, below, x):
 
 
 @njit(cache=True, nogil=True)
-def _cut_patches(
-    data, mask, mean, inverse, low, high, part, slow, fast, patches, scales
-):
+def _cut_patches(data, mask, mean, inverse, down, across, slow, fast, patches, scales):
     """z and mask around the candidates, and the inverse deviation at each.
 
     Args:
-        data, mask, mean, inverse, low, high, part: As of _row_of_z.
+        data, mask, mean, inverse, down, across: As of _row_of_z.
         slow, fast: int64 (n,), the candidates.
         patches: float32 (n, 2, 13, 13), written; 0 where not used.
         scales: float32 (n,), written.
@@ -382,14 +427,13 @@ def _cut_patches(
     rows, columns = data.shape
     for n in range(len(slow)):
         for y in range(max(slow[n] - REACH, 0), min(slow[n] + REACH + 1, rows)):
-            a, b, t = low[y], high[y], part[y]
+            m, i = _at_row(mean, down, y), _at_row(inverse, down, y)
+            if y == slow[n]:
+                scales[n] = _at_pixel(i, across, fast[n])
+            k = y - slow[n] + REACH
             for x in range(max(fast[n] - REACH, 0), min(fast[n] + REACH + 1, columns)):
-                if not mask[y, x]:
-                    continue
-                m = mean[a, x] + (mean[b, x] - mean[a, x]) * t
-                scale = inverse[a, x] + (inverse[b, x] - inverse[a, x]) * t
-                i, l = y - slow[n] + REACH, x - fast[n] + REACH
-                patches[n, 0, i, l] = (np.float32(data[y, x]) - m) * scale
-                patches[n, 1, i, l] = 1
-                if y == slow[n] and x == fast[n]:
-                    scales[n] = scale
+                if mask[y, x]:
+                    l = x - fast[n] + REACH
+                    value = np.float32(data[y, x]) - _at_pixel(m, across, x)
+                    patches[n, 0, k, l] = value * _at_pixel(i, across, x)
+                    patches[n, 1, k, l] = 1
