@@ -6,7 +6,7 @@ candidate: the others are left out by bounds, stretches of a row at a time, and 
 is computed for the strong ones alone. Patches are computed for the chosen maxima.
 
 The kernels interpolate the background as background.interpolate does, down the columns
-first (_at_row), then along the row. Rows of z and of strength have one element more at
+first, then along the row. Rows of z and of strength have one element more at
 either end, 0 and -infinity, so that each pixel has two neighbours; ``width`` is their
 length without these two, the frame's columns rounded up to whole stretches.
 """
@@ -99,7 +99,7 @@ def find_candidates(
 
 
 @njit(cache=True, nogil=True)
-def _row_of_z(data, mask, mean, inverse, down, across, y, z):
+def _row_of_z(data, mask, mean, inverse, down, across, y, at_row, z):
     """z of row y; 0 where the mask is False, and past the last row.
 
     Args:
@@ -107,13 +107,16 @@ def _row_of_z(data, mask, mean, inverse, down, across, y, z):
         mean, inverse: float32 (rows, columns) of blocks.
         down, across: background.steps along slow and fast.
         y: Row.
+        at_row: float32 (2, columns), room for mean and inverse of the row.
         z: float32 (width + 2,), written from its second element on.
     """
     if y >= len(data):
         z[:] = 0
         return
     row, used = data[y], mask[y]  # (fast,)
-    m, i = _at_row(mean, down, y), _at_row(inverse, down, y)  # (columns,)
+    m, i = at_row
+    _interpolate_down(mean, down, y, m)
+    _interpolate_down(inverse, down, y, i)
     # Half a block, then from centre to centre, then what is left.
     first = min(BLOCK // 2, len(row))
     _pixels_of_z(row, used, m, i, across, 0, first, z)
@@ -125,48 +128,46 @@ def _row_of_z(data, mask, mean, inverse, down, across, y, z):
 
 
 @njit(cache=True, nogil=True)
+def _interpolate_down(blocks, down, y, at_row):
+    """Interpolate blocks (rows, columns) to row y: at_row (columns,), written."""
+    low, high, part = down
+    above, below, t = blocks[low[y]], blocks[high[y]], part[y]
+    for j in range(len(at_row)):
+        at_row[j] = above[j] + (below[j] - above[j]) * t
+
+
+@njit(cache=True, nogil=True)
 def _pixels_of_z(row, used, mean, inverse, across, first, end, z):
     """z of some pixels of a row.
 
     Args:
         row, used: (fast,).
-        mean, inverse: float32 (columns,), of _at_row.
+        mean, inverse: float32 (columns,), of _interpolate_down.
         across: background.steps along fast.
         first, end: Pixels.
         z: float32 (width + 2,), written.
     """
-    for x in range(first, end):
-        value = np.float32(row[x]) - _at_pixel(mean, across, x)
-        z[x + 1] = value * _at_pixel(inverse, across, x) if used[x] else np.float32(0)
-
-
-@njit(cache=True, nogil=True)
-def _at_row(blocks, down, y):
-    """Interpolate blocks (rows, columns) down to row y: float32 (columns,)."""
-    low, high, part = down
-    above, below, t = blocks[low[y]], blocks[high[y]], part[y]
-    at_row = np.empty(len(above), np.float32)
-    for j in range(len(above)):
-        at_row[j] = above[j] + (below[j] - above[j]) * t
-    return at_row
-
-
-@njit(cache=True, nogil=True)
-def _at_pixel(at_row, across, x):
-    """Interpolate _at_row (columns,) to pixel x: float32."""
     low, high, part = across
-    left, right = at_row[low[x]], at_row[high[x]]
-    return left + (right - left) * part[x]
+    for x in range(first, end):
+        a, b, t = low[x], high[x], part[x]
+        value = np.float32(row[x]) - (mean[a] + (mean[b] - mean[a]) * t)
+        value *= inverse[a] + (inverse[b] - inverse[a]) * t
+        z[x + 1] = value if used[x] else np.float32(0)
+
+
+@njit(cache=True, nogil=True)
+def _at_pixel(blocks, down, across, y, x):
+    """Interpolate blocks (rows, columns) to a pixel: float32."""
+    a, b, t = down[0][y], down[1][y], down[2][y]
+    i, j = across[0][x], across[1][x]
+    left = blocks[a, i] + (blocks[b, i] - blocks[a, i]) * t
+    right = blocks[a, j] + (blocks[b, j] - blocks[a, j]) * t
+    return left + (right - left) * across[2][x]
 
 
 @njit(cache=True, nogil=True)
 def _sums_down(above, here, below, down_sums):
-    """Sums down the columns, of weights 1 2 1.
-
-    Args:
-        above, here, below: float32 (width + 2,), rows of z.
-        down_sums: float32 (width + 2,), written.
-    """
+    """Sums down the columns, of weights 1 2 1: float32 (n,) each, the last written."""
     for x in range(len(down_sums)):
         down_sums[x] = above[x] + np.float32(2) * here[x] + below[x]
 
@@ -187,12 +188,13 @@ def _sample_sums(data, mask, mean, inverse, down, across):
     rows, columns = data.shape
     z = np.zeros((3, columns + 2), np.float32)
     down_sums = np.empty(columns + 2, np.float32)
+    at_row = np.empty((2, mean.shape[1]), np.float32)
     size = (rows // _ROW_STEP + 1) * (columns // _COLUMN_STEP + 1)
     sample = np.empty(size, np.float32)
     n = 0
     for y in range(1, rows, _ROW_STEP):
         for k in range(3):
-            _row_of_z(data, mask, mean, inverse, down, across, y + k - 1, z[k])
+            _row_of_z(data, mask, mean, inverse, down, across, y + k - 1, at_row, z[k])
         _sums_down(z[0], z[1], z[2], down_sums)
         for x in range(1, columns, _COLUMN_STEP):
             sample[n] = _sum_across(down_sums, x + 1, np.float32(1 / NORM))
@@ -262,8 +264,9 @@ def _find_maxima(data, mask, mean, inverse, down, across, skew, spread):
     width = -(-columns // _STRETCH) * _STRETCH
     # Three rows each, in turn: row y is in y % 3.
     z = np.zeros((3, width + 2), np.float32)
-    strength = np.full((3, width + 2), -np.inf, np.float32)
     down_sums = np.empty(width + 2, np.float32)
+    strength = np.full((3, width + 2), -np.inf, np.float32)
+    at_row = np.empty((2, mean.shape[1]), np.float32)
     factor = np.float32(1 / (NORM * spread))
     # The strong pixels, row by row: those of row y are start[y] to start[y + 1].
     start = np.zeros(rows + 2, np.int64)
@@ -271,18 +274,18 @@ def _find_maxima(data, mask, mean, inverse, down, across, skew, spread):
     heights = np.empty((_FIRST_STRONG, 4), np.float32)
     count = np.zeros(len(_DEPTHS), np.int64)
     n = maxima = 0
-    _row_of_z(data, mask, mean, inverse, down, across, 0, z[0])
+    frame = data, mask, mean, inverse, down, across
+    _row_of_z(*frame, 0, at_row, z[0])
     for y in range(rows + 1):
         # Row y of strength needs the next row of z; maxima are then those of row y - 1.
         before, here, after = (y - 1) % 3, y % 3, (y + 1) % 3
         if y < rows:
-            _row_of_z(data, mask, mean, inverse, down, across, y + 1, z[after])
-            _sums_down(z[before], z[here], z[after], down_sums)
+            _row_of_z(*frame, y + 1, at_row, z[after])
             if n + width > len(positions):
                 positions, heights = _longer(positions), _longer(heights)
             n = _strong_of_row(
-                *(y, mask[y], z[here], down_sums, factor),
-                *(_at_row(skew, down, y), across),
+                *(y, mask[y], z[before], z[here], z[after], factor, down_sums),
+                *(skew, down, across),
                 *(n, positions, heights, count),
             )
         start[y + 1] = n
@@ -310,7 +313,20 @@ def _longer(rows):
 
 @njit(cache=True, nogil=True)
 def _strong_of_row(
-    y, used, z, down_sums, factor, skew, across, n, positions, heights, count
+    y,
+    used,
+    above,
+    here,
+    below,
+    factor,
+    down_sums,
+    skew,
+    down,
+    across,
+    n,
+    positions,
+    heights,
+    count,
 ):
     """Note the strong pixels of row y, and count the low ones.
 
@@ -319,10 +335,11 @@ def _strong_of_row(
     Args:
         y: Row.
         used: bool (fast,).
-        z, down_sums: float32 (width + 2,), the row of z and of _sums_down.
+        above, here, below: float32 (width + 2,), z of rows y - 1, y and y + 1.
         factor: float32, 1 / (NORM spread).
-        skew: float32 (columns,), of _at_row.
-        across: background.steps along fast.
+        down_sums: float32 (width + 2,), room for _sums_down.
+        skew: float32 (rows, columns) of blocks.
+        down, across: background.steps along slow and fast.
         n: How many strong pixels there are so far.
         positions, heights: (room, 2) and (room, 4), written from row n on.
         count: int64 (len(DEPTHS),), added to.
@@ -330,11 +347,13 @@ def _strong_of_row(
     Returns:
         How many there are with these.
     """
-    for first in range(0, len(z) - 2, _STRETCH):
-        if not _any_far(z[first:], down_sums[first:], factor):
+    _sums_down(above, here, below, down_sums)
+    for first in range(0, len(here) - 2, _STRETCH):
+        if not _any_far(here[first:], down_sums[first:], factor):
             continue
         for x in range(first, min(first + _STRETCH, len(used))):
-            pixel, summed = z[x + 1], _sum_across(down_sums, x + 1, factor)
+            pixel = here[x + 1]
+            summed = _sum_across(down_sums, x + 1, factor)
             if not (_is_far(pixel, summed) and used[x]):
                 continue
             for k in range(len(_DEPTHS)):
@@ -342,7 +361,7 @@ def _strong_of_row(
             # Skewness lowers significance and never raises it.
             if _strongest(pixel, summed) < _LEAST:
                 continue
-            of_noise = _at_pixel(skew, across, x)
+            of_noise = _at_pixel(skew, down, across, y, x)
             pixel = _significance(pixel, of_noise)
             summed = _significance(summed, np.float32(SUM_SKEW) * of_noise)
             strength = _strongest(pixel, summed)
@@ -355,16 +374,17 @@ def _strong_of_row(
 
 
 @njit(cache=True, nogil=True)
-def _any_far(z, down_sums, factor):
-    """Whether any pixel of a stretch may be strong or low, used or not.
+def _any_far(here, down_sums, factor):
+    """Whether any pixel of a stretch is far, used or not; without a branch.
 
     Args:
-        z, down_sums, factor: As of _strong_of_row, from the element before the stretch on.
+        here, down_sums: float32 (_STRETCH + 2,) or more, of _strong_of_row and
+            _sums_down, from the element before the stretch on.
+        factor: As of _strong_of_row.
     """
     n = np.int32(0)
     for x in range(1, _STRETCH + 1):
-        pixel, summed = z[x], _sum_across(down_sums, x, factor)
-        n += np.int32(_is_far(pixel, summed))
+        n += np.int32(_is_far(here[x], _sum_across(down_sums, x, factor)))
     return n > 0
 
 
@@ -426,14 +446,12 @@ def _cut_patches(data, mask, mean, inverse, down, across, slow, fast, patches, s
     """
     rows, columns = data.shape
     for n in range(len(slow)):
+        scales[n] = _at_pixel(inverse, down, across, slow[n], fast[n])
         for y in range(max(slow[n] - REACH, 0), min(slow[n] + REACH + 1, rows)):
-            m, i = _at_row(mean, down, y), _at_row(inverse, down, y)
-            if y == slow[n]:
-                scales[n] = _at_pixel(i, across, fast[n])
-            k = y - slow[n] + REACH
             for x in range(max(fast[n] - REACH, 0), min(fast[n] + REACH + 1, columns)):
                 if mask[y, x]:
-                    l = x - fast[n] + REACH
-                    value = np.float32(data[y, x]) - _at_pixel(m, across, x)
-                    patches[n, 0, k, l] = value * _at_pixel(i, across, x)
-                    patches[n, 1, k, l] = 1
+                    k, l = y - slow[n] + REACH, x - fast[n] + REACH
+                    value = np.float32(data[y, x])
+                    value -= _at_pixel(mean, down, across, y, x)
+                    value *= _at_pixel(inverse, down, across, y, x)
+                    patches[n, 0, k, l], patches[n, 1, k, l] = value, 1
