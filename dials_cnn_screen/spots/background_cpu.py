@@ -25,7 +25,7 @@ from dials_cnn_screen.spots.background import (
     block_values,
     limited,
 )
-from dials_cnn_screen.spots.sixteen import copy_sixteen, least_of_256
+from dials_cnn_screen.spots.sixteen_cpu import copy_sixteen, least_of_256
 
 # No used pixel is above this.
 _LARGEST = np.finfo(np.float32).max

@@ -5,10 +5,9 @@ pass over the frame keeps three rows of z at a time. Few pixels are strong enoug
 candidate: the others are left out by bounds, stretches of a row at a time, and strength
 is computed for the strong ones alone. Patches are computed for the chosen maxima.
 
-The kernels interpolate the background as background.interpolate does, down the columns
-first, then along the row. Rows of z and of strength have one element more at
-either end, 0 and -infinity, so that each pixel has two neighbours; ``width`` is their
-length without these two, the frame's columns rounded up to whole stretches.
+Rows of z and of strength have one element more at either end, 0 and -infinity, so that
+each pixel has two neighbours; ``width`` is their length without these two, the frame's
+columns rounded up to whole stretches.
 """
 
 from __future__ import annotations
@@ -18,7 +17,7 @@ from numba import njit
 from numpy.typing import NDArray
 
 from dials_cnn_screen.spots import candidates as reference
-from dials_cnn_screen.spots.background import BLOCK, steps
+from dials_cnn_screen.spots.background import steps
 from dials_cnn_screen.spots.background_cpu import background
 from dials_cnn_screen.spots.candidates import (
     DEPTHS,
@@ -35,7 +34,7 @@ from dials_cnn_screen.spots.candidates import (
     Candidates,
     CandidateSearch,
 )
-from dials_cnn_screen.spots.sixteen import normalise_sixteen
+from dials_cnn_screen.spots.normalise_cpu import at_pixel, row_of_z
 
 # Room for so many strong pixels at first; noise alone gives some 1 in 2000. By hand.
 _FIRST_STRONG = 8192
@@ -99,73 +98,6 @@ def find_candidates(
 
 
 @njit(cache=True, nogil=True)
-def _row_of_z(data, mask, mean, inverse, down, across, y, at_row, z):
-    """z of row y; 0 where the mask is False, and past the last row.
-
-    Args:
-        data, mask: (slow, fast).
-        mean, inverse: float32 (rows, columns) of blocks.
-        down, across: background.steps along slow and fast.
-        y: Row.
-        at_row: float32 (2, columns), room for mean and inverse of the row.
-        z: float32 (width + 2,), written from its second element on.
-    """
-    if y >= len(data):
-        z[:] = 0
-        return
-    row, used = data[y], mask[y]  # (fast,)
-    m, i = at_row
-    _interpolate_down(mean, down, y, m)
-    _interpolate_down(inverse, down, y, i)
-    # Half a block, then from centre to centre, then what is left.
-    first = min(BLOCK // 2, len(row))
-    _pixels_of_z(row, used, m, i, across, 0, first, z)
-    for k in range((len(row) - first) // BLOCK):
-        ends = (m[k], m[k + 1]), (i[k], i[k + 1])
-        normalise_sixteen(row, used, first, ends[0], ends[1], z, first + 1)
-        first += BLOCK
-    _pixels_of_z(row, used, m, i, across, first, len(row), z)
-
-
-@njit(cache=True, nogil=True)
-def _interpolate_down(blocks, down, y, at_row):
-    """Interpolate blocks (rows, columns) to row y: at_row (columns,), written."""
-    low, high, part = down
-    above, below, t = blocks[low[y]], blocks[high[y]], part[y]
-    for j in range(len(at_row)):
-        at_row[j] = above[j] + (below[j] - above[j]) * t
-
-
-@njit(cache=True, nogil=True)
-def _pixels_of_z(row, used, mean, inverse, across, first, end, z):
-    """z of some pixels of a row.
-
-    Args:
-        row, used: (fast,).
-        mean, inverse: float32 (columns,), of _interpolate_down.
-        across: background.steps along fast.
-        first, end: Pixels.
-        z: float32 (width + 2,), written.
-    """
-    low, high, part = across
-    for x in range(first, end):
-        a, b, t = low[x], high[x], part[x]
-        value = np.float32(row[x]) - (mean[a] + (mean[b] - mean[a]) * t)
-        value *= inverse[a] + (inverse[b] - inverse[a]) * t
-        z[x + 1] = value if used[x] else np.float32(0)
-
-
-@njit(cache=True, nogil=True)
-def _at_pixel(blocks, down, across, y, x):
-    """Interpolate blocks (rows, columns) to a pixel: float32."""
-    a, b, t = down[0][y], down[1][y], down[2][y]
-    i, j = across[0][x], across[1][x]
-    left = blocks[a, i] + (blocks[b, i] - blocks[a, i]) * t
-    right = blocks[a, j] + (blocks[b, j] - blocks[a, j]) * t
-    return left + (right - left) * across[2][x]
-
-
-@njit(cache=True, nogil=True)
 def _sums_down(above, here, below, down_sums):
     """Sums down the columns, of weights 1 2 1: float32 (n,) each, the last written."""
     for x in range(len(down_sums)):
@@ -183,7 +115,7 @@ def _sum_across(down_sums, x, factor):
 def _sample_sums(data, mask, mean, inverse, down, across):
     """Weighted sums over NORM at the used pixels of reference.SAMPLE: float32 (n,).
 
-    Arguments as of _row_of_z.
+    Arguments as of row_of_z.
     """
     rows, columns = data.shape
     z = np.zeros((3, columns + 2), np.float32)
@@ -194,7 +126,7 @@ def _sample_sums(data, mask, mean, inverse, down, across):
     n = 0
     for y in range(1, rows, _ROW_STEP):
         for k in range(3):
-            _row_of_z(data, mask, mean, inverse, down, across, y + k - 1, at_row, z[k])
+            row_of_z(data, mask, mean, inverse, down, across, y + k - 1, at_row, z[k])
         _sums_down(z[0], z[1], z[2], down_sums)
         for x in range(1, columns, _COLUMN_STEP):
             sample[n] = _sum_across(down_sums, x + 1, np.float32(1 / NORM))
@@ -275,12 +207,12 @@ def _find_maxima(data, mask, mean, inverse, down, across, skew, spread):
     count = np.zeros(len(_DEPTHS), np.int64)
     n = maxima = 0
     frame = data, mask, mean, inverse, down, across
-    _row_of_z(*frame, 0, at_row, z[0])
+    row_of_z(*frame, 0, at_row, z[0])
     for y in range(rows + 1):
         # Row y of strength needs the next row of z; maxima are then those of row y - 1.
         before, here, after = (y - 1) % 3, y % 3, (y + 1) % 3
         if y < rows:
-            _row_of_z(*frame, y + 1, at_row, z[after])
+            row_of_z(*frame, y + 1, at_row, z[after])
             if n + width > len(positions):
                 positions, heights = _longer(positions), _longer(heights)
             n = _strong_of_row(
@@ -361,7 +293,7 @@ def _strong_of_row(
             # Skewness lowers significance and never raises it.
             if _strongest(pixel, summed) < _LEAST:
                 continue
-            of_noise = _at_pixel(skew, down, across, y, x)
+            of_noise = at_pixel(skew, down, across, y, x)
             pixel = _significance(pixel, of_noise)
             summed = _significance(summed, np.float32(SUM_SKEW) * of_noise)
             strength = _strongest(pixel, summed)
@@ -439,19 +371,19 @@ def _cut_patches(data, mask, mean, inverse, down, across, slow, fast, patches, s
     """z and mask around the candidates, and the inverse deviation at each.
 
     Args:
-        data, mask, mean, inverse, down, across: As of _row_of_z.
+        data, mask, mean, inverse, down, across: As of row_of_z.
         slow, fast: int64 (n,), the candidates.
         patches: float32 (n, 2, 13, 13), written; 0 where not used.
         scales: float32 (n,), written.
     """
     rows, columns = data.shape
     for n in range(len(slow)):
-        scales[n] = _at_pixel(inverse, down, across, slow[n], fast[n])
+        scales[n] = at_pixel(inverse, down, across, slow[n], fast[n])
         for y in range(max(slow[n] - REACH, 0), min(slow[n] + REACH + 1, rows)):
             for x in range(max(fast[n] - REACH, 0), min(fast[n] + REACH + 1, columns)):
                 if mask[y, x]:
                     k, l = y - slow[n] + REACH, x - fast[n] + REACH
                     value = np.float32(data[y, x])
-                    value -= _at_pixel(mean, down, across, y, x)
-                    value *= _at_pixel(inverse, down, across, y, x)
+                    value -= at_pixel(mean, down, across, y, x)
+                    value *= at_pixel(inverse, down, across, y, x)
                     patches[n, 0, k, l], patches[n, 1, k, l] = value, 1

@@ -20,7 +20,7 @@ _FLOATS = ir.VectorType(ir.FloatType(), 16)
 
 
 @intrinsic
-def copy_sixteen(typing, source, i, target, k):  # noqa: ARG001
+def copy_sixteen(typing, source, i, target, k):
     """target[k : k + 16] = source[i : i + 16]: float32."""
 
     def generate(context, builder, signature, arguments):
@@ -33,7 +33,7 @@ def copy_sixteen(typing, source, i, target, k):  # noqa: ARG001
 
 
 @intrinsic
-def least_of_256(typing, block):  # noqa: ARG001
+def least_of_256(typing, block):
     """The least of 256 float32, none of them NaN."""
 
     def generate(context, builder, signature, arguments):
@@ -58,10 +58,10 @@ def least_of_256(typing, block):  # noqa: ARG001
 
 
 @intrinsic
-def normalise_sixteen(typing, row, used, x, mean, inverse, z, k):  # noqa: ARG001
+def normalise_sixteen(typing, row, used, x, mean, inverse, z, k):
     """z[k : k + 16] of row[x : x + 16], on a line between the centres of two blocks.
 
-    (row - mean) * inverse, 0 where not used; as the loop of candidates_cpu._pixels_of_z
+    (row - mean) * inverse, 0 where not used; as the loop of normalise_cpu._pixels_of_z
     to the last digit.
 
     Args:
