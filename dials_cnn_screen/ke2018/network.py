@@ -175,7 +175,7 @@ def fuse(network: Ke2018) -> nn.Module:
 
 
 def _for_inference(layer: nn.Module, following: list[nn.Module]) -> nn.Module:
-    """The layer with the normalisation that follows it, or what is as good and faster."""
+    """The layer with the normalisation after it, or the same in less time."""
     if isinstance(layer, nn.Conv2d):
         return fuse_conv_bn_eval(layer, *following)
     if isinstance(layer, nn.MaxPool2d) and layer.kernel_size == 2:
