@@ -72,20 +72,38 @@ def _bin_by_two(data, mask, row, column, image, used):
     """
     size = image.shape[0]
     first_row, last_row = _overlap(row, size, data.shape[0] // 2)
-    first_column, last_column = _overlap(column, size, data.shape[1] // 2)
+    first, last = _overlap(column, size, data.shape[1] // 2)
+    left, right = 2 * (column + first), 2 * (column + last)
     for i in range(first_row, last_row):
         y = 2 * (row + i)
-        for j in range(first_column, last_column):
-            x = 2 * (column + j)
-            a, b, c, d = mask[y, x], mask[y, x + 1], mask[y + 1, x], mask[y + 1, x + 1]
-            total = np.float32(0)
-            total += np.float32(data[y, x]) if a else np.float32(0)
-            total += np.float32(data[y, x + 1]) if b else np.float32(0)
-            total += np.float32(data[y + 1, x]) if c else np.float32(0)
-            total += np.float32(data[y + 1, x + 1]) if d else np.float32(0)
-            count = np.int32(a) + np.int32(b) + np.int32(c) + np.int32(d)
-            image[i, j] = total / np.float32(max(count, 1))
-            used[i, j] = count > 0
+        _bin_two_rows(
+            data[y, left:right],
+            data[y + 1, left:right],
+            mask[y, left:right],
+            mask[y + 1, left:right],
+            image[i, first:last],
+            used[i, first:last],
+        )
+
+
+@njit(cache=True, nogil=True)
+def _bin_two_rows(above, below, used_above, used_below, image, used):
+    """Two rows of pixels (2 n,) and their mask to one of bins (n,).
+
+    Pixels are read in any case: a read on condition does not vectorise as well.
+    """
+    none = np.float32(0)
+    for j in range(len(image)):
+        a, b = np.float32(above[2 * j]), np.float32(above[2 * j + 1])
+        c, d = np.float32(below[2 * j]), np.float32(below[2 * j + 1])
+        count = np.int32(used_above[2 * j]) + np.int32(used_above[2 * j + 1])
+        count += np.int32(used_below[2 * j]) + np.int32(used_below[2 * j + 1])
+        total = a if used_above[2 * j] else none
+        total += b if used_above[2 * j + 1] else none
+        total += c if used_below[2 * j] else none
+        total += d if used_below[2 * j + 1] else none
+        image[j] = total / np.float32(max(count, 1))
+        used[j] = count > 0
 
 
 @njit(cache=True, nogil=True)
@@ -133,10 +151,7 @@ def _normalise(image, used):
     sums = np.full((3, columns + 2 * _REACH), float(LCN_WINDOW))
     for i in range(-_REACH, rows + _REACH):
         y, slot = _mirror(i, rows), (i + _REACH) % LCN_WINDOW
-        for j in range(columns):
-            v = image[y, j] - mean if used[y, j] else 0.0
-            value[slot, j] = v
-            square[slot, j] = v * v
+        _row_of_values(image[y], used[y], mean, value[slot], square[slot])
         if not unmasked:
             number[slot] = used[y]
         if i >= _REACH:
@@ -152,10 +167,21 @@ def _normalise(image, used):
 
 
 @njit(cache=True, nogil=True)
+def _row_of_values(image, used, mean, value, square):
+    """Differences from the mean and their squares, 0 where not used: (columns,)."""
+    for j in range(len(value)):
+        difference = np.float64(image[j]) - mean
+        v = difference if used[j] else 0.0
+        value[j] = v
+        square[j] = v * v
+
+
+@njit(cache=True, nogil=True)
 def _sum_rows(rows, out):
     """Sum five rows (5, columns) into out (columns + 4,), its ends reflected."""
+    a, b, c, d, e = rows[0], rows[1], rows[2], rows[3], rows[4]  # (columns,)
     for j in range(rows.shape[1]):
-        out[j + _REACH] = rows[0, j] + rows[1, j] + rows[2, j] + rows[3, j] + rows[4, j]
+        out[j + _REACH] = a[j] + b[j] + c[j] + d[j] + e[j]
     last = out.shape[0] - 1
     for k in range(_REACH):
         out[k] = out[2 * _REACH - k]

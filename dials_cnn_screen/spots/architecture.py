@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from dials_cnn_screen.architecture import (
     PAPER_SCHEDULE,
@@ -118,17 +119,22 @@ class SpotArchitecture:
 
 
 class SpotPipeline:
-    """Frame to candidates to classes and spots."""
+    """Frame to candidates to classes and spots; on the CPU without torch."""
 
     def __init__(
         self, network: SpotNetwork, search: CandidateSearch, device: str
     ) -> None:
         from dials_cnn_screen.spots.candidates_cpu import find_candidates
+        from dials_cnn_screen.spots.network_cpu import spot_weights
 
         self._find_candidates = find_candidates
         self._search = search
         self._device = device
         self._network = network.eval().to(device)
+        state = network.state_dict()
+        # Another module in the network's place, as in tests, is run as it is.
+        compiled = device == "cpu" and "patch.0.weight" in state
+        self._weights = spot_weights(state) if compiled else None
 
     def prepare(self, frame: Frame) -> Candidates:
         """The candidates of the frame."""
@@ -138,20 +144,29 @@ class SpotPipeline:
 
     def run(self, prepared: Candidates) -> NetworkOutput:
         """Logits and features of the frame, and which candidates are spots."""
+        if self._weights is None:
+            logits, spot_logits, features = self._run_torch(prepared)
+        else:
+            from dials_cnn_screen.spots.network_cpu import classify
+
+            logits, spot_logits, features = classify(prepared, self._weights)
+        # A logit of 0 is a chance of one half. Without candidates one slot is empty.
+        is_spot = spot_logits[: len(prepared.z)] > 0
+        places = np.stack([prepared.slow, prepared.fast], axis=1)
+        return NetworkOutput(logits, features, places[is_spot])
+
+    def _run_torch(
+        self, prepared: Candidates
+    ) -> tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.float32]]:
+        """Logits, logits of candidates and features, by the network on the device."""
         import torch
 
         from dials_cnn_screen.spots.network import batch_of_one
 
         with torch.inference_mode():
             output = self._network(batch_of_one(prepared).to(self._device))
-        # A logit of 0 is a chance of one half. Without candidates one slot is empty.
-        is_spot = (output.spot_logits[0] > 0).cpu().numpy()[: len(prepared.z)]
-        places = np.stack([prepared.slow, prepared.fast], axis=1)
-        return NetworkOutput(
-            output.logits[0].cpu().numpy(),
-            output.features[0].cpu().numpy(),
-            places[is_spot],
-        )
+        logits, spot_logits, features = (values[0].cpu().numpy() for values in output)
+        return logits, spot_logits, features
 
 
 SPOTS = SpotArchitecture()

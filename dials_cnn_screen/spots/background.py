@@ -109,20 +109,52 @@ def whole_numbers(data: NDArray, mask: NDArray[np.bool_]) -> bool:
 def fill(moments: NDArray, whole: bool) -> Background:
     """The background from the moments of blocks: steps 2 and 3 of the module.
 
-    Blocks with too few used pixels take the mean of their neighbours' values.
-
     Args:
         moments: float (4, rows, columns) of blocks: mean and standard deviation, ADU;
             mean square and mean cube of pixel - mean with the noise's tail, ADU^2 and
             ADU^3. NaN in blocks with too few used pixels.
         whole: Whether the data are integers; their deviation is LEAST_WHOLE at least.
     """
+    mean, deviation, *tails = fill_missing(
+        block_values(moments)
+    )  # (rows, columns) each
+    tail, skew = median_of_nine(_neighbours(np.pad(tails, _AROUND, "edge")))
+    deviation = np.maximum(deviation, tail)
+    (noisier,) = np.max(_neighbours(np.pad(deviation[None], _AROUND, "edge")), axis=0)
+    deviation = np.where(noisier > STEP * deviation, noisier, deviation)
+    return limited(mean, deviation, skew, whole)
+
+
+def block_values(moments: NDArray) -> NDArray[np.float32]:
+    """What is known of blocks, from their moments.
+
+    Args:
+        moments: As of fill.
+
+    Returns:
+        float32 (4, rows, columns): mean and standard deviation; with the tail, standard
+        deviation, ADU, and skewness. NaN in blocks with too few used pixels.
+    """
     mean, deviation, square, cube = moments
     with np.errstate(divide="ignore", invalid="ignore"):
-        skew = np.where(square > 0, cube / square**1.5, 0 * cube)
-    # values: (4, rows, columns)
-    values = np.stack([mean, deviation, np.sqrt(square), skew]).astype(np.float32)
-    for _ in range(max(mean.shape)):
+        tail = np.sqrt(square)
+        skew = np.where(square > 0, cube / (square * tail), 0 * cube)
+    return np.stack([mean, deviation, tail, skew]).astype(np.float32)
+
+
+def fill_missing(values: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Blocks with too few used pixels take the mean of their neighbours' values.
+
+    Those without such neighbours take it a round later; 0 where there is no value.
+
+    Args:
+        values: float32 (4, rows, columns), of block_values.
+
+    Returns:
+        The same without NaN.
+    """
+    values = values.copy()
+    for _ in range(max(values.shape)):
         missing = np.isnan(values[0])  # (rows, columns)
         if not missing.any() or missing.all():
             break
@@ -131,11 +163,16 @@ def fill(moments: NDArray, whole: bool) -> Background:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", RuntimeWarning)  # of empty means
             values[:, i, j] = np.nanmean([blocks[:, i, j] for blocks in near], axis=0)
-    mean, deviation, *tails = np.nan_to_num(values)  # (rows, columns) each
-    tail, skew = median_of_nine(_neighbours(np.pad(tails, _AROUND, "edge")))
-    deviation = np.maximum(deviation, tail)
-    (noisier,) = np.max(_neighbours(np.pad(deviation[None], _AROUND, "edge")), axis=0)
-    deviation = np.where(noisier > STEP * deviation, noisier, deviation)
+    return np.nan_to_num(values)
+
+
+def limited(
+    mean: NDArray[np.float32],
+    deviation: NDArray[np.float32],
+    skew: NDArray[np.float32],
+    whole: bool,
+) -> Background:
+    """The background of blocks (rows, columns), its noise and skewness within limits."""
     # Not 0, where all pixels are equal.
     least = max(LEAST_WHOLE * whole, LEAST_RATIO * float(np.median(deviation)), 1e-9)
     inverse = 1 / np.maximum(deviation, np.float32(least))
@@ -149,13 +186,13 @@ def median_of_nine(values: list[NDArray]) -> NDArray:
     Graphics Gems, 171.
     """
     v = list(values)
-    for low, high in _EXCHANGES:
+    for low, high in EXCHANGES:
         v[low], v[high] = np.minimum(v[low], v[high]), np.maximum(v[low], v[high])
     return v[4]
 
 
 # Sort in threes, and leave the middle of the middles; pairs of indices.
-_EXCHANGES = (
+EXCHANGES = (
     *((1, 2), (4, 5), (7, 8), (0, 1), (3, 4), (6, 7), (1, 2), (4, 5), (7, 8)),
     *((0, 3), (5, 8), (4, 7), (3, 6), (1, 4), (2, 5), (4, 7), (4, 2), (6, 4), (4, 2)),
 )

@@ -1,8 +1,9 @@
 """The local background on one CPU core: background.background, compiled.
 
-A strip is a row of blocks: 16 rows of the frame, padded with infinity to whole blocks.
-The kernels sum down its columns first, then over the columns of each block, since the
-first sum vectorises. ``width`` is the strip's columns, ``n`` its blocks: width = 16 n.
+A strip, a row of blocks, is cut from the frame row by row: the frame is read once, in
+order. Then each block is copied together, 256 values, infinity where unused, so that
+its sums are simple loops over 1 kB in cache, and a block whose clipping leaves out
+nothing more is done.
 """
 
 from __future__ import annotations
@@ -14,199 +15,245 @@ from numpy.typing import NDArray
 from dials_cnn_screen.spots.background import (
     BLOCK,
     CLIP,
+    EXCHANGES,
     LEAST_WHOLE,
     MIN_USED,
     ROUNDS,
+    STEP,
     TAIL,
     Background,
-    fill,
-    whole_numbers,
+    block_values,
+    limited,
 )
+from dials_cnn_screen.spots.sixteen_cpu import copy_sixteen, least_of_256
 
 # No used pixel is above this.
 _LARGEST = np.finfo(np.float32).max
+_INFINITY = np.float32(np.inf)
+_EXCHANGES = np.array(EXCHANGES)
 
 
 def background(data: NDArray, mask: NDArray[np.bool_]) -> Background:
     """The background of a frame, within 1e-4 of background.background.
 
-    The loop over strips is not compiled: within a compiled one the sums over columns
-    do not vectorise, and take five times as long.
-
     Args:
         data: (slow, fast) finite numbers, ADU.
         mask: bool (slow, fast), True = use.
     """
-    shape = tuple(-(-n // BLOCK) for n in data.shape)
-    whole = whole_numbers(data, mask)
-    least_tail = np.float32(TAIL * LEAST_WHOLE * whole)
-    moments = np.empty((4, *shape), np.float32)
-    mean, deviation, square, cube = moments  # (rows of blocks, n) each
-    width = shape[1] * BLOCK
-    strip = np.full((BLOCK, width), np.inf, np.float32)  # (16, width)
-    # (width,) each
-    least, limit, centre, count, total, other = np.empty((6, width), np.float32)
-    for i in range(len(mean)):
-        _cut_strip(data, mask, i * BLOCK, strip, least)
-        _least_of_blocks(least)
-        # Sums of what is above the least value keep their digits in float32: a spot
-        # that takes them in the first round is left out in the next.
-        _subtract(strip, least)
-        limit.fill(_LARGEST)
-        enough = MIN_USED
-        for _ in range(ROUNDS + 1):
-            _sums_of_columns(strip, limit, count, total, other)
-            _moments(count, total, other, enough, limit, mean[i], deviation[i])
-            enough = 1
-        _limits_of_tail(mean[i], deviation[i], least_tail, centre, limit)
-        _tails_of_columns(strip, centre, limit, count, total, other)
-        _means_of_blocks(count, total, square[i])
-        _means_of_blocks(count, other, cube[i])
-        mean[i] += least[::BLOCK]
-    return fill(moments, whole)
+    whole = data.dtype.kind in "iu" or _whole_numbers(data, mask)
+    moments = _moments_of_blocks(data, mask, np.float32(TAIL * LEAST_WHOLE * whole))
+    values = block_values(moments)
+    _fill_missing(values)
+    mean, deviation, tail, skew = values  # (rows, columns) each
+    tail, skew = _median_of_neighbours(tail), _median_of_neighbours(skew)
+    deviation = _noisiest_neighbour(np.maximum(deviation, tail))
+    return limited(mean, deviation, skew, whole)
 
 
 @njit(cache=True, nogil=True)
-def _cut_strip(data, mask, top, strip, least):
-    """The used pixels of the rows from top on, and the least of each column.
+def _whole_numbers(data, mask):
+    """background.whole_numbers."""
+    for y in range(0, len(data), BLOCK):
+        row, used = data[y], mask[y]  # (fast,)
+        n = np.int32(0)
+        for x in range(len(row)):
+            n += np.int32((row[x] != np.floor(row[x])) & used[x])
+        if n:
+            return False
+    return True
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def _moments_of_blocks(data, mask, least_tail):
+    """Moments of the blocks of a frame.
+
+    Args:
+        data, mask: (slow, fast).
+        least_tail: float32, TAIL times the least deviation.
+
+    Returns:
+        float32 (4, rows, columns) of blocks, as background.fill takes them.
+    """
+    rows, n = -(-data.shape[0] // BLOCK), -(-data.shape[1] // BLOCK)
+    moments = np.empty((4, rows, n), np.float32)
+    strip = np.full((BLOCK, n * BLOCK), _INFINITY, np.float32)
+    block = np.empty(BLOCK * BLOCK, np.float32)
+    for i in range(rows):
+        _cut_strip(data, mask, i * BLOCK, strip)
+        for j in range(n):
+            for y in range(BLOCK):
+                copy_sixteen(strip[y], j * BLOCK, block, y * BLOCK)
+            # Sums of what is above the least value keep their digits in float32: a
+            # spot that takes them in the first round is left out in the next.
+            least = least_of_256(block)
+            count, mean, deviation = _clipped(block, least)
+            centre = mean + least
+            limit = max(np.float32(TAIL) * deviation, least_tail)
+            square, cube = _tails(block, centre, limit)
+            moments[0, i, j], moments[1, i, j] = centre, deviation
+            moments[2, i, j], moments[3, i, j] = square / count, cube / count
+    return moments
+
+
+@njit(cache=True, nogil=True)
+def _cut_strip(data, mask, top, strip):
+    """The used pixels of the rows from top on.
 
     Args:
         data, mask: (slow, fast).
         top: First row.
-        strip: (16, width), written; infinity where a pixel is not used.
-        least: (width,), written; _LARGEST where a column has no used pixel.
+        strip: (16, 16 n), written; infinity where a pixel is not used. Beyond the last
+            column it has to be infinity before.
     """
-    strip[len(data) - top :] = np.inf
-    least[:] = _LARGEST
-    for y in range(top, min(top + BLOCK, len(data))):
-        _row_of_used(data[y], mask[y], strip[y - top], least)  # (fast,), (width,)
-
-
-@njit(cache=True, nogil=True)
-def _row_of_used(row, used, out, least):
-    """One row for _cut_strip: row, used (fast,); out, least (width,), written."""
-    for x in range(len(row)):
-        out[x] = np.float32(row[x]) if used[x] else np.float32(np.inf)
-        least[x] = out[x] if out[x] < least[x] else least[x]
-
-
-@njit(cache=True, nogil=True)
-def _least_of_blocks(least):
-    """The least of each block in place of those of its columns: least (width,)."""
-    for start in range(0, len(least), BLOCK):
-        m = least[start]
-        for x in range(start, start + BLOCK):
-            m = min(m, least[x])
-        for x in range(start, start + BLOCK):
-            least[x] = m
-
-
-@njit(cache=True, nogil=True)
-def _subtract(strip, least):
-    """Subtract least (width,) from each row of strip (16, width)."""
     for y in range(BLOCK):
-        row = strip[y]  # (width,)
-        for x in range(len(row)):
-            row[x] -= least[x]
-
-
-@njit(cache=True, nogil=True, fastmath={"reassoc", "contract", "nsz"})
-def _sums_of_columns(strip, limit, count, total, square):
-    """Number, sum and sum of squares of the values of each column up to a limit.
-
-    Args:
-        strip: (16, width).
-        limit: (width,).
-        count, total, square: (width,), written.
-    """
-    for x in range(len(limit)):
-        n = t = s = np.float32(0)
-        for y in range(BLOCK):
-            inside = strip[y, x] <= limit[x]
-            v = strip[y, x] if inside else np.float32(0)
-            n += np.float32(1) if inside else np.float32(0)
-            t += v
-            s += v * v
-        count[x], total[x], square[x] = n, t, s
-
-
-@njit(
-    cache=True,
-    nogil=True,
-    fastmath={"reassoc", "contract", "nsz"},
-    error_model="numpy",
-)
-def _moments(count, total, square, enough, limit, mean, deviation):
-    """Mean and standard deviation of blocks, and what the next round leaves out.
-
-    Args:
-        count, total, square: (width,), of _sums_of_columns.
-        enough: Blocks with fewer values are NaN.
-        limit: (width,), written: mean + CLIP deviations.
-        mean, deviation: (n,), written.
-    """
-    for j in range(len(mean)):
-        # Over the 16 columns of block j.
-        n = t = s = np.float32(0)
-        for x in range(j * BLOCK, (j + 1) * BLOCK):
-            n += count[x]
-            t += total[x]
-            s += square[x]
-        m = t / n if n >= enough else np.float32(np.nan)
-        d = np.sqrt(max(s / n - m * m, np.float32(0)))
-        mean[j], deviation[j] = m, d
-        for x in range(j * BLOCK, (j + 1) * BLOCK):
-            limit[x] = m + np.float32(CLIP) * d
+        if top + y < len(data):
+            _row_of_used(data[top + y], mask[top + y], strip[y])
+        else:
+            strip[y] = _INFINITY
 
 
 @njit(cache=True, nogil=True)
-def _limits_of_tail(mean, deviation, least_tail, centre, limit):
-    """The mean of each block at its columns, and how far up its tail counts.
+def _row_of_used(row, used, out):
+    """One row as float32, infinity where not used: row, used (fast,)."""
+    for x in range(len(row)):
+        # Read in any case: a read on condition does not vectorise as well.
+        value = np.float32(row[x])
+        out[x] = value if used[x] else _INFINITY
 
-    Args:
-        mean, deviation: (n,).
-        least_tail: TAIL times the least deviation.
-        centre, limit: (width,), written: mean, and TAIL deviations.
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def _clipped(block, least):
+    """Number of used values; mean over least and deviation, outliers clipped.
+
+    Returns:
+        Number, mean and deviation, float32; NaN of fewer than MIN_USED values.
     """
-    for j in range(len(mean)):
-        far = max(np.float32(TAIL) * deviation[j], least_tail)
-        for x in range(j * BLOCK, (j + 1) * BLOCK):
-            centre[x], limit[x] = mean[j], far
+    used, total, square = _sums(block, least, _LARGEST)
+    if used < MIN_USED:
+        return used, np.float32(np.nan), np.float32(np.nan)
+    mean, deviation = _mean_and_deviation(used, total, square)
+    inside = used
+    for _ in range(ROUNDS):
+        limit = mean + np.float32(CLIP) * deviation
+        count, total, square = _sums(block, least, limit)
+        # The same values have the same limit.
+        if count == inside:
+            break
+        inside = count
+        mean, deviation = _mean_and_deviation(count, total, square)
+    return used, mean, deviation
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def _mean_and_deviation(count, total, square):
+    mean = total / count
+    return mean, np.sqrt(max(square / count - mean * mean, np.float32(0)))
 
 
 @njit(cache=True, nogil=True, fastmath={"reassoc", "contract", "nsz"})
-def _tails_of_columns(strip, centre, limit, count, square, cube):
-    """Number, and sums of squares and cubes of what is over the mean, cut at a limit.
+def _sums(block, least, limit):
+    """Number, sum and sum of squares of values - least up to a limit: block (256,)."""
+    n = t = s = np.float32(0)
+    for k in range(BLOCK * BLOCK):
+        v = block[k] - least
+        inside = v <= limit
+        v = v if inside else np.float32(0)
+        n += np.float32(1) if inside else np.float32(0)
+        t += v
+        s += v * v
+    return n, t, s
+
+
+@njit(cache=True, nogil=True, fastmath={"reassoc", "contract", "nsz"})
+def _tails(block, centre, limit):
+    """Sums of squares and cubes of what is over the mean, cut at a limit.
 
     Args:
-        strip: (16, width).
-        centre, limit: (width,), of _limits_of_tail.
-        count, square, cube: (width,), written.
+        block: (256,).
+        centre, limit: float32, mean, and TAIL deviations.
     """
-    for x in range(len(limit)):
-        n = s = c = np.float32(0)
-        for y in range(BLOCK):
-            used = strip[y, x] <= _LARGEST
-            v = strip[y, x] - centre[x]
-            v = limit[x] if v > limit[x] else v
-            v = v if used else np.float32(0)
-            n += np.float32(1) if used else np.float32(0)
-            s += v * v
-            c += v * v * v
-        count[x], square[x], cube[x] = n, s, c
+    s = c = np.float32(0)
+    for k in range(BLOCK * BLOCK):
+        used = block[k] <= _LARGEST
+        v = block[k] - centre
+        v = limit if v > limit else v
+        v = v if used else np.float32(0)
+        s += v * v
+        c += v * v * v
+    return s, c
 
 
-@njit(
-    cache=True,
-    nogil=True,
-    fastmath={"reassoc", "contract", "nsz"},
-    error_model="numpy",
-)
-def _means_of_blocks(count, total, mean):
-    """Means of blocks, mean (n,), from the columns' count, total (width,)."""
-    for j in range(len(mean)):
-        n = t = np.float32(0)
-        for x in range(j * BLOCK, (j + 1) * BLOCK):
-            n += count[x]
-            t += total[x]
-        mean[j] = t / n
+@njit(cache=True, nogil=True)
+def _fill_missing(values):
+    """background.fill_missing, in place: float32 (4, rows, columns)."""
+    _, rows, columns = values.shape
+    missing = [
+        (i, j) for i in range(rows) for j in range(columns) if np.isnan(values[0, i, j])
+    ]
+    if len(missing) == rows * columns:
+        values[:] = 0
+        return
+    means = np.empty((len(missing), 4), np.float32)
+    while len(missing):
+        # All from the blocks that had values before.
+        for k, (i, j) in enumerate(missing):
+            means[k] = _mean_of_neighbours(values, i, j)
+        for k, (i, j) in enumerate(missing):
+            values[:, i, j] = means[k]
+        missing = [(i, j) for i, j in missing if np.isnan(values[0, i, j])]
+
+
+@njit(cache=True, nogil=True)
+def _mean_of_neighbours(values, i, j):
+    """Mean of the values (4,) of the blocks around one; NaN where none has any."""
+    _, rows, columns = values.shape
+    total, count = np.zeros(4, np.float32), 0
+    for y in range(max(i - 1, 0), min(i + 2, rows)):
+        for x in range(max(j - 1, 0), min(j + 2, columns)):
+            if not np.isnan(values[0, y, x]):
+                total += values[:, y, x]
+                count += 1
+    return total / np.float32(count) if count else total * np.float32(np.nan)
+
+
+@njit(cache=True, nogil=True)
+def _median_of_neighbours(values):
+    """Median over 3 x 3 blocks, edges repeated: float32 (rows, columns)."""
+    rows, columns = values.shape
+    result = np.empty((rows, columns), np.float32)
+    nine = np.empty((9, columns), np.float32)
+    for i in range(rows):
+        for k in range(3):
+            row = values[min(max(i + k - 1, 0), rows - 1)]
+            left, middle, right = nine[3 * k], nine[3 * k + 1], nine[3 * k + 2]
+            left[0], left[1:] = row[0], row[:-1]
+            middle[:] = row
+            right[-1], right[:-1] = row[-1], row[1:]
+        for k in range(len(_EXCHANGES)):
+            _exchange(nine[_EXCHANGES[k, 0]], nine[_EXCHANGES[k, 1]])
+        result[i] = nine[4]
+    return result
+
+
+@njit(cache=True, nogil=True)
+def _exchange(low, high):
+    """The smaller of each pair to low, the larger to high: (columns,) each."""
+    for x in range(len(low)):
+        a, b = low[x], high[x]
+        low[x], high[x] = (a, b) if a < b else (b, a)
+
+
+@njit(cache=True, nogil=True)
+def _noisiest_neighbour(deviation):
+    """Step 3 of background.py: deviation, float32 (rows, columns)."""
+    rows, columns = deviation.shape
+    result = deviation.copy()
+    for i in range(rows):
+        for j in range(columns):
+            most = deviation[i, j]
+            for y in range(max(i - 1, 0), min(i + 2, rows)):
+                for x in range(max(j - 1, 0), min(j + 2, columns)):
+                    most = max(most, deviation[y, x])
+            if most > np.float32(STEP) * deviation[i, j]:
+                result[i, j] = most
+    return result

@@ -43,6 +43,10 @@ NORM, SUM_SKEW = 6.0, 100 / 6**3
 # A frame has more pixels than weighted sums that do not overlap, so that the strongest
 # of the noise is higher by about this many standard deviations among pixels.
 PIXEL_HANDICAP = 0.5
+# Strengths are compared in steps of 1 / ROUNDING standard deviations, so that rounding
+# errors do not order candidates of equal strength: of these the first on the frame is
+# the stronger. By hand, over the errors of float32.
+ROUNDING = 1e4
 # Noise of less skewness is taken to be of this one, nearly Gaussian.
 LEAST_SKEW = 0.02
 # The pixels by which the standard deviation of weighted sums is measured.
@@ -174,13 +178,14 @@ def significance(height: NDArray[np.float32], skew: NDArray) -> NDArray[np.float
 def strongest(
     pixel: NDArray[np.float32], summed: NDArray[np.float32]
 ) -> NDArray[np.float32]:
-    """Strength: max(pixel - PIXEL_HANDICAP, summed).
+    """Strength: max(pixel - PIXEL_HANDICAP, summed), rounded to 1 / ROUNDING.
 
     Args:
         pixel: float32, significance of pixels, standard deviations.
         summed: float32 of the same shape, that of the weighted sums around them.
     """
-    return np.maximum(pixel - np.float32(PIXEL_HANDICAP), summed)
+    strength = np.maximum(pixel - np.float32(PIXEL_HANDICAP), summed)
+    return np.rint(strength * np.float32(ROUNDING)) / np.float32(ROUNDING)
 
 
 def sum_deviation(sums: NDArray[np.float32]) -> float:

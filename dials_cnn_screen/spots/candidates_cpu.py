@@ -1,14 +1,13 @@
 """Spot candidates on one CPU core: candidates.find_candidates, compiled.
 
 After the background, a few rows give the standard deviation of weighted sums. Then one
-pass over the frame keeps three rows of z and of strength at a time and notes local
-maxima. Patches are computed for the chosen maxima alone.
+pass over the frame keeps three rows of z at a time. Few pixels are strong enough for a
+candidate: the others are left out by bounds, stretches of a row at a time, and strength
+is computed for the strong ones alone. Patches are computed for the chosen maxima.
 
-The kernels interpolate the background as background.interpolate does: along the rows
-for the whole frame (_across), down the columns for each row (low, high, part: of
-background.steps along slow, (slow,) each). Rows of z and of strength have one element
-more at either end, 0 and -infinity, so that each pixel has two neighbours; ``width`` is
-their length without these two, the frame's columns rounded up to whole stretches.
+Rows of z and of strength have one element more at either end, 0 and -infinity, so that
+each pixel has two neighbours; ``width`` is their length without these two, the frame's
+columns rounded up to whole stretches.
 """
 
 from __future__ import annotations
@@ -24,22 +23,31 @@ from dials_cnn_screen.spots.candidates import (
     DEPTHS,
     LEAST_SKEW,
     LEVELS,
+    MAD_TO_DEVIATION,
     NORM,
     PATCH,
     PIXEL_HANDICAP,
     REACH,
+    ROUNDING,
     SAMPLE,
     SUM_SKEW,
     Candidates,
     CandidateSearch,
 )
+from dials_cnn_screen.spots.normalise_cpu import at_pixel, row_of_z
 
-# Room for so many maxima at first; noise alone gives some 1 in 10,000. By hand.
-_FIRST_MAXIMA = 4096
-# Pixels of a row that are searched together for maxima. By hand: a few SIMD registers.
+# Room for so many strong pixels at first; noise alone gives some 1 in 2000. By hand.
+_FIRST_STRONG = 8192
+# Pixels of a row that are searched together. By hand: a few SIMD registers.
 _STRETCH = 64
 _ROW_STEP, _COLUMN_STEP = (s.step for s in SAMPLE)
 _LEAST, _DEPTHS = LEVELS[0], np.array(DEPTHS, np.float32)
+# What may be a candidate, before rounding, has a sum or a pixel over these. What counts
+# as low is as far below 0 as the second.
+_FAR = LEVELS[0] - 1 / ROUNDING
+_PIXEL_FAR = min(_FAR + PIXEL_HANDICAP, DEPTHS[0])
+# Of the counts by which a median is found. By hand.
+_BINS = 4096
 # Of a patch's two layers, that of z.
 _LAYER_OF_Z = np.array([True, False])[:, None, None]
 
@@ -52,25 +60,23 @@ def find_candidates(
 ) -> Candidates:
     """The candidates of one frame, within 2e-4 of candidates.find_candidates.
 
-    Candidates of equal strength may be in another order.
-
     Args:
         data: (slow, fast) finite numbers, ADU.
         mask: bool (slow, fast), True = use.
         beam_centre: (slow, fast), pixels, as in Frame.
         search: How many are kept.
     """
-    mean, inverse, skew = background(data, mask)  # (rows, columns) of blocks
-    down, across = (
-        steps(n, blocks) for n, blocks in zip(data.shape, mean.shape, strict=True)
-    )
-    frame = (data, mask, _across(mean, *across), _across(inverse, *across), *down)
-    spread = reference.sum_deviation(_sample_sums(*frame))
-    skew = _across(skew, *across)  # (rows, fast)
-    # (maxima, 2), (maxima, 3), (depths,)
-    positions, heights, low = _find_maxima(*frame, skew, spread)
-    z, summed, skew = heights.T  # (maxima,) each
-    order, total = reference.rank(reference.strongest(z, summed), search)
+    # As the kernels take them; mostly they are so.
+    data, mask = np.ascontiguousarray(data), np.ascontiguousarray(mask)
+    blocks = background(data, mask)
+    shape = blocks.mean.shape
+    down, across = (steps(n, m) for n, m in zip(data.shape, shape, strict=True))
+    frame = (data, mask, blocks.mean, blocks.inverse, down, across)
+    spread = _sum_deviation(_sample_sums(*frame))
+    # (maxima, 2), (maxima, 4), (depths,)
+    positions, heights, low = _find_maxima(*frame, blocks.skew, spread)
+    strength, z, summed, skew = heights.T  # (maxima,) each
+    order, total = reference.rank(strength, search)
     slow, fast = positions[order].T  # (n,) each
     patches = np.zeros((len(order), 2, PATCH, PATCH), np.float32)
     scale = np.empty(len(order), np.float32)
@@ -81,7 +87,7 @@ def find_candidates(
         patches=np.arcsinh(patches, out=patches, where=_LAYER_OF_Z),
         z=z[order],
         summed=summed[order],
-        noise=reference.over_median(scale, inverse),
+        noise=reference.over_median(scale, blocks.inverse),
         skew=skew[order],
         radius=reference.radii(slow, fast, beam_centre),
         spread=spread,
@@ -92,210 +98,245 @@ def find_candidates(
 
 
 @njit(cache=True, nogil=True)
-def _across(blocks, low, high, part):
-    """Interpolate blocks along their rows.
-
-    Args:
-        blocks: float32 (rows, columns) of blocks.
-        low, high, part: (fast,) each, of background.steps.
-
-    Returns:
-        float32 (rows, fast).
-    """
-    across = np.empty((len(blocks), len(low)), np.float32)
-    for i in range(len(blocks)):
-        row, out = blocks[i], across[i]  # (columns,), (fast,)
-        for x in range(len(out)):
-            left, right = row[low[x]], row[high[x]]
-            out[x] = left + (right - left) * part[x]
-    return across
+def _sums_down(above, here, below, down_sums):
+    """Sums down the columns, of weights 1 2 1: float32 (n,) each, the last written."""
+    for x in range(len(down_sums)):
+        down_sums[x] = above[x] + np.float32(2) * here[x] + below[x]
 
 
 @njit(cache=True, nogil=True)
-def _row_of_z(data, mask, y, mean, inverse, low, high, part, z):
-    """z of row y; 0 where the mask is False, and past the last row.
-
-    Args:
-        data, mask: (slow, fast).
-        mean, inverse: float32 (rows, fast), of _across.
-        low, high, part: (slow,) each.
-        z: float32 (width + 2,), written from its second element on.
-    """
-    if y >= data.shape[0]:
-        z[:] = 0
-        return
-    a, b = low[y], high[y]
-    _normalise(
-        data[y], mask[y], mean[a], mean[b], inverse[a], inverse[b], part[y], z[1:]
-    )
+def _sum_across(down_sums, x, factor):
+    """Weighted sum around element x, from _sums_down, times a factor."""
+    left, here, right = down_sums[x - 1], down_sums[x], down_sums[x + 1]
+    return (left + np.float32(2) * here + right) * factor
 
 
 @njit(cache=True, nogil=True)
-def _normalise(row, used, m0, m1, i0, i1, part, z):
-    """z of one row.
-
-    Args:
-        row, used: (fast,).
-        m0, m1: float32 (fast,), mean of the blocks above and below.
-        i0, i1: float32 (fast,), inverse deviation of the blocks above and below.
-        part: How far the row is from the blocks above to those below.
-        z: float32 (fast,) or more, written.
-    """
-    for x in range(len(row)):
-        mean = m0[x] + (m1[x] - m0[x]) * part
-        inverse = i0[x] + (i1[x] - i0[x]) * part
-        value = (np.float32(row[x]) - mean) * inverse
-        z[x] = value if used[x] else np.float32(0)
-
-
-@njit(cache=True, nogil=True)
-def _row_of_sums(above, here, below, factor, down, summed):
-    """Weighted sums of a row, times a factor.
-
-    Args:
-        above, here, below: float32 (width + 2,), rows of z.
-        factor: float32, 1 / (NORM spread).
-        down: float32 (width + 2,), room for the sums down the columns.
-        summed: float32 (width + 2,), written but for its ends.
-    """
-    for x in range(len(down)):
-        down[x] = above[x] + np.float32(2) * here[x] + below[x]
-    # (width,) each
-    left, middle, right, out = down[:-2], down[1:-1], down[2:], summed[1:-1]
-    for x in range(len(out)):
-        out[x] = (left[x] + np.float32(2) * middle[x] + right[x]) * factor
-
-
-@njit(cache=True, nogil=True)
-def _sample_sums(data, mask, mean, inverse, low, high, part):
+def _sample_sums(data, mask, mean, inverse, down, across):
     """Weighted sums over NORM at the used pixels of reference.SAMPLE: float32 (n,).
 
-    Arguments as of _row_of_z.
+    Arguments as of row_of_z.
     """
     rows, columns = data.shape
     z = np.zeros((3, columns + 2), np.float32)
-    down, summed = np.empty((2, columns + 2), np.float32)  # (fast + 2,) each
+    down_sums = np.empty(columns + 2, np.float32)
+    at_row = np.empty((2, mean.shape[1]), np.float32)
     size = (rows // _ROW_STEP + 1) * (columns // _COLUMN_STEP + 1)
     sample = np.empty(size, np.float32)
     n = 0
     for y in range(1, rows, _ROW_STEP):
         for k in range(3):
-            _row_of_z(data, mask, y + k - 1, mean, inverse, low, high, part, z[k])
-        _row_of_sums(z[0], z[1], z[2], np.float32(1 / NORM), down, summed)
+            row_of_z(data, mask, mean, inverse, down, across, y + k - 1, at_row, z[k])
+        _sums_down(z[0], z[1], z[2], down_sums)
         for x in range(1, columns, _COLUMN_STEP):
-            sample[n] = summed[x + 1]
+            sample[n] = _sum_across(down_sums, x + 1, np.float32(1 / NORM))
             n += mask[y, x]
     return sample[:n]
 
 
+def _sum_deviation(sums: NDArray[np.float32]) -> float:
+    """candidates.sum_deviation."""
+    if not sums.size:
+        return 1.0
+    deviation = float(_median(np.abs(sums - _median(sums))))
+    return max(1.0, MAD_TO_DEVIATION * deviation)
+
+
 @njit(cache=True, nogil=True)
-def _find_maxima(data, mask, mean, inverse, low, high, part, skew, spread):
+def _median(values):
+    """np.median of float32 (n,), n over 0, in a fifth of the time.
+
+    Values are counted in bins, and those in the middle one sorted.
+    """
+    count = np.zeros(_BINS, np.int64)
+    for v in values:
+        count[_bin(v)] += 1
+    below, first = 0, 0
+    while below + count[first] <= (len(values) - 1) // 2:
+        below += count[first]
+        first += 1
+    upto, last = below + count[first], first
+    while upto <= len(values) // 2:
+        last += 1
+        upto += count[last]
+    middle = np.empty(upto - below, np.float32)
+    n = 0
+    for v in values:
+        if first <= _bin(v) <= last:
+            middle[n] = v
+            n += 1
+    middle.sort()
+    low = middle[(len(values) - 1) // 2 - below]
+    return (low + middle[len(values) // 2 - below]) / np.float32(2)
+
+
+@njit(cache=True, nogil=True)
+def _bin(value):
+    """The bin of a weighted sum; they are finest where these are, from -8 to 8."""
+    place = value * np.float32(_BINS / 16) + np.float32(_BINS / 2)
+    return np.int64(min(max(place, np.float32(0)), np.float32(_BINS - 1)))
+
+
+@njit(cache=True, nogil=True)
+def _find_maxima(data, mask, mean, inverse, down, across, skew, spread):
     """The local maxima of strength, and the number of low pixels.
 
     Args:
         data, mask: (slow, fast).
-        mean, inverse, skew: float32 (rows, fast), of _across.
-        low, high, part: (slow,) each.
+        mean, inverse, skew: float32 (rows, columns) of blocks.
+        down, across: background.steps along slow and fast.
         spread: Standard deviation of weighted sums over NORM.
 
     Returns:
-        Positions (slow, fast) of n maxima, int64 (n, 2), row by row; their pixel's and
-        sum's significance and skewness, float32 (n, 3); pixels at least so low, int64
-        (len(DEPTHS),).
+        Positions (slow, fast) of n maxima, int64 (n, 2), row by row; their strength,
+        their pixel's and sum's significance and skewness, float32 (n, 4); pixels at
+        least so low, int64 (len(DEPTHS),).
     """
     rows, columns = data.shape
     width = -(-columns // _STRETCH) * _STRETCH
     # Three rows each, in turn: row y is in y % 3.
     z = np.zeros((3, width + 2), np.float32)
-    summed = np.zeros((3, width + 2), np.float32)
+    down_sums = np.empty(width + 2, np.float32)
     strength = np.full((3, width + 2), -np.inf, np.float32)
-    down = np.empty(width + 2, np.float32)
+    at_row = np.empty((2, mean.shape[1]), np.float32)
     factor = np.float32(1 / (NORM * spread))
-    positions = np.empty((_FIRST_MAXIMA, 2), np.int64)
-    heights = np.empty((_FIRST_MAXIMA, 3), np.float32)
+    # The strong pixels, row by row: those of row y are start[y] to start[y + 1].
+    start = np.zeros(rows + 2, np.int64)
+    positions = np.empty((_FIRST_STRONG, 2), np.int64)
+    heights = np.empty((_FIRST_STRONG, 4), np.float32)
     count = np.zeros(len(_DEPTHS), np.int64)
-    n = 0
-    _row_of_z(data, mask, 0, mean, inverse, low, high, part, z[0])
+    n = maxima = 0
+    frame = data, mask, mean, inverse, down, across
+    row_of_z(*frame, 0, at_row, z[0])
     for y in range(rows + 1):
         # Row y of strength needs the next row of z; maxima are then those of row y - 1.
         before, here, after = (y - 1) % 3, y % 3, (y + 1) % 3
-        _row_of_z(data, mask, y + 1, mean, inverse, low, high, part, z[after])
         if y < rows:
-            _row_of_sums(z[before], z[here], z[after], factor, down, summed[here])
-            of_row = skew[low[y]], skew[high[y]], part[y]
-            _row_of_strength(
-                mask[y], z[here, 1:], summed[here, 1:], of_row, strength[here, 1:]
+            row_of_z(*frame, y + 1, at_row, z[after])
+            if n + width > len(positions):
+                positions, heights = _longer(positions), _longer(heights)
+            n = _strong_of_row(
+                *(y, mask[y], z[before], z[here], z[after], factor, down_sums),
+                *(skew, down, across),
+                *(n, positions, heights, count),
             )
-            _count_low(mask[y], z[here, 1:], summed[here, 1:], count)
-        else:
-            strength[here] = -np.inf
-        if n + width > len(positions):
-            positions, heights = _longer(positions), _longer(heights)
-        if y > 0:
-            of_row = skew[low[y - 1]], skew[high[y - 1]], part[y - 1]
-            n = _maxima_of_row(
-                y - 1,
-                strength[after],
-                strength[before],
-                strength[here],
-                z[before],
-                summed[before],
-                of_row,
-                n,
-                positions,
-                heights,
-            )
-    return positions[:n], heights[:n], count
+        start[y + 1] = n
+        for k in range(start[y], n):
+            strength[here, positions[k, 1] + 1] = heights[k, 0]
+        # Maxima take the places of strong pixels that were looked at before.
+        for k in range(start[y - 1] if y else 0, start[y]):
+            x = positions[k, 1] + 1
+            if _is_maximum(strength[after], strength[before], strength[here], x):
+                positions[maxima], heights[maxima] = positions[k], heights[k]
+                maxima += 1
+        # That of row y - 2 is for the next, and empty again; mostly it is so already.
+        if y > 1 and start[y - 1] > start[y - 2]:
+            strength[after] = -np.inf
+    return positions[:maxima], heights[:maxima], count
 
 
 @njit(cache=True, nogil=True)
 def _longer(rows):
     """The same rows (n, k) at the start of an array of more than twice as many."""
-    longer = np.empty((2 * len(rows) + _FIRST_MAXIMA, rows.shape[1]), rows.dtype)
+    longer = np.empty((2 * len(rows) + _FIRST_STRONG, rows.shape[1]), rows.dtype)
     longer[: len(rows)] = rows
     return longer
 
 
 @njit(cache=True, nogil=True)
-def _row_of_strength(used, z, summed, skew, strength):
-    """The strength of a row, -inf where unused; without skewness where below _LEAST.
+def _strong_of_row(
+    y,
+    used,
+    above,
+    here,
+    below,
+    factor,
+    down_sums,
+    skew,
+    down,
+    across,
+    n,
+    positions,
+    heights,
+    count,
+):
+    """Note the strong pixels of row y, and count the low ones.
+
+    Most stretches of a row have neither; a loop without branches tells.
 
     Args:
+        y: Row.
         used: bool (fast,).
-        z, summed: float32 (width + 1,), from the row's first pixel on.
-        skew: That of the blocks above and below, float32 (fast,), and how far the row
-            is from the ones to the others.
-        strength: float32 (width + 1,), written.
+        above, here, below: float32 (width + 2,), z of rows y - 1, y and y + 1.
+        factor: float32, 1 / (NORM spread).
+        down_sums: float32 (width + 2,), room for _sums_down.
+        skew: float32 (rows, columns) of blocks.
+        down, across: background.steps along slow and fast.
+        n: How many strong pixels there are so far.
+        positions, heights: (room, 2) and (room, 4), written from row n on.
+        count: int64 (len(DEPTHS),), added to.
+
+    Returns:
+        How many there are with these.
     """
-    for x in range(len(used)):
-        most = max(z[x] - np.float32(PIXEL_HANDICAP), summed[x])
-        strength[x] = most if used[x] else -np.float32(np.inf)
-    for start in range(0, len(strength) - 1, _STRETCH):
-        if not _any_reaches(strength[start : start + _STRETCH]):
+    _sums_down(above, here, below, down_sums)
+    for first in range(0, len(here) - 2, _STRETCH):
+        if not _any_far(here[first:], down_sums[first:], factor):
             continue
-        for x in range(start, start + _STRETCH):
+        for x in range(first, min(first + _STRETCH, len(used))):
+            pixel = here[x + 1]
+            summed = _sum_across(down_sums, x + 1, factor)
+            if not (_is_far(pixel, summed) and used[x]):
+                continue
+            for k in range(len(_DEPTHS)):
+                count[k] += min(pixel, summed) <= -_DEPTHS[k]
             # Skewness lowers significance and never raises it.
-            if strength[x] >= _LEAST:
-                pixel, of_sum, _ = _significances(z[x], summed[x], skew, x)
-                strength[x] = max(pixel - np.float32(PIXEL_HANDICAP), of_sum)
+            if _strongest(pixel, summed) < _LEAST:
+                continue
+            of_noise = at_pixel(skew, down, across, y, x)
+            pixel = _significance(pixel, of_noise)
+            summed = _significance(summed, np.float32(SUM_SKEW) * of_noise)
+            strength = _strongest(pixel, summed)
+            if strength >= _LEAST:
+                positions[n, 0], positions[n, 1] = y, x
+                heights[n, 0], heights[n, 1] = strength, pixel
+                heights[n, 2], heights[n, 3] = summed, of_noise
+                n += 1
+    return n
 
 
 @njit(cache=True, nogil=True)
-def _significances(z, summed, skew, x):
-    """Significance of pixel x and of the weighted sum around it; skewness there.
+def _any_far(here, down_sums, factor):
+    """Whether any pixel of a stretch is far, used or not; without a branch.
 
     Args:
-        z, summed: float32, in standard deviations.
-        skew: As of _row_of_strength.
-        x: Column.
+        here, down_sums: float32 (_STRETCH + 2,) or more, of _strong_of_row and
+            _sums_down, from the element before the stretch on.
+        factor: As of _strong_of_row.
     """
-    above, below, part = skew
-    here = above[x] + (below[x] - above[x]) * part
-    return (
-        _significance(z, here),
-        _significance(summed, np.float32(SUM_SKEW) * here),
-        here,
-    )
+    n = np.int32(0)
+    for x in range(1, _STRETCH + 1):
+        n += np.int32(_is_far(here[x], _sum_across(down_sums, x, factor)))
+    return n > 0
+
+
+@njit(cache=True, nogil=True)
+def _is_far(pixel, summed):
+    """Whether a pixel is as far up as a candidate, or as far down as a low one.
+
+    Up, that is _FAR for the sum and _PIXEL_FAR for the pixel; down, -_PIXEL_FAR for
+    both. A shift makes one comparison of two, as one of three costs a tenth of a frame.
+    """
+    middle = np.float32((_FAR - _PIXEL_FAR) / 2)
+    half = np.float32((_FAR + _PIXEL_FAR) / 2)
+    return (abs(pixel) >= np.float32(_PIXEL_FAR)) | (abs(summed - middle) >= half)
+
+
+@njit(cache=True, nogil=True)
+def _strongest(pixel, summed):
+    """candidates.strongest of one pixel."""
+    strength = max(pixel - np.float32(PIXEL_HANDICAP), summed)
+    return np.rint(strength * np.float32(ROUNDING)) / np.float32(ROUNDING)
 
 
 @njit(cache=True, nogil=True)
@@ -310,89 +351,39 @@ def _significance(height, skew):
 
 
 @njit(cache=True, nogil=True)
-def _count_low(used, z, summed, count):
-    """Count the pixels of a row that are as far below the background as DEPTHS.
+def _is_maximum(above, here, below, x):
+    """Whether none of the 8 neighbours exceeds element x; of equal ones the first is.
 
     Args:
-        used: bool (fast,).
-        z, summed: float32 (width + 1,), from the row's first pixel on.
-        count: int64 (len(DEPTHS),), added to.
+        above, here, below: float32 (width + 2,), strength, -inf where not strong.
+        x: Element of here.
     """
-    for k in range(len(_DEPTHS)):
-        n = np.int32(0)
-        for x in range(len(used)):
-            n += np.int32(used[x] and min(z[x], summed[x]) <= -_DEPTHS[k])
-        if n == 0:
-            break
-        count[k] += n
+    h = here[x]
+    return (
+        (h > above[x - 1] and h > above[x] and h > above[x + 1])
+        and (h > here[x - 1] and h >= here[x + 1])
+        and (h >= below[x - 1] and h >= below[x] and h >= below[x + 1])
+    )
 
 
 @njit(cache=True, nogil=True)
-def _maxima_of_row(y, above, here, below, z, summed, skew, n, positions, heights):
-    """Note the local maxima of row y; of equal neighbours the first is the maximum.
-
-    Args:
-        y: Row.
-        above, here, below: float32 (width + 2,), strength of rows y - 1, y and y + 1.
-        z, summed: float32 (width + 2,), of row y.
-        skew: As of _row_of_strength.
-        n: How many maxima there are so far.
-        positions, heights: (room, 2) and (room, 3), written from row n on.
-
-    Returns:
-        How many there are with these.
-    """
-    for start in range(1, len(here) - 1, _STRETCH):
-        if not _any_reaches(here[start : start + _STRETCH]):
-            continue
-        for x in range(start, start + _STRETCH):
-            h = here[x]
-            if h < _LEAST:
-                continue
-            if not (h > above[x - 1] and h > above[x] and h > above[x + 1]):
-                continue
-            if not (h > here[x - 1] and h >= here[x + 1]):
-                continue
-            if not (h >= below[x - 1] and h >= below[x] and h >= below[x + 1]):
-                continue
-            positions[n, 0], positions[n, 1] = y, x - 1
-            heights[n] = _significances(z[x], summed[x], skew, x - 1)
-            n += 1
-    return n
-
-
-@njit(cache=True, nogil=True)
-def _any_reaches(stretch):
-    """Whether any strength (_STRETCH,) is that of a candidate; without a branch."""
-    n = np.int32(0)
-    for x in range(_STRETCH):
-        n += np.int32(stretch[x] >= _LEAST)
-    return n > 0
-
-
-@njit(cache=True, nogil=True)
-def _cut_patches(
-    data, mask, mean, inverse, low, high, part, slow, fast, patches, scales
-):
+def _cut_patches(data, mask, mean, inverse, down, across, slow, fast, patches, scales):
     """z and mask around the candidates, and the inverse deviation at each.
 
     Args:
-        data, mask, mean, inverse, low, high, part: As of _row_of_z.
+        data, mask, mean, inverse, down, across: As of row_of_z.
         slow, fast: int64 (n,), the candidates.
         patches: float32 (n, 2, 13, 13), written; 0 where not used.
         scales: float32 (n,), written.
     """
     rows, columns = data.shape
     for n in range(len(slow)):
+        scales[n] = at_pixel(inverse, down, across, slow[n], fast[n])
         for y in range(max(slow[n] - REACH, 0), min(slow[n] + REACH + 1, rows)):
-            a, b, t = low[y], high[y], part[y]
             for x in range(max(fast[n] - REACH, 0), min(fast[n] + REACH + 1, columns)):
-                if not mask[y, x]:
-                    continue
-                m = mean[a, x] + (mean[b, x] - mean[a, x]) * t
-                scale = inverse[a, x] + (inverse[b, x] - inverse[a, x]) * t
-                i, l = y - slow[n] + REACH, x - fast[n] + REACH
-                patches[n, 0, i, l] = (np.float32(data[y, x]) - m) * scale
-                patches[n, 1, i, l] = 1
-                if y == slow[n] and x == fast[n]:
-                    scales[n] = scale
+                if mask[y, x]:
+                    k, l = y - slow[n] + REACH, x - fast[n] + REACH
+                    value = np.float32(data[y, x])
+                    value -= at_pixel(mean, down, across, y, x)
+                    value *= at_pixel(inverse, down, across, y, x)
+                    patches[n, 0, k, l], patches[n, 1, k, l] = value, 1

@@ -7,9 +7,8 @@ that it finds, and their positions, explain each prediction.
 The network treats a frame as a set of candidates, as in Zaheer, M. et al. (2017),
 NeurIPS 30, 3391, "Deep sets": the output does not depend on the order of the slots.
 
-What the layers' widths and each group of features are worth was measured by
-studies/ablation.py (models/default.md). The factors that bring features to order one
-were chosen by hand.
+What the layers' widths are worth was measured by studies/ablation.py
+(models/default.md). network_cpu.py is the same for one frame, without torch.
 """
 
 from __future__ import annotations
@@ -19,18 +18,12 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import nn
 
 from dials_cnn_screen.labels.label import Label
-from dials_cnn_screen.spots.candidates import DEPTHS, LEVELS, PATCH, Candidates
+from dials_cnn_screen.spots.candidates import PATCH, Candidates
+from dials_cnn_screen.spots.features import N_FRAME, N_SCALARS, describe
 
-# Features of a candidate, and of a frame: what describe gives.
-N_SCALARS = 9
-N_FRAME = len(LEVELS) + len(DEPTHS) + 3
-# Candidates up to this far from each other are neighbours, and those whose distances
-# from the beam differ by up to RING may be of one powder ring; pixels. By hand.
-NEIGHBOURHOOD, RING = 24.0, 2.0
 # What an empty slot has for a spot's logit: a probability of 1e-13.
 EMPTY_LOGIT = -30.0
 
@@ -81,70 +74,6 @@ class CandidateBatch:
     def to(self, device: str) -> CandidateBatch:
         """The same on a device."""
         return CandidateBatch(*(part.to(device) for part in vars(self).values()))
-
-
-def describe(
-    candidates: Candidates,
-) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """Features that go with the patches, logarithms or the like, all of order one.
-
-    Args:
-        candidates: n of them.
-
-    Returns:
-        Of each candidate, float32 (n, 9): significance of pixel and weighted sum,
-        noise, skewness, distance from the beam, rank, and the three of _neighbourhood.
-        Of the frame, float32 (14,): maxima of each of LEVELS, low pixels of each of
-        DEPTHS, spread of weighted sums, number of candidates, used pixels.
-    """
-    n = len(candidates.z)
-    scalars = np.stack(
-        [
-            np.arcsinh(candidates.z),
-            np.arcsinh(candidates.summed),
-            np.log(candidates.noise),
-            candidates.skew,
-            np.log1p(candidates.radius) / 4,
-            np.log1p(np.arange(n)) / 4,
-            *_neighbourhood(candidates),
-        ],
-        axis=1,
-    )  # (n, 9)
-    frame = np.concatenate(
-        [
-            np.log1p(candidates.total) / 4,
-            np.log1p(candidates.low) / 4,
-            [np.log(candidates.spread), np.log1p(n) / 4],
-            [np.log1p(candidates.used) / 10],
-        ]
-    )  # (14,)
-    return scalars.astype(np.float32), frame.astype(np.float32)
-
-
-def _neighbourhood(
-    candidates: Candidates,
-) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
-    """Neighbourhood features: how a candidate lies among the n of its frame.
-
-    Defects and scratches come in clusters, grains of ice and salt in rings, and spots
-    of protein in neither.
-
-    Returns:
-        Logarithms, float64 (n,) each, of order one: of the distance to the nearest
-        candidate, of how many are within NEIGHBOURHOOD, and of how many others are at
-        the same distance from the beam, within RING.
-    """
-    slow, fast = (c[:, None] - c for c in (candidates.slow, candidates.fast))  # (n, n)
-    # Integers, squared: exact, and much faster than distances.
-    square = (slow * slow + fast * fast).astype(np.float64)  # (n, n), pixels^2
-    np.fill_diagonal(square, np.inf)
-    radius = candidates.radius  # (n,), pixels
-    ring = np.abs(radius[:, None] - radius) <= RING  # (n, n)
-    return (
-        np.log1p(np.sqrt(square.min(axis=1, initial=1e8))) / 4,
-        np.log1p(np.count_nonzero(square <= NEIGHBOURHOOD**2, axis=1)) / 2,
-        np.log1p(np.count_nonzero(ring, axis=1) - 1) / 2,
-    )
 
 
 def batch_of_one(candidates: Candidates) -> CandidateBatch:

@@ -1,0 +1,96 @@
+"""Features of candidates and of the frame, which the network takes beside patches.
+
+What each group of features is worth was measured by studies/ablation.py
+(models/default.md). The factors that bring features to order one were chosen by hand.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dials_cnn_screen.spots.candidates import DEPTHS, LEVELS, Candidates
+
+# Features of a candidate, and of a frame: what describe gives.
+N_SCALARS = 9
+N_FRAME = len(LEVELS) + len(DEPTHS) + 3
+# Candidates up to this far from each other are neighbours, and those whose distances
+# from the beam differ by up to RING may be of one powder ring; pixels. By hand.
+NEIGHBOURHOOD, RING = 24.0, 2.0
+
+
+def describe(
+    candidates: Candidates,
+) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """Features that go with the patches, logarithms or the like, all of order one.
+
+    Args:
+        candidates: n of them.
+
+    Returns:
+        Of each candidate, float32 (n, 9): significance of pixel and weighted sum,
+        noise, skewness, distance from the beam, rank, and the neighbourhood:
+        distance of the nearest, number near, number in the same ring.
+        Of the frame, float32 (14,): maxima of each of LEVELS, low pixels of each of
+        DEPTHS, spread of weighted sums, number of candidates, used pixels.
+    """
+    return describe_with(candidates, *count_neighbours(candidates))
+
+
+def describe_with(
+    candidates: Candidates,
+    square: NDArray[np.float64],
+    near: NDArray[np.int64],
+    ring: NDArray[np.int64],
+) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """As describe, with what count_neighbours gives."""
+    n = len(candidates.z)
+    scalars = np.stack(
+        [
+            np.arcsinh(candidates.z),
+            np.arcsinh(candidates.summed),
+            np.log(candidates.noise),
+            candidates.skew,
+            np.log1p(candidates.radius) / 4,
+            np.log1p(np.arange(n)) / 4,
+            np.log1p(np.sqrt(square)) / 4,
+            np.log1p(near) / 2,
+            np.log1p(ring) / 2,
+        ],
+        axis=1,
+    )  # (n, 9)
+    frame = np.concatenate(
+        [
+            np.log1p(candidates.total) / 4,
+            np.log1p(candidates.low) / 4,
+            [np.log(candidates.spread), np.log1p(n) / 4],
+            [np.log1p(candidates.used) / 10],
+        ]
+    )  # (14,)
+    return scalars.astype(np.float32), frame.astype(np.float32)
+
+
+def count_neighbours(
+    candidates: Candidates,
+) -> tuple[NDArray[np.float64], NDArray[np.int64], NDArray[np.int64]]:
+    """How each candidate lies among the n of its frame.
+
+    Defects and scratches come in clusters, grains of ice and salt in rings, and spots
+    of protein in neither.
+
+    Returns:
+        The squared distance to the nearest candidate, pixels^2, 1e8 where there is no
+        other; how many are within NEIGHBOURHOOD; and how many others are at the same
+        distance from the beam, within RING; (n,) each.
+    """
+    slow, fast = (c[:, None] - c for c in (candidates.slow, candidates.fast))  # (n, n)
+    # Integers, squared: exact, and much faster than distances.
+    square = (slow * slow + fast * fast).astype(np.float64)  # (n, n), pixels^2
+    np.fill_diagonal(square, np.inf)
+    radius = candidates.radius  # (n,), pixels
+    ring = np.abs(radius[:, None] - radius) <= RING  # (n, n)
+    return (
+        square.min(axis=1, initial=1e8),
+        np.count_nonzero(square <= NEIGHBOURHOOD**2, axis=1),
+        np.count_nonzero(ring, axis=1) - 1,
+    )

@@ -1,0 +1,137 @@
+"""Steps on sixteen pixels at a time, for the kernels of this folder.
+
+Sixteen float32 are one register of AVX-512, two of AVX2. LLVM does not vectorise these
+steps by itself: it cannot know that arrays do not overlap, and for so few pixels does
+not look; and that there is no NaN. They make finding candidates about 1.5 times faster.
+
+All arrays are contiguous; nothing checks that sixteen elements are there.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from llvmlite import ir
+from numba import types
+from numba.core import cgutils
+from numba.extending import intrinsic
+
+_FLOATS = ir.VectorType(ir.FloatType(), 16)
+
+
+@intrinsic
+def copy_sixteen(typing, source, i, target, k):
+    """target[k : k + 16] = source[i : i + 16]: float32."""
+
+    def generate(context, builder, signature, arguments):
+        source, target = _arrays(context, builder, signature, arguments, (0, 2))
+        values = _load(builder, source, arguments[1], ir.FloatType())
+        _store(builder, values, target, arguments[3])
+        return context.get_dummy_value()
+
+    return types.void(source, i, target, k), generate
+
+
+@intrinsic
+def least_of_256(typing, block):
+    """The least of 256 float32, none of them NaN."""
+
+    def generate(context, builder, signature, arguments):
+        (source,) = _arrays(context, builder, signature, arguments, (0,))
+        index = ir.IntType(64)
+        values = [
+            _load(builder, source, index(16 * k), ir.FloatType()) for k in range(16)
+        ]
+        while len(values) > 1:
+            values = [
+                builder.select(builder.fcmp_ordered("<", a, b), a, b)
+                for a, b in zip(values[::2], values[1::2], strict=True)
+            ]
+        reduce = cgutils.get_or_insert_function(
+            builder.module,
+            ir.FunctionType(ir.FloatType(), [_FLOATS]),
+            "llvm.vector.reduce.fmin.v16f32",
+        )
+        return builder.call(reduce, values)
+
+    return types.float32(block), generate
+
+
+@intrinsic
+def normalise_sixteen(typing, row, used, x, mean, inverse, z, k):
+    """z[k : k + 16] of row[x : x + 16], on a line between the centres of two blocks.
+
+    (row - mean) * inverse, 0 where not used; as the loop of normalise_cpu._pixels_of_z
+    to the last digit.
+
+    Args:
+        row: Numbers of any type.
+        used: bool.
+        x: Of the first pixel, whose centre is 1/32 of the way.
+        mean, inverse: Two float32 each, at the one centre and the other.
+        z: float32, written.
+        k: Element of z for the first pixel.
+    """
+    parts = ir.Constant(_FLOATS, [(k + 0.5) / 16 for k in range(16)])
+
+    def generate(context, builder, signature, arguments):
+        _, _, x, mean, inverse, _, k = arguments
+        row, used, z = _arrays(context, builder, signature, arguments, (0, 1, 5))
+        here = _as_float32(builder, row, x, signature.args[0].dtype)
+        mask = _load(builder, used, x, ir.IntType(8))
+        mask = builder.icmp_unsigned("!=", mask, ir.Constant(mask.type, None))
+
+        def between(ends: ir.Value) -> ir.Value:
+            low, high = (builder.extract_value(ends, side) for side in range(2))
+            low, step = (_splat(builder, v) for v in (low, builder.fsub(high, low)))
+            return builder.fadd(low, builder.fmul(step, parts))
+
+        values = builder.fmul(builder.fsub(here, between(mean)), between(inverse))
+        zero = ir.Constant(_FLOATS, None)
+        _store(builder, builder.select(mask, values, zero), z, k)
+        return context.get_dummy_value()
+
+    return types.void(row, used, x, mean, inverse, z, k), generate
+
+
+def _arrays(
+    context: Any, builder: Any, signature: Any, arguments: Any, which: tuple[int, ...]
+) -> list[ir.Value]:
+    """Pointers to the elements of those arguments that are arrays."""
+    return [
+        context.make_array(signature.args[n])(context, builder, arguments[n]).data
+        for n in which
+    ]
+
+
+def _load(builder: Any, data: ir.Value, index: ir.Value, kind: ir.Type) -> ir.Value:
+    """Sixteen elements of this type from an index on."""
+    start = builder.bitcast(
+        builder.gep(data, [index]), ir.VectorType(kind, 16).as_pointer()
+    )
+    return builder.load(start, align=1)
+
+
+def _store(builder: Any, values: ir.Value, data: ir.Value, index: ir.Value) -> None:
+    """Write sixteen float32 from an index on."""
+    start = builder.bitcast(builder.gep(data, [index]), _FLOATS.as_pointer())
+    builder.store(values, start, align=4)
+
+
+def _as_float32(builder: Any, data: ir.Value, index: ir.Value, kind: Any) -> ir.Value:
+    """Sixteen numbers of any type, from an index on."""
+    if kind == types.float32:
+        return _load(builder, data, index, ir.FloatType())
+    if kind == types.float64:
+        return builder.fptrunc(_load(builder, data, index, ir.DoubleType()), _FLOATS)
+    values = _load(builder, data, index, ir.IntType(kind.bitwidth))
+    return (builder.sitofp if kind.signed else builder.uitofp)(values, _FLOATS)
+
+
+def _splat(builder: Any, value: ir.Value) -> ir.Value:
+    """Sixteen times a float32."""
+    first = builder.insert_element(
+        ir.Constant(_FLOATS, ir.Undefined), value, ir.IntType(32)(0)
+    )
+    nowhere = ir.Constant(ir.VectorType(ir.IntType(32), 16), [0] * 16)
+    return builder.shuffle_vector(first, ir.Constant(_FLOATS, ir.Undefined), nowhere)
