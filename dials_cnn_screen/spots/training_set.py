@@ -12,14 +12,8 @@ from torch import nn
 
 from dials_cnn_screen.architecture import Augmentation, check_rate
 from dials_cnn_screen.spots.candidates import PATCH, Candidates
-from dials_cnn_screen.spots.network import (
-    N_FRAME,
-    N_SCALARS,
-    CandidateBatch,
-    SpotNetwork,
-    SpotOutput,
-    describe,
-)
+from dials_cnn_screen.spots.features import N_FRAME, N_SCALARS, describe
+from dials_cnn_screen.spots.network import CandidateBatch, SpotNetwork, SpotOutput
 
 # A candidate this near to a spot, in pixels along slow and fast, is that spot.
 NEAR = 2.5

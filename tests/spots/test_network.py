@@ -6,12 +6,12 @@ import torch
 
 from dials_cnn_screen.labels.label import Label
 from dials_cnn_screen.spots.candidates import CandidateSearch, find_candidates
+from dials_cnn_screen.spots.features import describe
 from dials_cnn_screen.spots.network import (
     CandidateBatch,
     SpotNetwork,
     SpotNetworkConfig,
     batch_of_one,
-    describe,
 )
 
 SEARCH = CandidateSearch(most=24)
