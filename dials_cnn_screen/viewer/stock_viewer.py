@@ -116,6 +116,10 @@ class StockViewer:
             for layer in layers.values():
                 layer.painter = getattr(layer.painter, "__wrapped__", layer.painter)
 
+    def take_focus(self) -> None:
+        """Give the image the keyboard."""
+        self.frame.pyslip.SetFocus()
+
     def is_image_slider(self, window: wx.Window | None) -> bool:
         """Whether this is the slider of the viewer by which an image is chosen."""
         return window is not None and window.Parent is self.frame.image_chooser_panel

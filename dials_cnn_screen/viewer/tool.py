@@ -271,6 +271,8 @@ class AnnotationTool(AnnotationPanel):
             self._paint_timer.Stop()
             self.show_message("This image is not to be labelled", warning=True)
             return
+        if wx.Window.FindFocus() is None:  # GTK would take the arrow keys then
+            self._viewer.take_focus()
         self._paint_timer.StartOnce(_PAINT_DELAY)
         session.go_to(names.index(self._displayed))
         if self._viewer.is_drawn:
