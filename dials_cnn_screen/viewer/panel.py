@@ -18,14 +18,15 @@ RULE = (
     f"Hit: {HIT_SPOTS} or more Bragg spots.   "
     f"Maybe: {MAYBE_SPOTS} to {HIT_SPOTS - 1}.   Miss: {MAYBE_SPOTS - 1} or fewer."
 )
+# Short, so that all fit into the stock viewer's window, 1024 pixels wide.
 _BUTTONS = {
     "previous": "Previous",
     "next": "Next",
-    "next_unlabelled": "Next unlabelled",
+    "next_unlabelled": "Unlabelled",
     "undo": "Undo",
     "clear": "Clear",
-    "whole_frame": "Whole frame",
-    "answer": "Model's answer",
+    "whole_frame": "Frame",
+    "answer": "Model",
 }
 
 
@@ -50,8 +51,8 @@ class AnnotationPanel(wx.Panel):
             button.SetBackgroundColour(COLOURS[label])
             button.SetForegroundColour(wx.WHITE)
             button.SetFont(button.GetFont().Bold())
-            button.SetMinSize((110, 40))
-        buttons.AddSpacer(24)
+            button.SetMinSize((96, 40))
+        buttons.AddSpacer(8)
         for action, text in _BUTTONS.items():
             self._add_button(buttons, action, text, keys).SetMinSize((-1, 40))
         self._name = self._make_text(scale=1.1)
@@ -128,7 +129,7 @@ class AnnotationPanel(wx.Panel):
         label = f"{text} ({getattr(keys, action)})"
         button = wx.Button(self, label=label, name=action)
         button.Bind(wx.EVT_BUTTON, lambda event: self._on_action(action))
-        row.Add(button, flag=wx.RIGHT, border=6)
+        row.Add(button, flag=wx.RIGHT, border=4)
         return button
 
     def _make_text(self, scale: float = 1.0, bold: bool = False) -> wx.StaticText:
