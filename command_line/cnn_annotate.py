@@ -102,7 +102,8 @@ def _annotate(parsed: Parsed, params: Parameters) -> None:
             compare=params.compare,
         )
         logger.info("%s: %s", params.annotation, labels.format_progress(order))
-        task = Task(labels, order, params.keys, spots, always)
+        answers = {n: r for n, r in zip(names, results, strict=True) if r is not None}
+        task = Task(labels, order, params.keys, spots, always, answers)
         label_in_viewer(parsed.experiments, task)
         logger.info("%s: %s", params.annotation, labels.format_progress(order))
         counts = compare_labels(first_pass, labels.labels)
@@ -114,18 +115,16 @@ def _annotate(parsed: Parsed, params: Parameters) -> None:
 def _read_scores(
     names: Sequence[ImageName], params: Parameters, has_reflections: bool
 ) -> list[ImageResult | None]:
-    """The scores of the images, where a parameter needs them."""
+    """The scores of the images; none where no file is given and none are needed."""
+    if params.scores is not None:
+        return read_scores(params.scores, names)
     if params.compare is None and params.order in ORDERS_BY_SCORES:
         reason = f"order={params.order} needs scores"
     elif params.circle_spots != "never" and not has_reflections:
         reason = f"circle_spots={params.circle_spots} needs scores or a .refl file"
     else:
-        return []
-    if params.scores is None:
-        raise ValueError(
-            f"{reason}; run dials.cnn_screen and give scores=cnn_screen.json"
-        )
-    return read_scores(params.scores, names)
+        return [None] * len(names)
+    raise ValueError(f"{reason}; run dials.cnn_screen and give scores=cnn_screen.json")
 
 
 def _choose_spots(

@@ -2,23 +2,34 @@
 
 The viewer scales each image by its own pixels: a pixel P is black from
 P = level / (0.4 brightness / 100) on, where level is about the 90th percentile of the
-image. An empty image then looks as bright as a hit. Here one image's level is used for
-all of them, and the viewer's brightness slider still works.
+image. An empty image then looks as bright as a hit. Here one level, from several images
+of the run, is used for all of them, and the viewer's brightness slider still works.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
 from dxtbx import flumpy
+
+from dials_cnn_screen.viewer.view import is_level
 
 # From the viewer (generic_flex_image in iotbx): where it puts its level on the way from
 # white, 0, to black, 1, at a brightness of 1 (which it calls 100).
 _SHADE = 0.4
 # Also from there: the bins of its histogram, which ends at twice the mean.
 _BINS = 100
+
+# The images of a detector from which its level is taken; by hand, as reading them takes
+# a second or two.
+_SAMPLED = 9
+# Shots without beam may be many and overexposed ones are few, hence not the median; by
+# hand.
+_QUANTILE = 0.75
+# A level that was stored is of another measurement beyond this factor; by hand.
+_ABSURD = 20
 
 
 def display_level(panels: Sequence[Any]) -> float:
@@ -46,6 +57,34 @@ def display_level(panels: Sequence[Any]) -> float:
     counts[0] += total - counts.sum()
     last = int(np.argmax(np.cumsum(counts) > 0.9 * total))
     return last * mean / (_BINS / 2)
+
+
+def choose_sample(n: int) -> list[int]:
+    """Indices of a few of n images, spread over the run with the first and the last."""
+    return (
+        np.unique(np.linspace(0, n - 1, min(n, _SAMPLED)).round()).astype(int).tolist()
+    )
+
+
+def level_of_run(levels: Iterable[float]) -> float | None:
+    """The level for all images of a run, from those of some of them.
+
+    Args:
+        levels: As display_level gives them, ADU; those without a level are left out.
+
+    Returns:
+        The upper quartile, so that neither shots without beam nor a few overexposed
+        ones set it; None where no image has a level.
+    """
+    usable = [level for level in levels if is_level(level)]
+    return float(np.quantile(usable, _QUANTILE)) if usable else None
+
+
+def keep_level(stored: float | None, of_run: float) -> float:
+    """The level of an earlier session, or that of the run where it is far from it."""
+    if stored is None or not of_run / _ABSURD <= stored <= of_run * _ABSURD:
+        return of_run
+    return stored
 
 
 def brightness_for(level: float, panels: Sequence[Any], brightness: float) -> float:

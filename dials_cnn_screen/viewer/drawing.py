@@ -8,18 +8,27 @@ by step between events, and its tiles too.
 
 from __future__ import annotations
 
+import logging
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from dials.util.image_viewer.slip_viewer import tile_generation
 
-from dials_cnn_screen.viewer.contrast import brightness_for, display_level
+from dials_cnn_screen.viewer.contrast import (
+    brightness_for,
+    choose_sample,
+    display_level,
+    keep_level,
+    level_of_run,
+)
 
 if TYPE_CHECKING:
     from dials.util.image_viewer.spotfinder_frame import SpotFrame
     from dials.util.image_viewer.spotfinder_wrap import chooser_wrapper
+
+logger = logging.getLogger("dials.cnn_annotate")
 
 # Screen pixels along the edge of the viewer's tiles.
 _TILE = 256
@@ -91,7 +100,7 @@ class Drawer:
 
     Attributes:
         levels: For each kind of detector the level by which all its images are scaled,
-            ADU; the first image of a kind sets it where there is none.
+            ADU. Without one the viewer scales each image by its own pixels.
     """
 
     def __init__(self, frame: SpotFrame) -> None:
@@ -146,11 +155,7 @@ class Drawer:
         return self._make(image_data, brightness, **others)
 
     def _make(self, panels: Sequence[Any], brightness: float, **others: Any) -> Drawing:
-        slow, fast = panels[0].focus()
-        kind = f"{len(panels)} panels of {slow} x {fast}"
-        if kind not in self.levels and (own := display_level(panels)) > 0:
-            self.levels[kind] = own
-        if level := self.levels.get(kind):
+        if level := self.levels.get(_kind_of(panels)):
             brightness = brightness_for(level, panels, brightness)
         return Drawing(self._draw(image_data=panels, brightness=brightness, **others))
 
@@ -162,7 +167,7 @@ class Drawer:
         """All that the drawing of an image depends on."""
         settings = self._frame.settings
         return (
-            id(wrapper),
+            wrapper,
             settings.brightness,
             settings.color_scheme,
             settings.image_type,
@@ -178,3 +183,48 @@ class Drawer:
         columns = range(math.floor(left / _TILE), math.ceil(right / _TILE))
         rows = range(math.floor(top / _TILE), math.ceil(bottom / _TILE))
         return [(x, y) for x in columns for y in rows]
+
+
+def find_levels(
+    wrappers: Iterable[chooser_wrapper], stored: Mapping[str, float]
+) -> dict[str, float]:
+    """The level of each kind of detector, from a few of its images over the run.
+
+    Args:
+        wrappers: The images, in the order of the run.
+        stored: The levels of an earlier session, kept where they fit the images.
+    """
+    same_size: dict[tuple, list[chooser_wrapper]] = {}
+    for wrapper in wrappers:
+        detector = wrapper.get_detector()
+        size = (len(detector), *detector[0].get_image_size())
+        same_size.setdefault(size, []).append(wrapper)
+    levels: dict[str, list[float]] = {}
+    for images in same_size.values():
+        for i in choose_sample(len(images)):
+            try:
+                panels = _read(images[i])
+                levels.setdefault(_kind_of(panels), []).append(display_level(panels))
+            except Exception as error:  # whatever dxtbx or a format class may raise
+                logger.debug("No level of %s: %s", images[i], error)
+    found = {kind: level_of_run(those) for kind, those in levels.items()}
+    return {
+        **stored,
+        **{
+            kind: keep_level(stored.get(kind), level)
+            for kind, level in found.items()
+            if level is not None
+        },
+    }
+
+
+def _read(wrapper: chooser_wrapper) -> Sequence[Any]:
+    """The panels of an image, whatever of it the viewer shows."""
+    panels = wrapper.image_set.get_corrected_data(wrapper.index)
+    return panels if isinstance(panels, tuple) else (panels,)
+
+
+def _kind_of(panels: Sequence[Any]) -> str:
+    """The kind of detector: the images of one kind have one level."""
+    slow, fast = panels[0].focus()
+    return f"{len(panels)} panels of {slow} x {fast}"

@@ -7,6 +7,7 @@ from collections.abc import Callable
 import wx
 
 from dials_cnn_screen.labels.label import HIT_SPOTS, MAYBE_SPOTS, Label, format_counts
+from dials_cnn_screen.screening.results import ImageResult
 from dials_cnn_screen.viewer.session import Keys, Session
 
 # White on these is easy to read; the report has the same.
@@ -17,12 +18,15 @@ RULE = (
     f"Hit: {HIT_SPOTS} or more Bragg spots.   "
     f"Maybe: {MAYBE_SPOTS} to {HIT_SPOTS - 1}.   Miss: {MAYBE_SPOTS - 1} or fewer."
 )
+# Short, so that all fit into the stock viewer's window, 1024 pixels wide.
 _BUTTONS = {
     "previous": "Previous",
     "next": "Next",
-    "next_unlabelled": "Next unlabelled",
+    "next_unlabelled": "Unlabelled",
     "undo": "Undo",
     "clear": "Clear",
+    "whole_frame": "Frame",
+    "answer": "Model",
 }
 
 
@@ -47,8 +51,8 @@ class AnnotationPanel(wx.Panel):
             button.SetBackgroundColour(COLOURS[label])
             button.SetForegroundColour(wx.WHITE)
             button.SetFont(button.GetFont().Bold())
-            button.SetMinSize((110, 40))
-        buttons.AddSpacer(24)
+            button.SetMinSize((96, 40))
+        buttons.AddSpacer(8)
         for action, text in _BUTTONS.items():
             self._add_button(buttons, action, text, keys).SetMinSize((-1, 40))
         self._name = self._make_text(scale=1.1)
@@ -102,12 +106,22 @@ class AnnotationPanel(wx.Panel):
 
     def show_message(self, message: str, warning: bool = False) -> None:
         """Show a message beside the rule, or a warning in a line of its own."""
-        self._message.SetLabel("" if warning else message)
+        self._set_message("" if warning else message)
         self._warning.SetLabel(message if warning else "")
         if self._warning.IsShown() != warning:
             self._warning.Show(warning)
             self.GetParent().Layout()
         self.Layout()
+
+    def show_refusal(self, message: str) -> None:
+        """Say why nothing was done, without moving the image."""
+        self._set_message(message, colour=_WARNING_COLOUR)
+        wx.Bell()
+
+    def _set_message(self, message: str, colour: str = "#000000") -> None:
+        self._message.SetForegroundColour(colour)
+        self._message.SetLabel(message)
+        self._message.SetToolTip(message)
 
     def _add_button(
         self, row: wx.Sizer, action: str, text: str, keys: Keys
@@ -115,7 +129,7 @@ class AnnotationPanel(wx.Panel):
         label = f"{text} ({getattr(keys, action)})"
         button = wx.Button(self, label=label, name=action)
         button.Bind(wx.EVT_BUTTON, lambda event: self._on_action(action))
-        row.Add(button, flag=wx.RIGHT, border=6)
+        row.Add(button, flag=wx.RIGHT, border=4)
         return button
 
     def _make_text(self, scale: float = 1.0, bold: bool = False) -> wx.StaticText:
@@ -138,6 +152,18 @@ def format_progress(session: Session) -> str:
         if session.left and session.minutes_left is not None:
             line += f", {_format_minutes(session.minutes_left)} left"
     return line
+
+
+def format_answer(result: ImageResult) -> str:
+    """What a model says of an image."""
+    if result.prediction is None:
+        return f"Model: {result.title.lower()} ({result.error})"
+    return f"Model: {result.title}, P(Hit) + P(Maybe) {result.p_keep:.2f}"
+
+
+def format_spots(n_in_view: int, n: int) -> str:
+    """How many of the spots that are circled are in view."""
+    return f"{n_in_view} of {n} circled spot{'' if n == 1 else 's'} in view"
 
 
 def _format_minutes(minutes: float) -> str:

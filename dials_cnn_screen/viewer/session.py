@@ -26,6 +26,8 @@ class Keys:
         next_unlabelled: Go to the next image without a label.
         undo: Undo the last change and go to its image.
         clear: Remove the label of the image.
+        whole_frame: Show the whole frame, and back.
+        answer: Show the model's answer for a labelled image, and hide it.
 
     Raises:
         ValueError: A key is not one printable character, or is used twice.
@@ -39,6 +41,8 @@ class Keys:
     next_unlabelled: str = "t"
     undo: str = "u"
     clear: str = "c"
+    whole_frame: str = "w"
+    answer: str = "m"
 
     def __post_init__(self) -> None:
         used: dict[str, str] = {}

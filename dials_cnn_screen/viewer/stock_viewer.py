@@ -2,25 +2,34 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import functools
+import itertools
+import logging
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import replace
 from typing import Any
 
+import numpy as np
 import wx
 from dials.util.image_viewer.spotfinder_frame import SpotFrame
 from dials.util.image_viewer.spotfinder_wrap import chooser_wrapper
+from numpy.typing import NDArray
 
 from dials_cnn_screen.images.panels import find_beam_centre
 from dials_cnn_screen.images.stills import name_image
 from dials_cnn_screen.labels.image_name import ImageName
-from dials_cnn_screen.viewer.drawing import Drawer
+from dials_cnn_screen.viewer.drawing import Drawer, find_levels
 from dials_cnn_screen.viewer.overlay import Spots
 from dials_cnn_screen.viewer.view import View
+
+logger = logging.getLogger("dials.cnn_annotate")
 
 # Screen pixels.
 _CIRCLE_RADIUS = 12
 _CIRCLE_COLOUR = "#d7191c"
+
+_failed: set[str] = set()  # overlays that could not be drawn, each told once
 
 
 class StockViewer:
@@ -34,6 +43,7 @@ class StockViewer:
         self.frame = frame
         self._drawer = Drawer(frame)
         self._circles: Any = None
+        self._circled: list[tuple[float, float]] = []  # on the map
         self._read_ahead: chooser_wrapper | None = None
         self._wrappers: dict[ImageName, chooser_wrapper] = {}
         for wrapper in frame.images:
@@ -53,7 +63,7 @@ class StockViewer:
     def is_drawn(self) -> bool:
         """Whether the selected image is displayed; it is not if it can't be read."""
         drawn = self.frame._img
-        return drawn is not None and drawn._raw is self.frame.images.selected
+        return drawn is not None and _find_name(drawn._raw) == self.selected
 
     def show(self, name: ImageName) -> None:
         """Read and draw an image. Raises whatever dxtbx does when it can't be read."""
@@ -83,19 +93,68 @@ class StockViewer:
         """Within this context equal pixel values are equally dark on all images."""
         return self._drawer.active()
 
+    @contextmanager
+    def safe_overlays(self) -> Iterator[None]:
+        """Within this context an overlay that can't be drawn is left out.
+
+        Overlays of DIALS 3.12 give fractions of pixels to wx, which wants integers: an
+        error there would be one of the image.
+        """
+        pyslip = self.frame.pyslip
+        layers, draw = pyslip.layer_mapping, pyslip.Draw
+
+        def draw_safely(dc: wx.DC) -> None:
+            for layer in layers.values():
+                if not hasattr(layer.painter, "__wrapped__"):
+                    layer.painter = _safe(layer.painter, layer.name)
+            draw(dc)
+
+        pyslip.Draw = draw_safely
+        yield
+        if self.frame:
+            pyslip.Draw = draw
+            for layer in layers.values():
+                layer.painter = getattr(layer.painter, "__wrapped__", layer.painter)
+
+    def take_focus(self) -> None:
+        """Give the image the keyboard."""
+        self.frame.pyslip.SetFocus()
+
+    def is_image_slider(self, window: wx.Window | None) -> bool:
+        """Whether this is the slider of the viewer by which an image is chosen."""
+        return window is not None and window.Parent is self.frame.image_chooser_panel
+
+    def find_levels(self, stored: Mapping[str, float]) -> dict[str, float]:
+        """The levels for View, from images over the run; stored ones where they fit."""
+        shown = self.frame.images.selected
+        with wx.BusyCursor():
+            levels = find_levels(self._wrappers.values(), stored)
+        for wrapper in self._wrappers.values():
+            if wrapper.image_set is not shown.image_set:
+                wrapper.image_set.clear_cache()
+        return levels
+
     def circle_spots(self, spots: Spots | None) -> None:
         """Draw a circle around each spot in place of the circles drawn before."""
         pyslip = self.frame.pyslip
         if self._circles is not None:
             pyslip.DeleteLayer(self._circles)
             self._circles = None
+        self._circled = []
         if spots is not None and len(spots.positions):
+            self._circled = [self._on_map(*spot) for spot in self._in_picture(spots)]
             self._circles = pyslip.AddPointLayer(
-                [self._on_map(*spot) for spot in self._in_picture(spots)],
+                self._circled,
                 renderer=self._draw_circles,
                 show_levels=pyslip.tiles.levels,
                 name="<cnn_annotate_layer>",
             )
+
+    @property
+    def n_in_view(self) -> int:
+        """How many of the circled spots can be seen."""
+        see = self.frame.pyslip.ConvertGeo2ViewMasked
+        return sum(see(position) is not None for position in self._circled)
 
     def _in_picture(self, spots: Spots) -> list[tuple[float, float]]:
         """Positions of spots in the viewer's picture, (fast, slow) in its pixels."""
@@ -136,10 +195,7 @@ class StockViewer:
             brightness=self.frame.settings.brightness,
             levels=dict(self._drawer.levels),
         )
-        on_map = self._find_beam()
-        if on_map is None:
-            return view
-        x, y = pyslip.ConvertGeo2View(on_map)
+        x, y = pyslip.ConvertGeo2View(self._on_map(*self._beam_in_picture()))
         beam = (round(x / pyslip.view_width, 4), round(y / pyslip.view_height, 4))
         return replace(view, beam=beam)
 
@@ -151,13 +207,24 @@ class StockViewer:
         now = self.view
         if (now.zoom, now.beam) != (view.zoom, view.beam):
             pyslip.ZoomToLevel(view.zoom)
-            if beam := self._find_beam():
-                x = (beam[0] - pyslip.map_llon) * pyslip.ppd_x
-                y = (pyslip.map_tlat - beam[1]) * pyslip.ppd_y
-                pyslip.view_offset_x = round(x - view.beam[0] * pyslip.view_width)
-                pyslip.view_offset_y = round(y - view.beam[1] * pyslip.view_height)
-                pyslip.RecalcViewLonLatLimits()
+            longitude, latitude = self._on_map(*self._beam_in_picture())
+            x = (longitude - pyslip.map_llon) * pyslip.ppd_x
+            y = (pyslip.map_tlat - latitude) * pyslip.ppd_y
+            pyslip.view_offset_x = round(x - view.beam[0] * pyslip.view_width)
+            pyslip.view_offset_y = round(y - view.beam[1] * pyslip.view_height)
+            pyslip.RecalcViewLonLatLimits()
             pyslip.Update()
+
+    def fit(self, view: View) -> View:
+        """A view with the same contrast that has the whole frame in it."""
+        first, last = self._corners_in_picture()
+        window = np.array(self.size)
+        levels = self.frame.pyslip.tiles.levels
+        fits = [z for z in levels if ((last - first) * 2.0**z <= window).all()]
+        zoom = max(fits, default=min(levels))
+        from_centre = self._beam_in_picture() - (first + last) / 2
+        x, y = (0.5 + from_centre * 2.0**zoom / window).tolist()
+        return replace(view, zoom=zoom, beam=(x, y))
 
     def _set_brightness(self, view: View) -> None:
         frame, tiles = self.frame, self.frame.pyslip.tiles
@@ -171,17 +238,31 @@ class StockViewer:
         tiles.update_brightness(view.brightness, frame.settings.color_scheme)
         frame.pyslip.Update()
 
-    def _find_beam(self) -> tuple[float, float] | None:
-        """The beam on the viewer's map; None without a geometry."""
-        if abs(self.frame.get_detector()[0].get_distance()) == 0:
-            return None
-        return self._on_map(*self._beam_in_picture())
-
     def _beam_in_picture(self) -> tuple[float, float]:
-        """Position of the beam in the viewer's picture, (fast, slow) in its pixels."""
+        """Position of the beam in the viewer's picture, (fast, slow) in its pixels.
+
+        The picture's centre where there is no geometry.
+        """
+        if abs(self.frame.get_detector()[0].get_distance()) == 0:
+            fast, slow = np.mean(self._corners_in_picture(), axis=0).tolist()
+            return fast, slow
         panel, fast, slow = self.frame.get_beam_center_px()
         flex_image = self.frame.pyslip.tiles.flex_image
         return flex_image.tile_readout_to_picture(panel, slow - 0.5, fast - 0.5)[::-1]
+
+    def _corners_in_picture(self) -> NDArray[np.float64]:
+        """What the panels take of the viewer's picture.
+
+        Returns:
+            float64 (2, 2), first and last corner, (fast, slow) in its pixels.
+        """
+        to_picture = self.frame.pyslip.tiles.flex_image.tile_readout_to_picture
+        corners = []
+        for number, panel in enumerate(self.frame.get_detector()):
+            n_fast, n_slow = panel.get_image_size()
+            for slow, fast in itertools.product((0, n_slow), (0, n_fast)):
+                corners.append(to_picture(number, slow - 0.5, fast - 0.5)[::-1])
+        return np.array([np.min(corners, axis=0), np.max(corners, axis=0)])
 
     def _on_map(self, fast: float, slow: float) -> tuple[float, float]:
         tiles = self.frame.pyslip.tiles
@@ -191,3 +272,19 @@ class StockViewer:
 def _find_name(wrapper: chooser_wrapper) -> ImageName:
     """The name of an image; the viewer's own name counts from 1 in each imageset."""
     return name_image(wrapper.image_set, wrapper.index)
+
+
+def _safe(paint: Callable, name: str) -> Callable:
+    """The painter of an overlay; where it raises, the overlay is left out."""
+
+    @functools.wraps(paint)
+    def paint_safely(*args: Any, **kwargs: Any) -> None:
+        try:
+            paint(*args, **kwargs)
+        except Exception as error:
+            level = logging.DEBUG if name in _failed else logging.WARNING
+            _failed.add(name)
+            text = str(error).partition("\n")[0]
+            logger.log(level, "The viewer can't draw %s: %s", name.strip("<>"), text)
+
+    return paint_safely

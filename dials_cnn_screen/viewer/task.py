@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 from dials_cnn_screen.labels.image_name import ImageName
 from dials_cnn_screen.labels.label_file import LabelFile
+from dials_cnn_screen.screening.results import ImageResult
 from dials_cnn_screen.viewer.overlay import Spots
 from dials_cnn_screen.viewer.session import Keys
 
@@ -22,6 +23,7 @@ class Task:
         keys: The keys of the tool.
         spots: To be circled once an image is labelled.
         always_circle: Circle them on images without a label too.
+        answers: What a model found, for those who ask once an image is labelled.
     """
 
     labels: LabelFile
@@ -29,3 +31,4 @@ class Task:
     keys: Keys = field(default_factory=Keys)
     spots: Mapping[ImageName, Spots] = field(default_factory=dict)
     always_circle: bool = False
+    answers: Mapping[ImageName, ImageResult] = field(default_factory=dict)

@@ -6,19 +6,19 @@ import contextlib
 import logging
 import statistics
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import wx
 from dials.util.image_viewer.spotfinder_frame import SpotFrame
-from wx.lib.intctrl import IntCtrl
-from wxtbx.phil_controls.intctrl import IntCtrl as PhilIntCtrl
 
 from dials_cnn_screen.labels.image_name import ImageName
 from dials_cnn_screen.labels.label import Label
 from dials_cnn_screen.labels.label_file import LabelFile
-from dials_cnn_screen.viewer.overlay import Spots
-from dials_cnn_screen.viewer.panel import AnnotationPanel
+from dials_cnn_screen.screening.results import ImageResult
+from dials_cnn_screen.viewer.keyboard import Keyboard, is_for_control
+from dials_cnn_screen.viewer.panel import AnnotationPanel, format_answer, format_spots
 from dials_cnn_screen.viewer.session import Keys, Session
 from dials_cnn_screen.viewer.stock_viewer import StockViewer
 from dials_cnn_screen.viewer.task import Task
@@ -29,9 +29,6 @@ logger = logging.getLogger("dials.cnn_annotate")
 DEFAULT_FILE = "labels.txt"
 # How long the window system takes to paint an image that is drawn, ms; by hand.
 _PAINT_DELAY = 100
-# Nobody presses a key twice within this time, ms, but a key held down repeats faster;
-# by hand.
-_KEY_REPEAT = 100
 
 
 class AnnotationTool(AnnotationPanel):
@@ -51,21 +48,25 @@ class AnnotationTool(AnnotationPanel):
         """
         self._keys = task.keys if task else Keys()
         super().__init__(frame, self._keys, self._do)
+        self._keyboard = Keyboard(self._keys)
         self._viewer = StockViewer(frame)
+        self._task: Task | None = None
         self._session: Session | None = None
-        self._spots: Mapping[ImageName, Spots] = {}
-        self._always_circle = False
         self._displayed: ImageName | None = None
-        self._is_painted = False  # whether the expert can see the image
+        self._seen_since: float | None = None  # from when the image can be seen, s
+        self._n_refused = 0  # keys, since the image was displayed
+        self._shows_answer = False
+        self._n_circled = self._n_in_view = 0  # spots
         self._paint_timer = wx.Timer(self)
         self._drawing_ahead: Iterator[None] | None = None
-        self._last_key = ("", 0)
         self._seconds: list[float] = []  # that each image took to be displayed
         self._size = self._viewer.size
         self._view = View()
+        self._close_up: View | None = None  # the view before that of the whole frame
         self._hooks = contextlib.ExitStack()
         self._hooks.enter_context(self._viewer.docked(self))
         self._hooks.enter_context(self._viewer.one_contrast())
+        self._hooks.enter_context(self._viewer.safe_overlays())
         for event, handler in (
             (wx.EVT_CHAR_HOOK, self._on_key),
             (wx.EVT_IDLE, self._on_idle),
@@ -99,9 +100,10 @@ class AnnotationTool(AnnotationPanel):
         self._start(Task(labels, keys=self._keys))
 
     def _start(self, task: Task) -> None:
-        self._session = Session(task.labels, task.order)
-        self._spots, self._always_circle = task.spots, task.always_circle
-        self._view = View.from_notes(task.labels.notes)
+        self._task, self._session = task, Session(task.labels, task.order)
+        self._close_up = None
+        view = View.from_notes(task.labels.notes)
+        self._view = replace(view, levels=self._viewer.find_levels(view.levels))
         self._show_current(self._session)
 
     def _close(self) -> None:
@@ -113,9 +115,16 @@ class AnnotationTool(AnnotationPanel):
             )
             self._seconds.clear()
         if self._session is not None:
-            self._session.labels.note(view=self._view.as_notes())
+            self._note_view(self._session)
             self._session.labels.close()
             self._session = None
+
+    def _note_view(self, session: Session) -> None:
+        """Keep the view for the next session; the whole frame is for a look only."""
+        view = self._view
+        if self._close_up is not None:
+            view = replace(view, zoom=self._close_up.zoom, beam=self._close_up.beam)
+        session.labels.note(view=view.as_notes())
 
     def _ask_for_file(self) -> None:
         with wx.FileDialog(
@@ -130,16 +139,28 @@ class AnnotationTool(AnnotationPanel):
 
     # What buttons and keys do.
 
-    def _do(self, action: str) -> None:
-        """Do what a button or key stands for: a field of Keys, or "file"."""
+    def _do(self, action: str, pressed: float | None = None) -> None:
+        """Do what a button or key stands for.
+
+        Args:
+            action: A field of Keys, or "file".
+            pressed: When the key was pressed, s; None for now.
+        """
         session = self._session
         if action == "file":
             self._ask_for_file()
-        elif session is None or (_is_label(action) and not self._is_painted):
-            wx.Bell()  # only an image that can be seen is labelled
+        elif session is None:
+            wx.Bell()
+        elif action == "whole_frame":
+            self._toggle_whole_frame()
+        elif action == "answer":
+            self._toggle_answer(session)
+        elif _is_label(action) and not self._is_seen(pressed):
+            # Only an image that can be seen is labelled.
+            self._refuse(action, f"{session.name} was not displayed yet")
         else:
             try:
-                session.labels.note(view=self._view.as_notes())
+                self._note_view(session)
                 self._actions[action](session)
             except OSError as error:
                 logger.warning("%s", error)
@@ -148,6 +169,47 @@ class AnnotationTool(AnnotationPanel):
                 wx.Bell()
                 return
             self._show_current(session)
+
+    def _is_seen(self, pressed: float | None) -> bool:
+        """Whether the image could be seen when a key was pressed."""
+        if self._seen_since is None:
+            return False
+        return pressed is None or pressed >= self._seen_since
+
+    def _refuse(self, action: str, reason: str) -> None:
+        """Say that a key or button did nothing."""
+        self._n_refused += 1
+        times = f" ({self._n_refused} times)" if self._n_refused > 1 else ""
+        name = action.replace("_", " ").capitalize()
+        self.show_refusal(f"{name} refused{times}: {reason}")
+
+    def _toggle_whole_frame(self) -> None:
+        if not self._viewer.is_drawn:
+            self.show_refusal("There is no image")
+        elif self._close_up is None:
+            self._close_up = self._view
+            self._apply_view()
+        else:
+            before, self._close_up = self._close_up, None
+            self._view = replace(self._view, zoom=before.zoom, beam=before.beam)
+            self._apply_view()
+
+    def _toggle_answer(self, session: Session) -> None:
+        """Show or hide the model's answer; before the label it would bias it."""
+        if session.label is None:
+            self.show_refusal("The model's answer is shown once the image is labelled")
+        elif self._answer is None:
+            self.show_refusal("No model's answer here; give scores=cnn_screen.json")
+        else:
+            self._shows_answer = not self._shows_answer
+            self._describe_image(session)
+
+    @property
+    def _answer(self) -> ImageResult | None:
+        """What the model says of the displayed image; None where that is not known."""
+        if self._task is None or self._displayed is None:
+            return None
+        return self._task.answers.get(self._displayed)
 
     @property
     def _actions(self) -> dict[str, Callable[[Session], object]]:
@@ -165,15 +227,16 @@ class AnnotationTool(AnnotationPanel):
 
     def _on_key(self, event: wx.KeyEvent) -> None:
         """A key in any of the viewer's windows."""
-        key = chr(max(event.GetUnicodeKey(), 0))
-        action = self._keys.find_action(key)
-        if action is None or event.HasModifiers() or _is_text_input(key):
+        action = self._keyboard.find_action(event)
+        focus = wx.Window.FindFocus()
+        if self._viewer.is_image_slider(focus):  # it knows no order
+            focus = None
+        if action is None or is_for_control(event, focus):
             event.Skip()
-            return
-        # A key that is held down repeats, but labels one image only.
-        before, self._last_key = self._last_key, (key, event.GetTimestamp())
-        if before[0] != key or self._last_key[1] - before[1] > _KEY_REPEAT:
-            self._do(action)
+        elif self._keyboard.is_repeat(event):
+            self._refuse(action, "a key that is held down counts once")
+        else:
+            self._do(action, self._keyboard.pressed_at(event))
 
     # The displayed image.
 
@@ -200,37 +263,57 @@ class AnnotationTool(AnnotationPanel):
 
     def _follow_viewer(self, session: Session) -> None:
         """Make the image selected in the viewer the current one, with the same view."""
-        self._is_painted, self._drawing_ahead = False, None
+        self._seen_since, self._drawing_ahead = None, None
+        self._n_refused, self._shows_answer = 0, False
         self._displayed = self._viewer.selected
         names = session.labels.names
         if self._displayed not in names:  # opened with the File menu
             self._paint_timer.Stop()
             self.show_message("This image is not to be labelled", warning=True)
             return
+        if wx.Window.FindFocus() is None:  # GTK would take the arrow keys then
+            self._viewer.take_focus()
         self._paint_timer.StartOnce(_PAINT_DELAY)
         session.go_to(names.index(self._displayed))
         if self._viewer.is_drawn:
-            self._viewer.view = self._view
+            self._apply_view()
         self._circle_spots(session)
+        self._describe_image(session)
         self.show_session(session)
+
+    def _apply_view(self) -> None:
+        """Display the image as the one before."""
+        if self._close_up is not None:
+            self._view = self._viewer.fit(self._view)
+        self._viewer.view = self._view
+        self._view = self._viewer.view
 
     def _circle_spots(self, session: Session) -> None:
         """Circle spots; only on a labelled image, lest the circles bias the label."""
         spots = None
-        if self._always_circle or session.label is not None:
-            spots = self._spots.get(session.labels.names[session.current])
-        self._viewer.circle_spots(spots if self._viewer.is_drawn else None)
-        if spots is None:
-            self.show_message(f"Labels are saved to {session.labels.path}")
-        else:
-            n = len(spots.positions)
-            self.show_message(f"{n} spot{'' if n == 1 else 's'} circled")
+        is_to_be = session.label is not None or self._task.always_circle
+        if is_to_be and self._viewer.is_drawn:
+            spots = self._task.spots.get(session.labels.names[session.current])
+        self._viewer.circle_spots(spots)
+        self._n_circled = 0 if spots is None else len(spots.positions)
+
+    def _describe_image(self, session: Session) -> None:
+        """Show what may be known of the image, or where its label goes."""
+        known = []
+        if self._shows_answer and self._answer is not None:
+            known.append(format_answer(self._answer))
+        self._n_in_view = self._viewer.n_in_view
+        if self._n_circled:
+            known.append(format_spots(self._n_in_view, self._n_circled))
+        self.show_message(
+            "   |   ".join(known) or f"Labels are saved to {session.labels.path}"
+        )
 
     def _on_painted(self, event: wx.TimerEvent) -> None:
         """The image has been on the screen for a moment."""
         if self._session is None or not self._viewer.is_drawn:
             return
-        self._is_painted = True
+        self._seen_since = time.monotonic()
         following = self._session.following()
         if following is not None:
             name = self._session.labels.names[following]
@@ -248,8 +331,10 @@ class AnnotationTool(AnnotationPanel):
             return
         if self._viewer.size != self._size:  # the window was resized
             self._size = self._viewer.size
-            self._viewer.view = self._view
-        self._view = self._viewer.view
+            self._apply_view()
+        self._keep_view(self._viewer.view)
+        if self._viewer.n_in_view != self._n_in_view:
+            self._describe_image(self._session)
         if self._drawing_ahead is not None:
             try:
                 next(self._drawing_ahead)
@@ -259,6 +344,12 @@ class AnnotationTool(AnnotationPanel):
             except Exception as error:  # shown when the image is to be displayed
                 self._drawing_ahead = None
                 logger.debug("Not drawn ahead: %s", error)
+
+    def _keep_view(self, view: View) -> None:
+        """Keep the view that the expert has chosen by zooming or dragging."""
+        if (view.zoom, view.beam) != (self._view.zoom, self._view.beam):
+            self._close_up = None
+        self._view = view
 
     # The end.
 
@@ -279,11 +370,3 @@ class AnnotationTool(AnnotationPanel):
 def _is_label(action: str) -> bool:
     """Whether a field of Keys stands for a class."""
     return action in {label.key for label in Label}
-
-
-def _is_text_input(key: str) -> bool:
-    """Whether a text field that accepts this key has the focus."""
-    focus = wx.Window.FindFocus()
-    if not isinstance(focus, wx.TextEntry):
-        return False
-    return not isinstance(focus, IntCtrl | PhilIntCtrl) or not key.isalpha()

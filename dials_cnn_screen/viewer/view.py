@@ -7,6 +7,9 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+# At the largest zoom the beam may be as many windows away; by hand.
+_FARTHEST_BEAM = 1000
+
 
 @dataclass(frozen=True)
 class View:
@@ -26,6 +29,11 @@ class View:
     brightness: int = 100
     levels: Mapping[str, float] = field(default_factory=dict)
 
+    def __post_init__(self) -> None:
+        """Leave out levels that images can't be scaled by."""
+        usable = {kind: level for kind, level in self.levels.items() if is_level(level)}
+        object.__setattr__(self, "levels", usable)
+
     @classmethod
     def from_notes(cls, notes: Mapping[str, Any]) -> View:
         """The view in the notes of a label file; the default if there is none."""
@@ -38,12 +46,19 @@ class View:
                 int(stored["brightness"]),
                 {str(kind): float(level) for kind, level in stored["levels"].items()},
             )
-        except (KeyError, TypeError, ValueError, AttributeError):
+        except (KeyError, TypeError, ValueError, AttributeError, OverflowError):
             return cls()
-        numbers = (*view.beam, *view.levels.values())
-        valid = 1 <= view.brightness <= 1000 and all(map(math.isfinite, numbers))
+        # A NaN is not within limits either.
+        valid = 1 <= view.brightness <= 1000 and all(
+            abs(x) <= _FARTHEST_BEAM for x in view.beam
+        )
         return view if valid else cls()
 
     def as_notes(self) -> dict[str, Any]:
         """The view as JSON."""
         return {**asdict(self), "beam": list(self.beam)}
+
+
+def is_level(level: float) -> bool:
+    """Whether images can be scaled by this level."""
+    return math.isfinite(level) and level > 0

@@ -9,7 +9,7 @@ from dials.command_line import image_viewer
 from dials.util.image_viewer.spotfinder_frame import SpotFrame
 from dials.util.image_viewer.spotfinder_wrap import chooser_wrapper
 from dxtbx.imageset import ImageSet
-from dxtbx.model import ExperimentList
+from dxtbx.model import Experiment, ExperimentList
 
 from dials_cnn_screen.images.stills import name_image
 from dials_cnn_screen.labels.image_name import ImageName
@@ -52,7 +52,7 @@ def label_in_viewer(experiments: ExperimentList, task: Task) -> None:
         pos=(0, 0),
         params=image_viewer.phil_scope.extract(),
         # One by one, or the viewer splits them and says so for each.
-        experiments=[ExperimentList([experiment]) for experiment in experiments],
+        experiments=[ExperimentList([_images_alone(e)]) for e in experiments],
         reflections=[],
     )
     frame.SetSize((max(width - _SETTINGS_WIDTH, 1024), height))
@@ -64,10 +64,37 @@ def label_in_viewer(experiments: ExperimentList, task: Task) -> None:
             name = name_image(imageset, index)
             short_name = short_names.get(name, ImageName(name.file, name.number))
             frame.add_file_name_or_data(NamedImage(imageset, index, short_name))
-    frame.load_image(frame.images[0])
+    _load_first(frame)
     for name, plugin in frame.plugins.items():
         # The tool is open: its entry in the Actions menu would open another.
         if plugin.__name__ == "cnn_annotate_frame_plugin":
             frame._actions_menu.Delete(frame._id_plugins[name])
     AnnotationTool(frame, task)
     app.MainLoop()
+
+
+def _images_alone(experiment: Experiment) -> Experiment:
+    """The experiment without crystal: DIALS 3.12 can't draw its axes with newer wx."""
+    return Experiment(
+        beam=experiment.beam,
+        detector=experiment.detector,
+        goniometer=experiment.goniometer,
+        scan=experiment.scan,
+        imageset=experiment.imageset,
+    )
+
+
+def _load_first(frame: SpotFrame) -> None:
+    """Display the first image that can be read.
+
+    Raises:
+        ValueError: There is none.
+    """
+    first: Exception | None = None
+    for wrapper in frame.images:
+        try:
+            frame.load_image(wrapper)
+            return
+        except Exception as error:  # whatever dxtbx or a format class may raise
+            first = first or error
+    raise ValueError(f"none of the images can be read: {first}")

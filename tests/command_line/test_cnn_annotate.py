@@ -97,6 +97,17 @@ def test_order_by_uncertainty(images, in_tmp_path, shown):
     assert sorted(shown[1][1].order) == [0, 1, 2, 3]
 
 
+def test_answers_are_those_of_the_scores(images, shown):
+    scores = write_scores("scores.json", [0.9, 0.45, 0.1, 0.7], images)
+    run([images, scores])
+    answers = shown[0][1].answers
+    assert [answers[name].p_keep for name in shown[0][1].labels.names] == [
+        pytest.approx(p) for p in (0.9, 0.45, 0.1, 0.7)
+    ]
+    run([images, "annotation=other.txt"])
+    assert shown[1][1].answers == {}
+
+
 @pytest.fixture
 def two_runs(in_tmp_path, write_levels, installed_formats) -> list[str]:
     """Files of one name in two folders, as programs get them: from where they are."""

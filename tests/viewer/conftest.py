@@ -14,12 +14,31 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-# Without a window manager nobody asks a window to close.
-CLOSES_ON_SIGNAL = """
-import signal, sys, wx
+# Without a window manager nobody asks a window to close, and nobody reads what it says.
+# It is slow while a file of the name "busy" is there.
+RUN = """
+import os, signal, sys, time, wx
+from pathlib import Path
 from dials_cnn_screen.command_line.cnn_annotate import run
+from dials_cnn_screen.viewer.panel import AnnotationPanel
+from dials_cnn_screen.viewer.stock_viewer import StockViewer
+
+def say():
+    window = wx.GetApp().GetTopWindow()
+    panel, = [w for w in window.Children if isinstance(w, AnnotationPanel)]
+    texts = [w.Label for w in panel.Children if isinstance(w, wx.StaticText)]
+    Path("saying").write_text("\\n".join(texts))
+    os.replace("saying", "said")
+
+def show(viewer, name, show=StockViewer.show):
+    if os.path.exists("busy"):
+        time.sleep(2)
+    show(viewer, name)
+
+StockViewer.show = show
 close = lambda: wx.GetApp().GetTopWindow().Close()
 signal.signal(signal.SIGUSR1, lambda *_: wx.CallAfter(close))
+signal.signal(signal.SIGHUP, lambda *_: wx.CallAfter(say))
 run()
 """
 
@@ -64,10 +83,23 @@ class Desk:
 
     def close(self, program: subprocess.Popen) -> int:
         """Close a program's window by its frame, as a window manager would."""
-        program.send_signal(signal.SIGUSR1)
+        self._signal(program, signal.SIGUSR1)
+        return program.wait(PATIENCE)
+
+    def read(self, program: subprocess.Popen, folder: Path) -> str:
+        """The texts of the panel of a program that runs in a folder."""
+        said = folder / "said"
+        said.unlink(missing_ok=True)
+        for _ in range(PATIENCE // 5):  # the panel may not be there yet
+            self._signal(program, signal.SIGHUP)
+            if self.wait_for(said.exists, 5):
+                return said.read_text()
+        pytest.fail("the program does not answer")
+
+    def _signal(self, program: subprocess.Popen, number: int) -> None:
+        program.send_signal(number)
         # Python looks for signals when it has something to do.
         self.do("mousemove", 700, 500, "mousemove", 710, 510)
-        return program.wait(PATIENCE)
 
     def focus(self, title: str) -> str:
         self.window = self.find(title)
@@ -141,7 +173,7 @@ def start(desk, tmp_path) -> Iterator[Callable[..., subprocess.Popen]]:
 @pytest.fixture
 def annotate(start) -> Callable[..., subprocess.Popen]:
     """The function annotate(*arguments): dials.cnn_annotate on the desk."""
-    return lambda *args: start(sys.executable, "-c", CLOSES_ON_SIGNAL, *args)
+    return lambda *args: start(sys.executable, "-c", RUN, *args)
 
 
 @pytest.fixture

@@ -12,10 +12,16 @@ from dials.util.image_viewer.slip_viewer import tile_generation
 from dxtbx import flumpy
 from dxtbx.model import BeamFactory, Detector
 
-from dials_cnn_screen.viewer.contrast import display_level
-from dials_cnn_screen.viewer.drawing import Drawer
+from dials_cnn_screen.viewer.contrast import (
+    choose_sample,
+    display_level,
+    keep_level,
+    level_of_run,
+)
+from dials_cnn_screen.viewer.drawing import Drawer, find_levels
 
 BEAM = BeamFactory.simple(1.0)
+KIND = "1 panels of 90 x 117"
 
 
 def make_panel(shape=(90, 117), background=50.0, seed=0):
@@ -107,34 +113,32 @@ def test_equal_values_are_equally_dark():
     grey = draw(first, brightness=0.3)[40, 40]
     assert draw(second, brightness=0.3)[40, 40] < grey - 10
     drawer = Drawer(Frame())
+    drawer.levels = {KIND: level_of(first)}
     with drawer.active():
         assert draw(first, brightness=0.3)[40, 40] == grey
         assert draw(second, brightness=0.3)[40, 40] == pytest.approx(grey, abs=1)
         assert draw(second, brightness=0.6)[40, 40] < grey  # brightness still works
-    assert drawer.levels == {"1 panels of 90 x 117": level_of(first)}
     assert draw(second, brightness=0.3)[40, 40] < grey - 10
 
 
 def test_level_that_was_stored_is_kept():
     pixels = make_panel(background=50)
     drawer = Drawer(Frame())
-    drawer.levels = {"1 panels of 90 x 117": 2 * level_of(pixels)}
+    drawer.levels = {KIND: 2 * level_of(pixels)}
     with drawer.active():
         half = draw(pixels, brightness=0.6)
     np.testing.assert_allclose(half, draw(pixels, brightness=0.3), atol=1)
 
 
-def test_empty_image_is_white_and_sets_no_level():
+def test_empty_image_is_white():
     empty = np.zeros((90, 117))
     empty[40, 40] = 0.5
     assert level_of(empty) == 0
     drawer = Drawer(Frame())
+    level = level_of(make_panel())
+    drawer.levels = {KIND: level}
     with drawer.active():
-        draw(empty, brightness=1.0)
-        assert drawer.levels == {}
-        draw(make_panel(), brightness=1.0)
         grey = draw(empty, brightness=1.0)
-    (level,) = drawer.levels.values()
     assert grey[0, 0] == 255
     assert grey[40, 40] == pytest.approx(256 * (1 - 0.5 * 0.4 / level), abs=1.1)
 
@@ -143,7 +147,7 @@ def test_filters_are_drawn_as_ever():
     pixels = make_panel()
     before = draw(pixels, brightness=0.5)
     drawer = Drawer(Frame(display="threshold"))
-    drawer.levels = {"1 panels of 90 x 117": 1.0}
+    drawer.levels = {KIND: 1.0}
     with drawer.active():
         np.testing.assert_array_equal(draw(pixels, brightness=0.5), before)
 
@@ -165,8 +169,8 @@ def test_image_drawn_ahead_is_the_same_and_serves_once(monkeypatch):
         assert (flex_image.ex_size1(), flex_image.ex_size2()) == (256, 256)
         return flex_image.as_bytes()
 
+    drawer.levels = {KIND: level_of(first)}
     with drawer.active():
-        make_flex_image(first, brightness=0.3)
         expected = make_flex_image(second, brightness=0.3)
         expected.adjust(color_scheme=0)
         steps = sum(1 for _ in drawer.draw_ahead(image))
@@ -184,3 +188,72 @@ def test_image_drawn_ahead_is_the_same_and_serves_once(monkeypatch):
         darker = make_flex_image(second, brightness=0.6)
         darker.adjust(color_scheme=0)
         assert tile(darker, 1, 0, 0) != tile(expected, 1, 0, 0)
+
+
+class Image:
+    """An image as the viewer has it; None as pixels cannot be read."""
+
+    def __init__(self, *panels):
+        self.panels = panels
+        self.image_set, self.index = self, 0
+
+    def get_detector(self):
+        return make_detector(*(make_panel() if p is None else p for p in self.panels))
+
+    def get_corrected_data(self, index):
+        if self.panels[0] is None:
+            raise RuntimeError("broken")
+        return tuple(map(flumpy.from_numpy, self.panels))
+
+
+def images(*backgrounds):
+    """Images of these backgrounds, photons; None cannot be read."""
+    return [Image(None if b is None else make_panel(background=b)) for b in backgrounds]
+
+
+@pytest.mark.parametrize(
+    "run",
+    [
+        [1e-4, 50, 50, 50, 50],  # the first one without beam
+        [1e-4, 0.01, 50, 50, None, 1e-4],
+        [None, 50, 50, 50, 60000, 50],
+        [0.01, 50] * 30,
+    ],
+)
+def test_level_is_of_several_images(run):
+    (level,) = find_levels(images(*run), {}).values()
+    assert level == pytest.approx(level_of(make_panel(background=50)), rel=0.1)
+
+
+def test_level_of_each_kind_of_detector():
+    two = Image(make_panel((64, 64), background=200), make_panel((64, 64)))
+    levels = find_levels([*images(1e-4, 50, 50, 50), two], {"another": 3.0})
+    assert levels == {
+        KIND: level_of(make_panel(background=50)),
+        "2 panels of 64 x 64": level_of(*two.panels),
+        "another": 3.0,
+    }
+
+
+def test_images_without_level_set_none():
+    empty = Image(np.zeros((90, 117)))
+    nan = Image(np.full((90, 117), np.nan))
+    assert find_levels([empty, nan, *images(None)], {}) == {}
+    assert find_levels([], {}) == {}
+    assert level_of_run([0, float("nan"), float("inf")]) is None
+
+
+@pytest.mark.parametrize(("stored", "kept"), [(0.1, False), (20.0, True), (3e3, False)])
+def test_stored_level_is_kept_unless_it_is_absurd(stored, kept):
+    of_run = level_of(make_panel(background=50))
+    expected = {KIND: stored if kept else of_run}
+    assert find_levels(images(50, 50), {KIND: stored}) == expected
+    assert keep_level(None, of_run) == of_run
+
+
+def test_sample_is_spread_over_the_run():
+    assert choose_sample(0) == []
+    assert choose_sample(1) == [0]
+    assert choose_sample(3) == [0, 1, 2]
+    sample = choose_sample(1000)
+    assert (len(sample), sample[0], sample[4], sample[-1]) == (9, 0, 500, 999)

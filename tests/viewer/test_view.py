@@ -30,7 +30,9 @@ def test_usual_view_is_that_of_the_paper():
         {"levels": 3},
         {"beam": [0.5]},
         {"beam": [0.5, float("nan")]},
+        {"beam": [1e300, 0.5]},
         {"brightness": 0},
+        {"zoom": float("inf")},
     ],
 )
 def test_broken_notes_give_the_usual_view(change):
@@ -42,3 +44,11 @@ def test_broken_notes_give_the_usual_view(change):
 @pytest.mark.parametrize("notes", [{}, {"view": None}, {"view": []}])
 def test_no_notes_give_the_usual_view(notes):
     assert View.from_notes(notes) == View()
+
+
+@pytest.mark.parametrize("level", [0, -3, float("nan"), float("inf")])
+def test_level_that_is_none_is_never_stored(level):
+    view = View(zoom=0, levels={"a": level, "b": 12.5})
+    assert view.as_notes()["levels"] == {"b": 12.5}
+    stored = {**View(zoom=0).as_notes(), "levels": {"a": level, "b": 12.5}}
+    assert View.from_notes({"view": stored}) == view

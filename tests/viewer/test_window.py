@@ -13,8 +13,23 @@ import pytest
 
 pytest.importorskip("dials")
 
+import h5py
+import numpy as np
+from dials.array_family import flex
+from dxtbx.model import Crystal
+from dxtbx.model.experiment_list import ExperimentListFactory
+
+from dials_cnn_screen.images.stills import list_stills
 from dials_cnn_screen.labels.annotation import read_annotations
 from dials_cnn_screen.labels.label import Label
+from dials_cnn_screen.models.prediction import make_prediction
+from dials_cnn_screen.screening.decision import Decision
+from dials_cnn_screen.screening.results import (
+    ModelSummary,
+    ScreeningResults,
+    decide,
+    write_results,
+)
 from dials_cnn_screen.viewer import install
 
 
@@ -69,6 +84,99 @@ def test_a_day_of_labelling(desk, annotate, shots, tmp_path):
 
 
 @pytest.fixture
+def crystals(tmp_path, write_cxidb76, installed_formats):
+    """Experiments with crystals; the first of six shots is without beam.
+
+    With four reflections on each of the first two, of which one is near the beam.
+    """
+    images = np.random.default_rng(0).poisson(40, (6, 1000, 1000))
+    images[0] = np.random.default_rng(1).poisson(0.2, (1000, 1000))
+    write_cxidb76(
+        tmp_path / "shots.h5",
+        images.astype(np.int32),
+        kind="Rayonix",
+        BEAM_CENTER_X=500 * 0.0886,
+        BEAM_CENTER_Y=500 * 0.0886,
+    )
+    experiments = ExperimentListFactory.from_filenames([str(tmp_path / "shots.h5")])
+    for experiment in experiments:
+        experiment.crystal = Crystal(
+            (50, 0, 0), (0, 60, 0), (0, 0, 70), space_group_symbol="P1"
+        )
+    experiments.as_file(str(tmp_path / "crystals.expt"))
+    corners = [(500.0, 480.0), (20.0, 20.0), (20.0, 980.0), (980.0, 20.0)]
+    table = flex.reflection_table()
+    table["id"] = flex.int([0] * 4 + [1] * 4)
+    table["panel"] = flex.size_t([0] * 8)
+    table["xyzobs.px.value"] = flex.vec3_double([(x, y, 0.5) for x, y in corners * 2])
+    table.as_file(str(tmp_path / "strong.refl"))
+    return experiments
+
+
+def write_scores(path, experiments):
+    """Scores of these images: Maybe, P(Hit) + P(Maybe) 0.7."""
+    results = [
+        decide(still.name, make_prediction([0.3, 0.4, 0.3]), None, Decision())
+        for still in list_stills(experiments)
+    ]
+    write_results(path, ScreeningResults(ModelSummary("m", "0"), Decision(), results))
+
+
+def test_crystals_whole_frame_answers_and_haste(desk, annotate, crystals, tmp_path):
+    path = tmp_path / "labels.txt"
+    write_scores(tmp_path / "scores.json", crystals)
+    program = annotate(
+        "crystals.expt", "strong.refl", "circle_spots=always", "scores=scores.json"
+    )
+    desk.focus(r"shots\.h5")
+
+    def says(text):
+        return lambda: text in desk.read(program, tmp_path)
+
+    assert desk.wait_for(says("1 of 4 circled spots in view"))
+    desk.press("w", says("4 of 4 circled spots in view"))
+    desk.press("w", says("1 of 4 circled spots in view"))
+    desk.press("m", says("answer is shown once the image is labelled"))
+    desk.press("j", lambda: labels_in(path) == "H-----")
+    desk.press("Left", says("shots.h5 [1]"))
+    desk.press("m", says("Model: Maybe, P(Hit) + P(Maybe) 0.70   |   1 of 4"))
+    desk.press("Right", says("shots.h5 [2]"))
+    assert "Model: " not in desk.read(program, tmp_path)
+    desk.press("ctrl+z", lambda: labels_in(path) == "------")
+    # Six keys in a second on a busy machine: the first is for the image that is shown,
+    # the others are for images that nobody has seen.
+    assert desk.wait_for(says("shots.h5 [1]"))
+    (tmp_path / "busy").touch()
+    desk.do("sleep", 1, "key", "--delay", 160, *"jkljkl")
+    assert desk.wait_for(says("Miss refused (5 times): shots.h5 [2] was not displayed"))
+    assert labels_in(path) == "H-----"
+    # Time passes, and the key is pressed again. Held down it counts once.
+    (tmp_path / "busy").unlink()
+    desk.do("sleep", 1, "key", "--delay", 10, "k", "k", "k")
+    assert desk.wait_for(says("Maybe refused (2 times): a key that is held down"))
+    assert labels_in(path) == "HM----"
+    desk.press("w", says("Hit: 1"))
+    assert desk.close(program) == 0
+    said = (tmp_path / "program_0.txt").read_text()
+    assert "Traceback" not in said
+    view = json.loads((tmp_path / "labels.txt.json").read_text())["view"]
+    assert view["zoom"] == 1  # that of the whole frame is not kept
+    assert view["levels"] == {"1 panels of 1000 x 1000": pytest.approx(48, rel=0.1)}
+
+
+def test_first_image_that_cannot_be_read(desk, annotate, shots, tmp_path):
+    (tmp_path / "broken.h5").write_bytes(shots.read_bytes())
+    with h5py.File(tmp_path / "broken.h5", "r+") as file:
+        data = file["data/chunk0/images"]
+        del file["data/chunk0/images"]
+        missing = [(str(tmp_path / "gone"), 0, h5py.h5f.UNLIMITED)]
+        file.create_dataset("data/chunk0/images", data.shape, "int32", external=missing)
+    program = annotate("broken.h5", "shots.h5")
+    desk.focus(r"shots\.h5")
+    assert desk.close(program) == 0
+
+
+@pytest.fixture
 def in_menu():
     """The tool in the menu of the stock viewer, which is as before when all is done."""
     folder = install.plugin_folder()
@@ -86,7 +194,7 @@ def in_menu():
 
 def test_stock_viewer_and_its_menu(desk, start, in_menu, shots, tmp_path):
     path = tmp_path / "labels.txt"
-    path.write_text("shots.h5 [1] HIT\nshots.h5 [3] None\n")
+    path.write_text("shots.h5 [2] HIT\nshots.h5 [3] None\n")
     here = os.pathsep.join([sysconfig.get_path("scripts"), os.environ["PATH"]])
     viewer = shutil.which("dials.image_viewer", path=here)
     if viewer is None:
@@ -105,9 +213,13 @@ def test_stock_viewer_and_its_menu(desk, start, in_menu, shots, tmp_path):
 
     choose_tool()
     assert f"process {program.pid}" in desk.wait_for(holder, 10)
-    desk.press("k", lambda: labels_in(path) == "HM----")
+    # The first image, for which the stock viewer makes two objects.
+    desk.press("k", lambda: labels_in(path) == "MH----")
     choose_tool()
     assert desk.wait_for(lambda: holder() is None, 10)
     desk.do("key", "k", "sleep", 1)  # nobody listens now
-    assert labels_in(path) == "HM----"
+    assert labels_in(path) == "MH----"
+    notes = json.loads((tmp_path / "labels.txt.json").read_text())
+    assert notes["view"]["zoom"] == 1
+    assert notes["view"]["beam"] == pytest.approx([0.5, 0.85], abs=0.01)
     assert program.poll() is None
