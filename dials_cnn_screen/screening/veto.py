@@ -1,32 +1,19 @@
-"""The veto in dials.stills_process and its kind: no spot finding on a miss.
-
-A processor class of stills_process gets the veto between its own find_spots and that of
-DIALS, so that what a subclass does around spot finding is done for misses too:
-cctbx.xfel logs them in its database, as images without spots.
-"""
+"""dials.stills_process and its kind with a veto: parameters, run and scores."""
 
 from __future__ import annotations
 
-import contextlib
-import json
+import glob
 import logging
-from collections import Counter
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import libtbx.phil
 from dials.algorithms.spot_finding.factory import SpotFinderFactory
-from dials.array_family import flex
 from dials.command_line import stills_process
 from dials.util import Sorry
 from dials.util.options import ArgumentParser
-from dxtbx.format.image import ImageBool
-from dxtbx.imageset import ImageSet
-from dxtbx.model import ExperimentList
 
-from dials_cnn_screen.images.stills import list_stills
 from dials_cnn_screen.models.model import Model
 from dials_cnn_screen.models.model_file import load_model
 from dials_cnn_screen.phil import load_scope
@@ -37,24 +24,26 @@ from dials_cnn_screen.screening.calibration import (
 )
 from dials_cnn_screen.screening.decision import Decision, format_decision
 from dials_cnn_screen.screening.results import (
-    ImageResult,
     ModelSummary,
     ScreeningResults,
-    image_as_json,
-    image_from_json,
     write_results,
 )
-from dials_cnn_screen.screening.run import choose_device, make_screener, screen_still
+from dials_cnn_screen.screening.veto_account import (
+    Account,
+    account_for,
+    log_account,
+    tell_left_out,
+)
+from dials_cnn_screen.screening.veto_images import GivenImages, find_files
+from dials_cnn_screen.screening.veto_processor import Mask, Vetoed, with_veto
+from dials_cnn_screen.screening.veto_record import Record, one_line
 from dials_cnn_screen.util.files import check_writable
-from dials_cnn_screen.util.intervals import format_percent
 from dials_cnn_screen.util.mpi import mpi_world
 from dials_cnn_screen.util.parameters import read_parameters
-from dials_cnn_screen.util.program import CITATION, find_unreadable, user_errors
+from dials_cnn_screen.util.program import CITATION, user_errors
+from dials_cnn_screen.util.workers import forks_ending_with_parent
 
 logger = logging.getLogger("dials.cnn_screen.veto")
-
-# The results of one process, until the end of the run.
-RESULTS_OF_PROCESS = ".cnn_screen_{}.jsonl"
 
 
 @dataclass(frozen=True)
@@ -68,54 +57,20 @@ class Parameters:
     scores: str | None
 
 
-class Vetoed(stills_process.Processor):
-    """A processor of stills_process that finds no spots on stills that are not kept.
-
-    Each process has one. The result for an image goes to a file of the process at once,
-    a line of JSON, so that little is lost when it is killed.
+@dataclass(frozen=True)
+class Veto:
+    """What the processes get, and where the scores go.
 
     Attributes:
-        model, decision: Set by with_veto, as DIALS makes the processors.
+        model, decision: That classify the images.
+        mask: Of spot finding.
+        scores: File of the scores; None for none.
     """
 
     model: Model
     decision: Decision
-
-    def __init__(
-        self, params: Any, composite_tag: str | None = None, rank: int = 0
-    ) -> None:
-        super().__init__(params, composite_tag, rank)
-        device = choose_device(params.cnn_screen.device)
-        self._screener = make_screener(self.model, device, self.decision)
-        self._mask = SpotFinderFactory.load_image(params.spotfinder.lookup.mask)
-        self._results = Path(params.output.output_dir, RESULTS_OF_PROCESS.format(rank))
-
-    def __reduce__(self) -> tuple:
-        # DIALS has each process send its processor back, and does not look at it; a
-        # class that was made at run time can't be sent.
-        return object, ()
-
-    def find_spots(self, experiments: ExperimentList) -> flex.reflection_table:
-        """Spots of a still that is kept; none of another."""
-        (still,) = list_stills(experiments)
-        with _masked(still.imageset, self._mask):
-            result = screen_still(self._screener, still)
-        with self._results.open("a", encoding="utf-8") as lines:
-            lines.write(json.dumps(image_as_json(0, result, result.name)) + "\n")
-        _log(result)
-        if not result.kept:
-            return flex.reflection_table()
-        return super().find_spots(experiments)
-
-
-def with_veto(
-    processor: type[stills_process.Processor], model: Model, decision: Decision
-) -> type[Vetoed]:
-    """The class that does what this processor does, and vetoes."""
-    is_plain = processor is stills_process.Processor
-    parents = (Vetoed,) if is_plain else (processor, Vetoed)
-    own = {"model": model, "decision": decision}
-    return type(f"Vetoed{processor.__name__}", parents, own)
+    mask: Mask
+    scores: Path | None
 
 
 def add_veto(phil: libtbx.phil.scope) -> libtbx.phil.scope:
@@ -140,43 +95,62 @@ def process(
 ) -> None:
     """Run a script of stills_process with the veto in its processor.
 
-    phil: the parameters of the script and the veto. Raises Sorry where those of the
-    veto can't be, before anything is done.
+    Args:
+        script: Its parser is replaced.
+        processor: Gets the veto.
+        phil: The parameters of the script and the veto.
+        args: None: the command line's.
+        usage, epilog: Of the help.
+
+    Raises:
+        Sorry: Before anything is done, parameters that can't be; after all that could
+            be done, files or images that were left out.
     """
     script.parser = ArgumentParser(usage=usage, phil=phil, epilog=epilog)
-    params, _, files = script.parser.parse_args(
+    params, options, words = script.parser.parse_args(
         args, show_diff_phil=False, return_unhandled=True, quick_parse=True
     )
     with user_errors():
+        # On all ranks: one alone would leave the others waiting.
         world = mpi_world() if params.mp.method == "mpi" else None
         folder = Path(params.output.output_dir)
         folder.mkdir(parents=True, exist_ok=True)
-        # On all ranks: one alone would leave the others waiting.
-        model, decision = read_veto(params)
-        _check_names(files, params)
-    is_first = world is None or world.rank == 0
-    if is_first:
-        for left in folder.glob(RESULTS_OF_PROCESS.format("*")):
-            left.unlink()  # of a run that was killed
-    usual = stills_process.Processor
-    stills_process.Processor = with_veto(processor, model, decision)
-    try:
-        if world:
-            world.Barrier()
-        # That of cctbx.xfel takes none.
-        script.run(*([] if args is None else [args]))
-        if world:
-            world.Barrier()
-    except OSError as problem:
-        raise Sorry(f"{find_unreadable(files)} can't be read: {problem}") from None
-    finally:
-        stills_process.Processor = usual
-    if is_first:
-        _gather(params, model, decision)
+        veto = read_veto(params)
+        files, missing = find_files(words, params)
+    record = Record.new(folder)
+    if world:
+        files, missing, record = world.bcast((files, missing, record))
+    images = GivenImages(files, missing, params, world)
+    if missing and not files:
+        raise Sorry(images.tell_unreadable())
+    # The script is to find these files, and no others.
+    params.input.glob, params.input.file_list = [], None
+    parsed = params, options, [glob.escape(file) for file in files]
+    script.parser.parse_args = lambda *_, **__: parsed
+    record.remove_others()
+    own = {"model": veto.model, "decision": veto.decision, "mask": veto.mask}
+    vetoed = with_veto(processor, **own, record=record)
+    stopped = _run(script, vetoed, images, world)
+    if world and world.rank != 0:
+        return
+    left_out = [images.tell_unreadable()] if images.unreadable else []
+    if images.imported and not params.input.show_image_tags:
+        account = account_for(
+            images.selected(),
+            record.read(),
+            stopped,
+            veto.decision,
+            params.output.composite_output,
+        )
+        _write(veto, account)
+        record.remove()
+        left_out = tell_left_out(account) + left_out
+    if left_out:
+        raise Sorry("; ".join(left_out))
 
 
-def read_veto(params: Any) -> tuple[Model, Decision]:
-    """The model and the decision; ValueError for parameters that can't be."""
+def read_veto(params: Any) -> Veto:
+    """What the parameters ask for; ValueError for parameters that can't be."""
     own = read_parameters(Parameters, params.cnn_screen)
     if own.model is None:
         raise ValueError(
@@ -184,84 +158,79 @@ def read_veto(params: Any) -> tuple[Model, Decision]:
         )
     model = load_model(own.model)
     decision = choose_decision(own.decision, own.calibration, model)
-    finder = params.dispatch.hit_finder
+    _check_dispatch(params.dispatch)
+    folder = Path(params.output.output_dir)
+    check_writable(folder / (own.scores or "parts"))
+    scores = None if own.scores is None else folder / own.scores
+    path = params.spotfinder.lookup.mask
+    try:
+        mask = SpotFinderFactory.load_image(path)
+    except Exception as error:  # whatever pickle may raise
+        raise ValueError(
+            f"spotfinder.lookup.mask={path} can't be read: {one_line(error)}"
+        ) from error
+    return Veto(model, decision, mask, scores)
+
+
+def _check_dispatch(dispatch: Any) -> None:
+    """Raise ValueError where images would get round the veto, or be left out."""
+    finder = dispatch.hit_finder
     if not finder.enable or finder.minimum_number_of_reflections < 1:
         raise ValueError(
             "without dispatch.hit_finder all images are indexed, also those without "
             "spots; set dispatch.hit_finder.enable=True and "
             "dispatch.hit_finder.minimum_number_of_reflections=1 or more"
         )
-    if own.scores is not None:
-        check_writable(Path(params.output.output_dir, own.scores))
-    return model, decision
-
-
-def _check_names(files: list[str], params: Any) -> None:
-    """Raise ValueError where dials.stills_process would leave out files in silence."""
-    if params.dispatch.pre_import:
-        return
-    names = Counter(Path(file).stem for file in files)
-    alike = [name for name, n in names.items() if n > 1]
-    if alike:
+    if not dispatch.find_spots:
+        raise ValueError("with dispatch.find_spots=False no image is classified")
+    if not dispatch.pre_import:
         raise ValueError(
-            f"{names[alike[0]]} files are called {alike[0]}, and with "
-            "dispatch.pre_import=False dials.stills_process would process one of them "
-            "only; leave dispatch.pre_import out"
+            "with dispatch.pre_import=False dials.stills_process leaves out files of "
+            "one name, and files of several images; leave dispatch.pre_import out"
         )
 
 
-@contextlib.contextmanager
-def _masked(imageset: ImageSet, mask: tuple[flex.bool, ...] | None) -> Iterator[None]:
-    """Let an imageset have spot finding's own mask for a while, besides its mask."""
-    lookup = imageset.external_lookup.mask
-    before = lookup.data
-    if mask is not None:
-        used = [m.deep_copy() for m in mask]
-        for both, there in zip(used, [] if before.empty() else before, strict=False):
-            both &= there.data()
-        lookup.data = ImageBool(tuple(used))
+def _run(
+    script: stills_process.Script,
+    processor: type[Vetoed],
+    images: GivenImages,
+    world: Any,
+) -> str | None:
+    """Run the script; why it stopped early, where it did so among the images.
+
+    Raises:
+        Sorry: It stopped before, or on one of several MPI ranks: the others would wait
+            for it for ever.
+    """
+    usual, disabled = stills_process.Processor, logging.root.manager.disable
+    stills_process.Processor = processor
     try:
-        yield
+        with images.reading(processor.record), forks_ending_with_parent():
+            if world:
+                world.Barrier()
+            script.run()
+            if world:
+                world.Barrier()
+    except (Exception, KeyboardInterrupt) as error:
+        logger.debug("stills_process stopped", exc_info=True)
+        why = "interrupted" if isinstance(error, KeyboardInterrupt) else one_line(error)
+        if not images.imported or (world and world.size > 1):
+            raise Sorry(why) from None
+        return why
     finally:
-        lookup.data = before
+        stills_process.Processor = usual
+        # output.logging_option=disabled is for what DIALS says of each image.
+        logging.disable(disabled)
+    return None
 
 
-def _log(result: ImageResult) -> None:
-    if result.error is not None:
-        logger.warning(
-            "%s could not be classified and is kept: %s", result.name, result.error
-        )
-    elif not result.kept:
-        logger.info(
-            "%s: P(Hit) + P(Maybe) = %.3f, spot finding skipped",
-            result.name,
-            result.p_keep,
-        )
-
-
-def _gather(params: Any, model: Model, decision: Decision) -> None:
-    """Put the results of all processes together, in order of the names, and log."""
-    files = list(Path(params.output.output_dir).glob(RESULTS_OF_PROCESS.format("*")))
-    lines = [line for file in files for line in file.read_text("utf-8").splitlines()]
-    if not lines:
-        return
-    images = [image_from_json(json.loads(line)) for line in lines]
-    images.sort(key=lambda image: image.name)
-    results = ScreeningResults(ModelSummary.of(model), decision, images)
-    n, kept = len(images), sum(results.kept)
-    logger.info("\n%s", format_decision(decision))
-    logger.info(
-        "Spot finding ran on %d of %d images, %% with 95%% interval %s; %d could not "
-        "be classified",
-        kept,
-        n,
-        format_percent(kept, n),
-        len(results.failed),
-    )
-    if params.cnn_screen.scores is not None:
-        path = Path(params.output.output_dir, params.cnn_screen.scores)
-        write_results(path, results)
-        logger.info("Saved the scores to %s", path)
-    for file in files:
-        file.unlink()
+def _write(veto: Veto, account: Account) -> None:
+    """Log what became of all images, and write the scores."""
+    logger.info("\n%s", format_decision(veto.decision))
+    log_account(account)
+    if veto.scores is not None:
+        summary = ModelSummary.of(veto.model)
+        results = ScreeningResults(summary, veto.decision, account.images)
+        write_results(veto.scores, results)
+        logger.info("Saved the scores to %s", veto.scores)
     logger.info("\nPlease cite: %s", CITATION)

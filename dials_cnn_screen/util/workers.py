@@ -8,6 +8,7 @@ import os
 import signal
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
@@ -132,3 +133,41 @@ def _end_with_parent() -> None:
     if parent is not None:
         parent.join()
         os._exit(1)
+
+
+# Whether processes forked from this one end with it.
+_forked: dict[str, Any] = {"end": False, "parent": 0}
+
+
+@contextlib.contextmanager
+def forks_ending_with_parent() -> Iterator[None]:
+    """Let the processes that other code forks in here end with this one.
+
+    A process that is killed can't end the others itself: so each of them looks, twice a
+    second, whether its parent is still the one that it had.
+    """
+    if hasattr(os, "register_at_fork") and not _forked["parent"]:
+        os.register_at_fork(before=_note_parent, after_in_child=_watch_parent)
+        _note_parent()
+    _forked["end"] = True
+    try:
+        yield
+    finally:
+        _forked["end"] = False
+
+
+def _note_parent() -> None:
+    _forked["parent"] = os.getpid()
+
+
+def _watch_parent() -> None:
+    if _forked["end"]:
+        threading.Thread(
+            target=_end_without, args=(_forked["parent"],), daemon=True
+        ).start()
+
+
+def _end_without(parent: int) -> None:
+    while os.getppid() == parent:
+        time.sleep(0.5)
+    os._exit(1)

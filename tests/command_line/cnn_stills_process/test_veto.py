@@ -23,7 +23,7 @@ from dxtbx.model.experiment_list import ExperimentListFactory
 from dials_cnn_screen.command_line import cnn_screen
 from dials_cnn_screen.command_line import cnn_xfel_process as xfel
 from dials_cnn_screen.command_line.cnn_stills_process import run
-from dials_cnn_screen.screening import veto
+from dials_cnn_screen.screening import veto_processor
 
 pytestmark = pytest.mark.usefixtures("installed_formats", "in_tmp_path")
 
@@ -72,7 +72,7 @@ def test_spot_finding_runs_on_what_is_kept(images, model, level_model, nproc):
     if nproc == 1:  # DIALS's log has what is said in the first process
         assert "run1.h5 [7] could not be classified and is kept: every usable" in log
     assert "ran on 5 of 8 images, % with 95% interval 62.5 (30.6-86.3)" in log
-    assert not issubclass(stills_process.Processor, veto.Vetoed)
+    assert not issubclass(stills_process.Processor, veto_processor.Vetoed)
 
 
 def test_processes_end_well(images, model):
@@ -120,7 +120,7 @@ def test_masks_are_combined_for_a_while(images):
     there, own = (flex.bool(flex.grid(80, 80), True) for _ in range(2))
     there[40, 41], own[42, 43] = False, False
     imageset.external_lookup.mask.data = ImageBool((there,))
-    with veto._masked(imageset, (own,)):
+    with veto_processor._masked(imageset, (own,)):
         mask = imageset.get_mask(0)[0]
         assert not mask[40, 41]
         assert not mask[42, 43]
@@ -143,9 +143,7 @@ def test_misses_that_are_kept_do_not_depend_on_processes(write_levels, model):
 
 def test_several_files_and_a_folder(images, write_levels, model):
     write_levels("run0.h5", [300, 20])
-    Path(".cnn_screen_0007.jsonl").write_text("of another run")
     Path("out").mkdir()
-    Path("out/.cnn_screen_0007.jsonl").write_text("of a run that was killed")
     options = ["output.output_dir=out", "cnn_screen.scores=veto.json"]
     run([images, "run0.h5", model, "dispatch.index=False", "pre_import=True", *options])
     found = json.loads(Path("out/veto.json").read_text())["images"]
@@ -153,7 +151,6 @@ def test_several_files_and_a_folder(images, write_levels, model):
     assert [(image["file"], image["frame"]) for image in found] == names
     assert [image["index"] for image in found] == list(range(10))
     assert not list(Path("out").glob(".cnn_screen*"))
-    assert Path(".cnn_screen_0007.jsonl").exists()
 
 
 def test_files_of_one_name_in_two_folders(write_levels, model):
@@ -168,17 +165,6 @@ def test_files_of_one_name_in_two_folders(write_levels, model):
     ]
     assert [image["kept"] for image in found] == [True, False, True, False, True]
     assert len(spot_finding_ran()) == 3
-
-
-def test_files_of_one_name_are_not_left_out_in_silence(write_levels, model):
-    # dials.stills_process by itself would process one of the two.
-    for folder in ("run1", "run2"):
-        Path(folder).mkdir()
-        write_levels(f"{folder}/data.h5", [300])
-    with pytest.raises(
-        Sorry, match=r"2 files are called data, .* leave dispatch\.pre_import"
-    ):
-        run(["run1/data.h5", "run2/data.h5", model, "dispatch.pre_import=False"])
 
 
 def test_no_scores(images, model):
@@ -204,6 +190,8 @@ def test_truncated_file(images, model):
         ("cnn_screen.decision.max_hit_loss=0.001", "needs 999 calibration hits"),
         ("cnn_screen.calibration.scores=a.json", "go together"),
         ("dispatch.hit_finder.enable=False", "set dispatch.hit_finder.enable=True"),
+        ("dispatch.find_spots=False", "no image is classified"),
+        ("dispatch.pre_import=False", r"files of one name, .* leave dispatch.pre_impo"),
         ("minimum_number_of_reflections=0", "number_of_reflections=1 or more"),
         ("cnn_screen.scores=no/scores.json", "there is no folder"),
     ],
