@@ -180,7 +180,7 @@ def _z(v, mean, inverse, used, low, high, FULL: tl.constexpr, TRUSTED: tl.conste
 
 
 @triton.jit
-def _row_of_z(
+def _row_of_sums(
     data,
     bits,
     y,
@@ -198,11 +198,11 @@ def _row_of_z(
     FULL: tl.constexpr,
     TRUSTED: tl.constexpr,
 ):
-    """z of row y at columns x - 1 to x + 4 of a group; 0 where not used.
+    """Row y of groups: z weighted (1 2 1) along the row; four bits where |z| is high.
 
     Args:
         data: The frame.
-        bits: uint8 (16 rows, groups), the mask at these six columns.
+        bits: uint8 (16 rows, groups), the mask at columns x - 1 to x + 4 of each group.
         y, group, here: The row, the group, and which of them are on the frame.
         mean, inverse: Of the blocks above; d_mean, d_inverse: to those below.
         down: How far the row is from the ones to the others.
@@ -210,7 +210,7 @@ def _row_of_z(
     groups = columns * 4
     at = data + y * (groups * 4) + group * 4
     if FULL:
-        used = 0
+        used = 63
         left, right = tl.load(at - 1), tl.load(at + 4)
     else:
         here = here & (y >= 0) & (y < rows * 16)
@@ -219,59 +219,40 @@ def _row_of_z(
         right = tl.load(at + 4, mask=(used & 32) != 0, other=0)
     v1, v2, v3, v4 = _four_pixels(at, here, FULL)
     v0, v5 = to_float(left), to_float(right)
-    m, dm, s, ds = mean, d_mean, inverse, d_inverse
-    z0 = _z(
-        v0, m[0] + dm[0] * down, s[0] + ds[0] * down, used & 1, low, high, FULL, TRUSTED
+    m, dm, s, ds, t = mean, d_mean, inverse, d_inverse, down
+    z0 = _z(v0, m[0] + dm[0] * t, s[0] + ds[0] * t, used & 1, low, high, FULL, TRUSTED)
+    z1 = _z(v1, m[1] + dm[1] * t, s[1] + ds[1] * t, used & 2, low, high, FULL, TRUSTED)
+    z2 = _z(v2, m[2] + dm[2] * t, s[2] + ds[2] * t, used & 4, low, high, FULL, TRUSTED)
+    z3 = _z(v3, m[3] + dm[3] * t, s[3] + ds[3] * t, used & 8, low, high, FULL, TRUSTED)
+    z4 = _z(v4, m[4] + dm[4] * t, s[4] + ds[4] * t, used & 16, low, high, FULL, TRUSTED)
+    z5 = _z(v5, m[5] + dm[5] * t, s[5] + ds[5] * t, used & 32, low, high, FULL, TRUSTED)
+    sums = (
+        z0 + 2.0 * z1 + z2,
+        z1 + 2.0 * z2 + z3,
+        z2 + 2.0 * z3 + z4,
+        z3 + 2.0 * z4 + z5,
     )
-    z1 = _z(
-        v1, m[1] + dm[1] * down, s[1] + ds[1] * down, used & 2, low, high, FULL, TRUSTED
-    )
-    z2 = _z(
-        v2, m[2] + dm[2] * down, s[2] + ds[2] * down, used & 4, low, high, FULL, TRUSTED
-    )
-    z3 = _z(
-        v3, m[3] + dm[3] * down, s[3] + ds[3] * down, used & 8, low, high, FULL, TRUSTED
-    )
-    z4 = _z(
-        v4,
-        m[4] + dm[4] * down,
-        s[4] + ds[4] * down,
-        used & 16,
-        low,
-        high,
-        FULL,
-        TRUSTED,
-    )
-    z5 = _z(
-        v5,
-        m[5] + dm[5] * down,
-        s[5] + ds[5] * down,
-        used & 32,
-        low,
-        high,
-        FULL,
-        TRUSTED,
-    )
-    return z0, z1, z2, z3, z4, z5
+    return sums, _bits_from((z1, z2, z3, z4), _PIXEL_LIMIT)
 
 
 @triton.jit
-def _exceeds(sum_left, sum_here, sum_right, z, limit):
-    """Whether a pixel is high or low by its weighted sum or by itself."""
-    total = sum_left + 2.0 * sum_here + sum_right
-    return (tl.abs(total) >= limit) | (tl.abs(z) >= _PIXEL_LIMIT)
+def _bits_from(values, limit):
+    """Four bits, int32: which of four values are as far from 0 as the limit."""
+    word = tl.where(tl.abs(values[0]) >= limit, 1, 0)
+    word |= tl.where(tl.abs(values[1]) >= limit, 2, 0)
+    word |= tl.where(tl.abs(values[2]) >= limit, 4, 0)
+    return word | tl.where(tl.abs(values[3]) >= limit, 8, 0)
 
 
 @triton.jit
-def _bits_of_row(a, b, c, limit):
-    """Four bits for the row b of z, between a and c, all six columns wide."""
-    d0, d1 = a[0] + 2.0 * b[0] + c[0], a[1] + 2.0 * b[1] + c[1]
-    d2, d3 = a[2] + 2.0 * b[2] + c[2], a[3] + 2.0 * b[3] + c[3]
-    d4, d5 = a[4] + 2.0 * b[4] + c[4], a[5] + 2.0 * b[5] + c[5]
-    word = tl.where(_exceeds(d0, d1, d2, b[1], limit), 1, 0)
-    word |= tl.where(_exceeds(d1, d2, d3, b[2], limit), 2, 0)
-    word |= tl.where(_exceeds(d2, d3, d4, b[3], limit), 4, 0)
-    return word | tl.where(_exceeds(d3, d4, d5, b[4], limit), 8, 0)
+def _plus(a, factor, b):
+    """Rows of four: a + factor b."""
+    return (
+        a[0] + factor * b[0],
+        a[1] + factor * b[1],
+        a[2] + factor * b[2],
+        a[3] + factor * b[3],
+    )
 
 
 @triton.jit
@@ -308,88 +289,36 @@ def _flags(
     s1 = _row_of_blocks(inverse + r1, c0, c1, c2, c3, first, last, across)
     m2 = _row_of_blocks(mean + r2, c0, c1, c2, c3, first, last, across)
     s2 = _row_of_blocks(inverse + r2, c0, c1, c2, c3, first, last, across)
-    above = _row_of_z(
-        data,
-        bits,
-        y - 1,
-        group,
-        here,
-        m0,
-        _minus(m1, m0),
-        s0,
-        _minus(s1, s0),
-        0.96875,
-        low,
-        high,
-        rows,
-        columns,
-        FULL,
-        TRUSTED,
-    )
-    dm, ds = _minus(m2, m1), _minus(s2, s1)
-    now = _row_of_z(
-        data,
-        bits,
-        y,
-        group,
-        here,
-        m1,
-        dm,
-        s1,
-        ds,
-        0.03125,
-        low,
-        high,
-        rows,
-        columns,
-        FULL,
-        TRUSTED,
-    )
-    words = tl.zeros(group.shape, tl.int64)
-    # Unrolled by three, the rows need not be moved.
-    for r in tl.range(0, 15, loop_unroll_factor=3):
-        below = _row_of_z(
-            data,
-            bits,
-            y + r + 1,
-            group,
-            here,
-            m1,
-            dm,
-            s1,
-            ds,
-            (r + 1.5) * 0.0625,
-            low,
-            high,
-            rows,
-            columns,
-            FULL,
-            TRUSTED,
-        )
-        words |= _bits_of_row(above, now, below, limit).to(tl.int64) << (4 * r)
-        above = now
-        now = below
     m3 = _row_of_blocks(mean + r3, c0, c1, c2, c3, first, last, across)
     s3 = _row_of_blocks(inverse + r3, c0, c1, c2, c3, first, last, across)
-    below = _row_of_z(
-        data,
-        bits,
-        y + 16,
-        group,
-        here,
-        m2,
-        _minus(m3, m2),
-        s2,
-        _minus(s3, s2),
-        0.03125,
-        low,
-        high,
-        rows,
-        columns,
-        FULL,
-        TRUSTED,
+    frame = (data, bits)
+    size = (low, high, rows, columns)
+    blocks = (m0, _minus(m1, m0), s0, _minus(s1, s0))
+    above, _ = _row_of_sums(
+        *frame, y - 1, group, here, *blocks, 0.96875, *size, FULL, TRUSTED
     )
-    return words | (_bits_of_row(above, now, below, limit).to(tl.int64) << 60)
+    blocks = (m1, _minus(m2, m1), s1, _minus(s2, s1))
+    now, word = _row_of_sums(
+        *frame, y, group, here, *blocks, 0.03125, *size, FULL, TRUSTED
+    )
+    words = word.to(tl.int64)
+    above = _plus(above, 2.0, now)
+    down = 0.09375
+    for r in range(15):
+        below, word = _row_of_sums(
+            *frame, y + r + 1, group, here, *blocks, down, *size, FULL, TRUSTED
+        )
+        word = word * 16 | _bits_from(_plus(above, 1.0, below), limit)
+        words |= word.to(tl.int64) << (4 * r)
+        above = _plus(now, 2.0, below)
+        now = below
+        down += 0.0625
+    blocks = (m2, _minus(m3, m2), s2, _minus(s3, s2))
+    below, _ = _row_of_sums(
+        *frame, y + 16, group, here, *blocks, 0.03125, *size, FULL, TRUSTED
+    )
+    word = _bits_from(_plus(above, 1.0, below), limit)
+    return words | (word.to(tl.int64) << 60)
 
 
 @triton.jit(do_not_specialize=["rows", "columns"])
