@@ -19,6 +19,7 @@ LAYERS = (
     ("labels",),
     ("images", "simulation"),
     ("architecture",),
+    ("single_frames",),
     ("spots", "ke2018"),
     ("models",),
     ("screening",),
@@ -126,7 +127,19 @@ def test_the_page_on_the_structure_names_every_folder():
     assert missing == []
 
 
-HEAVY = ["h5py", "jinja2", "matplotlib", "numba", "safetensors", "scipy.stats", "sklearn", "torch", "tqdm", "wx", "zmq"]
+HEAVY = [
+    "h5py",
+    "jinja2",
+    "matplotlib",
+    "numba",
+    "safetensors",
+    "scipy.stats",
+    "sklearn",
+    "torch",
+    "tqdm",
+    "wx",
+    "zmq",
+]
 HELP = """
 import sys
 {before}

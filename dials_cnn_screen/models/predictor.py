@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from dials_cnn_screen.architecture import Pipeline
+from dials_cnn_screen.architecture import NetworkOutput, Pipeline
 from dials_cnn_screen.images.frame import Frame, check_frame
 from dials_cnn_screen.labels.probabilities import softmax
 from dials_cnn_screen.models.prediction import Prediction, make_prediction
@@ -43,7 +43,14 @@ class Predictor:
         Raises:
             ValueError: What the network gives is not finite.
         """
-        output = self._pipeline.run(prepared)
+        return self.prediction(self._pipeline.run(prepared))
+
+    def prediction(self, output: NetworkOutput) -> Prediction:
+        """The prediction from what the network gives.
+
+        Raises:
+            ValueError: That is not finite.
+        """
         if not np.isfinite(output.logits).all():
             raise ValueError("the network's output is not finite")
         ood_score = None

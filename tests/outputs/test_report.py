@@ -116,7 +116,10 @@ def test_spots_have_circles(make_page):
     page = make_page(HIT, spots=np.array([[449, 499], [0, 500]]))
     expected = [[719.5, 719.5], [270.5, 720.5]]
     np.testing.assert_allclose(circles(page), np.divide(expected * 2, 1440))
-    assert "Hit , 2 spots seen for certain; not a Miss since P(Hit) + P(Maybe) = 0.98" in text_of(page)
+    assert (
+        "Hit , 2 spots seen for certain; not a Miss since P(Hit) + P(Maybe) = 0.98"
+        in text_of(page)
+    )
     assert "looks at the 3 strongest candidates" in text_of(page)
 
 
