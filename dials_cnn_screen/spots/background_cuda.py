@@ -76,6 +76,7 @@ def moments_kernel(
         least_whole: float32 (b,), LEAST_WHOLE, or 0 for a frame of no integers.
         moments: float32 (4, b, blocks), written.
         counters: int32 (., b), added to.
+        b: Room for frames, of moments and counters.
     """
     program, frame = tl.program_id(0), tl.program_id(1).to(tl.int64)
     # Past the end the last block once more: no load needs a check.
@@ -316,7 +317,7 @@ class BackgroundKernels:
             return torch.from_numpy(np.ascontiguousarray(values, np.int32)).to(device)
 
         self._bits = on_device(bits)
-        self._enough = on_device(rounds == 0)
+        self._enough = on_device(used >= reference.MIN_USED)
         self._full = on_device(full.reshape(programs, _BLOCKS).all(axis=1))
         self._rounds = on_device(rounds)
         self._todo = [
@@ -324,11 +325,13 @@ class BackgroundKernels:
         ]
 
         def of_blocks(*shape: int) -> torch.Tensor:
-            return torch.zeros((*shape, batch, used.size), device=device)
+            return torch.zeros((*shape, used.size), device=device)
 
-        self._moments = of_blocks(4)
-        self._deviations, self._stepped, self._inverse, self._skew = of_blocks(4)
-        self._least, self._middle = torch.zeros(2, batch, device=device)
+        self._moments = of_blocks(4, counters_room(batch))
+        self._deviations, self._stepped = of_blocks(batch), of_blocks(batch)
+        self._inverse, self._skew = of_blocks(batch), of_blocks(batch)
+        self._least = torch.zeros(batch, device=device)
+        self._middle = torch.zeros(batch, device=device)
 
     def run(
         self, frames: torch.Tensor, least_whole: torch.Tensor, counters: torch.Tensor
@@ -338,9 +341,10 @@ class BackgroundKernels:
         Args:
             frames: uint16, int32 or float32.
             least_whole: float32 (b,), as in moments_kernel.
-            counters: int32 (., b), added to.
+            counters: int32 (., counters_room(b)), added to.
         """
-        b, (rows, columns) = len(frames), self._shape
+        b, room = len(frames), counters.shape[1]
+        rows, columns = self._shape
         n = rows * columns
         low, high = self._trusted or (0.0, 0.0)
         moments_kernel[(len(self._full), b)](
@@ -353,7 +357,7 @@ class BackgroundKernels:
             least_whole,
             self._moments,
             counters,
-            b,
+            room,
             n,
             columns,
             NB=_BLOCKS,
@@ -366,7 +370,7 @@ class BackgroundKernels:
                 self._rounds,
                 i,
                 len(todo),
-                b,
+                room,
                 rows,
                 columns,
                 THREADS=_THREADS,
@@ -376,7 +380,7 @@ class BackgroundKernels:
             self._moments,
             self._deviations,
             self._skew,
-            b,
+            room,
             rows,
             columns,
             THREADS=_THREADS,
@@ -392,6 +396,11 @@ class BackgroundKernels:
         return DeviceBackground(
             self._moments[0], self._inverse, self._skew, self._middle
         )
+
+
+def counters_room(batch: int) -> int:
+    """Length of a row of counters: kernels are compiled for pointers to 16 bytes."""
+    return -(-batch // 4) * 4
 
 
 def _fill_rounds(known: NDArray[np.bool_]) -> NDArray[np.int64]:

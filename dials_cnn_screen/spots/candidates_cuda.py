@@ -21,8 +21,8 @@ from numpy.typing import NDArray
 
 from dials_cnn_screen.images.batch import Layout
 from dials_cnn_screen.spots import candidates as reference
-from dials_cnn_screen.spots.background import LEAST_WHOLE, MIN_USED
-from dials_cnn_screen.spots.background_cuda import BackgroundKernels
+from dials_cnn_screen.spots.background import LEAST_WHOLE
+from dials_cnn_screen.spots.background_cuda import BackgroundKernels, counters_room
 from dials_cnn_screen.spots.features_cuda import SLOTS, describe_kernel
 from dials_cnn_screen.spots.flags_cuda import (
     compact_kernel,
@@ -72,7 +72,6 @@ class CandidateKernels:
         self._trusted = layout.trusted is not None
         self._range = layout.trusted or (0.0, 0.0)
         self._background = BackgroundKernels(mask, layout.trusted, batch, device)
-        self._enough_used = bool(layout.mask.sum() >= MIN_USED)
 
         def on_device(values: Any, dtype: type) -> torch.Tensor:
             return torch.from_numpy(np.ascontiguousarray(values, dtype)).to(device)
@@ -101,7 +100,8 @@ class CandidateKernels:
         self._n_chosen = new(batch, dtype=torch.int32)
         # One array, so that one fill clears all: used, short, varied (background_cuda);
         # sampled, flagged, strong, maxima; low.
-        self._counters = new(7 + len(reference.DEPTHS), batch, dtype=torch.int32)
+        self._room = counters_room(batch)
+        self._counters = new(7 + len(reference.DEPTHS), self._room, dtype=torch.int32)
         self.batch = CandidateBatch(
             new(batch, search.most, 2, reference.PATCH, reference.PATCH),
             new(batch, search.most, N_SCALARS),
@@ -203,7 +203,7 @@ class CandidateKernels:
             strong,
             STRONG,
             low,
-            self._n,
+            self._room,
             **self._size,
             THREADS=_STRONG_THREADS,
             TRUSTED=self._trusted,
@@ -239,7 +239,7 @@ class CandidateKernels:
             self._most,
             STRONG,
             SLOTS,
-            self._n,
+            self._room,
             SIZE=_KEYS,
             num_warps=8,
         )
@@ -261,8 +261,8 @@ class CandidateKernels:
             TRUSTED=self._trusted,
         )
         room = (flagged <= FLAGGED) & (strong <= STRONG) & (maxima <= STRONG)
-        # A frame with too few pixels for any block is left to the CPU with the flat ones.
-        self.fits.copy_(room & (short == 0) & (varied > 0))
+        fits = room & (short == 0) & (varied > 0)
+        self.fits.copy_(fits[: self._n])
 
     def slow_fast(self, places: NDArray[np.int32]) -> NDArray[np.int64]:
         """Pixel indices (n, 2), (slow, fast), of places (n,)."""

@@ -60,7 +60,7 @@ def compile_instead() -> dict:
 
 
 def resources(kernel) -> dict[str, int]:
-    """Registers, stack (bytes; spilled registers) and instructions of a kernel."""
+    """Registers, stack (bytes; spilled registers), instructions; values of a loop."""
     with tempfile.NamedTemporaryFile(suffix=".cubin") as file:
         Path(file.name).write_bytes(kernel.asm["cubin"])
 
@@ -82,6 +82,9 @@ def resources(kernel) -> dict[str, int]:
         "registers": int(registers),
         "stack": int(stack),
         "instructions": len(instructions),
+        "carried": max(
+            map(int, re.findall(r":(\d+) = scf.for", kernel.asm["ttir"])), default=1
+        ),
     }
 
 
@@ -90,10 +93,11 @@ def main() -> None:
     parser.add_argument("model", choices=("default", "ke2018"))
     parser.add_argument("dtype", choices=("uint16", "int32", "float32"))
     parser.add_argument("--trusted", action="store_true")
-    parser.add_argument("--shape", type=int, nargs=2, default=(1920, 1920))
+    parser.add_argument("--shapes", nargs="+", default=["1920x1920"])
     arguments = parser.parse_args()
     compiled = compile_instead()
-    run_batch(arguments)
+    for batch, shape in enumerate(arguments.shapes, start=1):
+        run_batch(arguments, tuple(map(int, shape.split("x"))), batch)
     found = {
         name: {
             "seconds": round(entry["seconds"], 2),
@@ -104,20 +108,25 @@ def main() -> None:
     print(json.dumps(found))
 
 
-def run_batch(arguments: argparse.Namespace) -> None:
-    """A batch of two frames through all kernels of a model."""
+def run_batch(
+    arguments: argparse.Namespace, shape: tuple[int, int], batch: int
+) -> None:
+    """A batch of frames through all kernels of a model."""
     from dials_cnn_screen.images.batch import Layout
     from dials_cnn_screen.models.model_file import load_model
 
-    mask = np.ones(arguments.shape, bool)
-    middle = [n // 2 for n in mask.shape]
-    mask[middle[0] - 20 : middle[0] + 50, middle[1] - 30 : middle[1] + 50] = False
+    mask = np.ones(shape, bool)
+    centre = tuple(n / 2 for n in shape)
+    hole = tuple(slice(n // 3, n // 2) for n in shape)
+    mask[hole] = False
     trusted = (-5.0, 60000.0) if arguments.trusted else None
-    layout = Layout(mask, (middle[0], middle[1]), np.dtype(arguments.dtype), trusted)
+    layout = Layout(mask, centre, np.dtype(arguments.dtype), trusted)
     model = load_model(arguments.model)
-    batches = model.entry.batches(model.network, model.preparation, layout, 2, "cpu")
-    frames = torch.zeros(2, *layout.padded, dtype=getattr(torch, arguments.dtype))
-    batches.run(frames)
+    pipeline = model.entry.batches(
+        model.network, model.preparation, layout, batch, "cpu"
+    )
+    dtype = getattr(torch, arguments.dtype)
+    pipeline.run(torch.zeros(batch, *layout.padded, dtype=dtype))
 
 
 if __name__ == "__main__":
