@@ -43,7 +43,7 @@ class SingleFrames:
     def __init__(
         self, make: Callable[[Layout], BatchPipeline], cpu: Pipeline, device: str
     ) -> None:
-        """make: Gives a BatchPipeline for batches of one; cpu: for what does not fit."""
+        """make: Gives a BatchPipeline of one frame; cpu: for what does not fit."""
         self._make, self._cpu, self._device = make, cpu, device
         self._layout: Layout | None = None
         self.n_left_to_cpu = 0

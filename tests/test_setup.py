@@ -152,6 +152,7 @@ def core_modules() -> list[str]:
         ".".join(file.with_suffix("").parts).removesuffix(".__init__")
         for file in sorted(files)
         if file.parts[1].removesuffix(".py") in CORE
+        and not file.stem.endswith("_cuda")  # needs Triton, which not all have
         and ".".join(file.with_suffix("").parts[1:]) not in NOT_CORE
     ]
 

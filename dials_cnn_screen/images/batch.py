@@ -53,7 +53,7 @@ class Layout:
 
     @property
     def unused(self) -> np.generic | None:
-        """The value of a pixel that is not used on one frame alone; None: there is none.
+        """What a pixel has that is not used on one frame alone; None: no value is free.
 
         It is outside of the trusted range.
         """
@@ -73,7 +73,7 @@ class Layout:
         )
 
     def store(self, frame: Frame, place: NDArray) -> None:
-        """Write the pixels of a frame that it holds to its place (slow, fast), padded."""
+        """Write the pixels of a frame that it holds to a place (slow, fast), padded."""
         slow, fast = frame.data.shape
         np.copyto(place[:slow, :fast], frame.data, casting="unsafe")
         if frame.mask is not self.mask and self.unused is not None:

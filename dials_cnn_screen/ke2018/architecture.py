@@ -24,8 +24,8 @@ from dials_cnn_screen.util.devices import can_compile_kernels, use_card
 
 # What takes time to import, torch and numba, is imported where it is used.
 if TYPE_CHECKING:
-    from dials_cnn_screen.ke2018.pipeline_cuda import ImageBatches
     from dials_cnn_screen.ke2018.network import Ke2018
+    from dials_cnn_screen.ke2018.pipeline_cuda import ImageBatches
     from dials_cnn_screen.ke2018.training_set import Dataset, ImageSchedule
 
 

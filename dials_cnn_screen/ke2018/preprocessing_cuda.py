@@ -1,9 +1,9 @@
 """Preprocessing on a GPU: preprocessing.prepare for batches of frames, in Triton.
 
-One pass bins 2 x 2 pixels, crops and normalises the local contrast. LCN does not change
-where a frame is shifted or scaled, so that the frame's mean and deviation are needed
-only to tell what is flat. They are summed up on the way, and a frame on which they would
-matter does not fit: it is left to the CPU.
+One pass bins 2 x 2 pixels, crops and normalises the local contrast. LCN does not
+change where a frame is shifted or scaled, so that the frame's mean and deviation are
+needed only to tell what is flat. They are summed up on the way, and a frame on which
+they would matter does not fit: it is left to the CPU.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from dials_cnn_screen.images.batch import Layout
 from dials_cnn_screen.ke2018 import preprocessing as reference
 from dials_cnn_screen.ke2018.preprocessing import Preprocessing
-from dials_cnn_screen.util.kernels_cuda import is_trusted, small_to_float, to_float
+from dials_cnn_screen.util.kernels_cuda import is_trusted, small_to_float
 
 # Rows of the crop that one element of a program goes down, and elements of a program.
 _ROWS, _THREADS = 20, 128

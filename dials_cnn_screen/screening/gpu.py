@@ -1,9 +1,9 @@
 """A stream of frames through a GPU: copied in batches while others are computed.
 
-There are three buffers in pinned memory and three on the device, used in turn. While the
-kernels work on one, the next is on the bus and the third is filled. Frames that do not
-go into the batch, or do not fit the kernels, are classified on the CPU; the predictions
-keep the order of the frames.
+There are three buffers in pinned memory and three on the device, used in turn. While
+the kernels work on one, the next is on the bus and the third is filled. Frames that do
+not go into the batch, or do not fit the kernels, are classified on the CPU; the
+predictions keep the order of the frames.
 """
 
 from __future__ import annotations
@@ -22,7 +22,6 @@ from dials_cnn_screen.images.batch import Layout, common_layout
 from dials_cnn_screen.images.frame import Frame
 from dials_cnn_screen.models.model import Model
 from dials_cnn_screen.models.prediction import Prediction
-from dials_cnn_screen.models.predictor import Predictor
 from dials_cnn_screen.util.devices import use_card
 
 logger = logging.getLogger("dials.cnn_screen")
@@ -60,7 +59,12 @@ def classify_stream(
 
 
 class Waiting(NamedTuple):
-    """A frame that waits for its prediction: row in the batch; None: left to the CPU."""
+    """A frame that waits for its prediction.
+
+    Attributes:
+        frame: The frame.
+        row: Its place in the batch; None: it is left to the CPU.
+    """
 
     frame: Frame
     row: int | None
@@ -177,7 +181,10 @@ class Buffer:
 
     @property
     def is_full(self) -> bool:
-        """Whether there is no room for another frame; so many on the CPU fill it too."""
+        """Whether there is no room for another frame.
+
+        Frames left to the CPU take half a place each, so that they do not pile up.
+        """
         return max(self._n, len(self._waiting) // 2) == len(self._places)
 
     def add(self, frame: Frame) -> None:

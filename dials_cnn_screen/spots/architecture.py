@@ -22,8 +22,8 @@ from dials_cnn_screen.util.devices import can_compile_kernels, use_card
 
 # What takes time to import, torch and numba, is imported where it is used.
 if TYPE_CHECKING:
-    from dials_cnn_screen.spots.pipeline_cuda import SpotBatches
     from dials_cnn_screen.spots.network import SpotNetwork
+    from dials_cnn_screen.spots.pipeline_cuda import SpotBatches
     from dials_cnn_screen.spots.training_set import CandidateSet, SpotSchedule
 
 # Kernels compare candidates with each other at once, so many at most.

@@ -128,7 +128,7 @@ def moments_kernel(
 
 @triton.jit
 def _moments(v, limit):
-    """Number, mean and deviation (NB,) of the values (NB, 16, 16) up to a limit (NB,)."""
+    """Number, mean and deviation (NB,) of values (NB, 16, 16) up to a limit (NB,)."""
     inside = v <= limit[:, None, None]
     w = tl.where(inside, v, 0.0)
     count = tl.sum(tl.sum(tl.where(inside, 1.0, 0.0), axis=1), axis=1)
@@ -274,8 +274,8 @@ def least_kernel(stepped, least_whole, least, middle, n_blocks, CHUNK: tl.conste
     lowest = tl.maximum(0.5 * (a + c) * _LEAST_RATIO, tl.load(least_whole + frame))
     lowest = tl.maximum(lowest, 1e-9)
     tl.store(least + frame, lowest)
-    inverse = 1.0 / tl.maximum(a, lowest) + 1.0 / tl.maximum(c, lowest)
-    tl.store(middle + frame, 0.5 * inverse)
+    a, c = tl.maximum(a, lowest), tl.maximum(c, lowest)
+    tl.store(middle + frame, 0.5 * (1.0 / a + 1.0 / c))
 
 
 class DeviceBackground(NamedTuple):
@@ -302,7 +302,7 @@ class BackgroundKernels:
         batch: int,
         device: str,
     ) -> None:
-        """Mask: bool (slow, fast), padded to whole blocks; trusted: None is any value."""
+        """Mask: bool (slow, fast), whole blocks; trusted: None is any value."""
         self._trusted = trusted
         self._shape = rows, columns = tuple(n // BLOCK for n in mask.shape)
         blocks = mask.reshape(rows, BLOCK, columns, BLOCK).swapaxes(1, 2)
@@ -393,9 +393,8 @@ class BackgroundKernels:
         )
         torch.maximum(self._stepped, self._least[:, None], out=self._inverse)
         self._inverse.reciprocal_()
-        return DeviceBackground(
-            self._moments[0], self._inverse, self._skew, self._middle
-        )
+        mean = self._moments[0]
+        return DeviceBackground(mean, self._inverse, self._skew, self._middle)
 
 
 def counters_room(batch: int) -> int:
@@ -408,14 +407,15 @@ def _fill_rounds(known: NDArray[np.bool_]) -> NDArray[np.int64]:
 
     Without any known block all are 0, and keep the value 0.
     """
+    rows, columns = known.shape
     rounds = np.zeros(known.shape, np.int64)
     this = 0
     while known.any() and not known.all():
         this += 1
         padded = np.pad(known, 1)
-        shifts = np.ndindex(3, 3)
-        rows, columns = known.shape
-        near = np.any([padded[i : i + rows, j : j + columns] for i, j in shifts], 0)
+        near = np.zeros(known.shape, bool)
+        for i, j in np.ndindex(3, 3):
+            near |= padded[i : i + rows, j : j + columns]
         rounds[near & ~known] = this
         known = near
     return rounds

@@ -1,12 +1,13 @@
 """The candidates of a batch of frames on a GPU: candidates.find_candidates in Triton.
 
     background_cuda    the background of blocks: the first pass over all pixels
-    flags_cuda         pixels that may be maxima: the second, and last
+    spread_cuda        the standard deviation of weighted sums
+    flags_cuda         pixels that may be maxima: the second pass, and the last
     maxima_cuda        which of them are, and the strongest
     features_cuda      their patches and features
 
-A frame that does not fit, since it has more maxima than there is room for or is flat, is
-told by ``fits``; its other results are of no use.
+``fits`` tells which frames fit: others have more maxima than there is room for, or are
+flat. Their other results are of no use.
 """
 
 from __future__ import annotations
@@ -24,24 +25,20 @@ from dials_cnn_screen.spots import candidates as reference
 from dials_cnn_screen.spots.background import LEAST_WHOLE
 from dials_cnn_screen.spots.background_cuda import BackgroundKernels, counters_room
 from dials_cnn_screen.spots.features_cuda import SLOTS, describe_kernel
-from dials_cnn_screen.spots.flags_cuda import (
-    compact_kernel,
-    flag_kernel,
-    sample_kernel,
-    spread_kernel,
-)
+from dials_cnn_screen.spots.flags_cuda import compact_kernel, flag_kernel
 from dials_cnn_screen.spots.maxima_cuda import (
     choose_kernel,
     maxima_kernel,
     strong_kernel,
 )
 from dials_cnn_screen.spots.network import N_FRAME, N_SCALARS, CandidateBatch
+from dials_cnn_screen.spots.spread_cuda import sample_kernel, spread_kernel
 from dials_cnn_screen.util.kernels_cuda import BLOCK, INTERPRETED
 
 # Room for flagged and for strong pixels of a frame.
 FLAGGED, STRONG = 65536, 16384
-# Elements of one program, and how many values are read at once. By hand, with a trial on
-# an H200.
+# Elements of one program, and how many values are read at once. By hand, with a trial
+# on an H200.
 _FLAG_THREADS = 128
 _SAMPLE_THREADS = 128
 _COMPACT_THREADS = 1024
@@ -57,8 +54,8 @@ class CandidateKernels:
 
     Attributes:
         batch: What the network takes, of the frames of the last run.
-        places: int32 (b, most), y * width + x of each candidate on the padded frame,
-            -1 in an empty slot.
+        places: int32 (b, most), y * width + x of candidates on the padded frame, -1
+            in an empty slot.
         fits: bool (b,), whether all that was found is right.
     """
 
@@ -177,9 +174,8 @@ class CandidateKernels:
         )
 
     def _find_maxima(self, frames: torch.Tensor) -> None:
-        flagged, strong, maxima, low = self._counters[4:7].unbind() + (
-            self._counters[7:],
-        )
+        flagged, strong, maxima = self._counters[4:7]
+        low = self._counters[7:]
         n_words = self._words.shape[1]
         compact_kernel[(triton.cdiv(n_words, _COMPACT_THREADS), self._n)](
             self._words,
@@ -286,7 +282,7 @@ def _kinds(bits: NDArray[np.uint8]) -> NDArray[np.int64]:
     Args:
         bits: Of _bits_of_groups.
     """
-    slow, groups = bits.shape
+    slow = len(bits)
     # Rows y - 1 to y + 16 of the segments, which start 8 rows above the frame.
     padded = np.pad(bits, ((BLOCK // 2 + 1, BLOCK // 2 + 1), (0, 0)))
     segments = slow // BLOCK + 1

@@ -1,7 +1,8 @@
 """From flagged pixels to the strongest local maxima of each frame of a batch.
 
-A strong pixel is known by a key of 64 bits: the rounded strength above, its place below,
-turned round, so that of equal ones the first has the larger key. Keys are all different.
+A strong pixel is known by a key of 64 bits: the rounded strength above, its place
+below, turned round, so that of equal ones the first has the larger key. All keys are
+different.
 
     strong_kernel    flagged pixels: count the low ones, keys of the strong ones
     maxima_kernel    strong pixels that no neighbour exceeds

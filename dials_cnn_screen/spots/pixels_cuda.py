@@ -16,12 +16,15 @@ _FIRST_CENTRE = tl.constexpr((BLOCK - 1) / 2)
 _LEAST_SKEW = tl.constexpr(reference.LEAST_SKEW)
 _SUM_SKEW = tl.constexpr(reference.SUM_SKEW)
 _HANDICAP = tl.constexpr(reference.PIXEL_HANDICAP)
-_LEAST = tl.constexpr(reference.LEVELS[0])
+# Strengths are compared in steps of 1e-4: rounding errors of sums make no order.
+_STEPS = tl.constexpr(1e4)
+# What may be rounded to the least strength.
+_LEAST = tl.constexpr(reference.LEVELS[0] - 1e-4)
 
 
 @triton.jit
 def _step(p, n_blocks):
-    """background.steps of a pixel: the blocks before and after it, and how far along."""
+    """background.steps of a pixel: the blocks around it, and how far along it is."""
     place = (p.to(tl.float32) - _FIRST_CENTRE) * 0.0625
     place = tl.minimum(tl.maximum(place, 0.0), (n_blocks - 1).to(tl.float32))
     low = place.to(tl.int32)
@@ -167,5 +170,9 @@ def strength_of_pixels(z, summed, skew, y, x, here, rows, columns):
 
 @triton.jit
 def rounded(strength):
-    """Strength in units of 1e-4, a whole number: rounding of sums makes no order."""
-    return tl.floor(strength * 10000.0 + 0.5)
+    """Strength (float32, not below 0) in steps, rounded to the nearest, or the even.
+
+    From 2^23 on float32 has whole numbers alone: adding 2^23 rounds.
+    """
+    steps = strength * _STEPS
+    return tl.where(steps < 8388608.0, (steps + 8388608.0) - 8388608.0, steps)

@@ -1,8 +1,8 @@
 """Arithmetic that the Triton kernels share.
 
 The kernels take frames of (slow, fast) padded to whole blocks of 16 x 16 pixels, masked
-where padded: no load of a block needs a check, and rows are aligned. Sizes of frames are
-arguments at run time, so that one compilation serves all detectors. They are not
+where padded: no load of a block needs a check, and rows are aligned. Sizes of frames
+are arguments at run time, so that one compilation serves all detectors. They are not
 specialised: else one that happens to be 1 would become a constant without a type.
 
 With TRITON_INTERPRET=1, set before Triton is imported, the kernels run on a CPU.

@@ -48,8 +48,8 @@ def test_kernels_compile(model, dtype, trusted):
         # Nothing is spilled.
         assert kernel["kernels"][0]["stack"] == 0, name
     # Values that go from one turn of a loop to the next. One that is missing was taken
-    # for a constant: the compiler does, where two start as one tensor and one of them is
-    # given the other's value.
+    # for a constant: the compiler does, where two start as one tensor and one of them
+    # is given the other's value.
     name, carried = {
         "default": ("flag_kernel", 10),
         "ke2018": ("lcn_kernel", 20),
