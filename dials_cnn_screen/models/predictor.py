@@ -43,25 +43,8 @@ class Predictor:
         Raises:
             ValueError: What the network gives is not finite.
         """
-        return self.prediction(self._pipeline.run(prepared))
-
-    def prediction(self, output: NetworkOutput) -> Prediction:
-        """The prediction from what the network gives.
-
-        Raises:
-            ValueError: That is not finite.
-        """
-        if not np.isfinite(output.logits).all():
-            raise ValueError("the network's output is not finite")
-        ood_score = None
-        if self._out_of_distribution is not None:
-            ood_score = float(self._out_of_distribution.score(output.features[None])[0])
-        return make_prediction(
-            softmax(output.logits, self._temperature),
-            output.spots,
-            ood_score,
-            output.features,
-        )
+        output = self._pipeline.run(prepared)
+        return prediction_of(output, self._temperature, self._out_of_distribution)
 
     def predict(self, frame: Frame) -> Prediction:
         """The prediction for a frame.
@@ -72,3 +55,23 @@ class Predictor:
         """
         check_frame(frame)
         return self.classify(self.prepare(frame))
+
+
+def prediction_of(
+    output: NetworkOutput,
+    temperature: float,
+    out_of_distribution: OutOfDistribution | None,
+) -> Prediction:
+    """The prediction from what a network gives; the others as a model has them.
+
+    Raises:
+        ValueError: What the network gives is not finite.
+    """
+    if not np.isfinite(output.logits).all():
+        raise ValueError("the network's output is not finite")
+    ood_score = None
+    if out_of_distribution is not None:
+        ood_score = float(out_of_distribution.score(output.features[None])[0])
+    return make_prediction(
+        softmax(output.logits, temperature), output.spots, ood_score, output.features
+    )

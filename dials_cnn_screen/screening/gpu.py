@@ -9,6 +9,7 @@ predictions keep the order of the frames.
 from __future__ import annotations
 
 import contextlib
+import functools
 import itertools
 import logging
 from collections import deque
@@ -22,6 +23,7 @@ from dials_cnn_screen.images.batch import Layout, common_layout
 from dials_cnn_screen.images.frame import Frame
 from dials_cnn_screen.models.model import Model
 from dials_cnn_screen.models.prediction import Prediction
+from dials_cnn_screen.models.predictor import Predictor, prediction_of
 from dials_cnn_screen.util.devices import use_card
 
 logger = logging.getLogger("dials.cnn_screen")
@@ -80,7 +82,7 @@ class Stream:
 
     def __init__(self, model: Model, layout: Layout, batch: int, device: str) -> None:
         self._layout, self._batch = layout, batch
-        self._predictor = model.predictor("cpu")
+        self._model = model
         pipeline = model.entry.batches(
             model.network, model.preparation, layout, batch, device
         )
@@ -118,16 +120,25 @@ class Stream:
                 self.n_frames,
             )
 
+    @functools.cached_property
+    def _on_cpu(self) -> Predictor:
+        """What classifies the frames that do not fit."""
+        return self._model.predictor("cpu")
+
     def _predictions(self, buffer: Buffer) -> Iterator[Prediction | ValueError]:
         """What became of the frames of a buffer; empties it."""
         for frame, output in buffer.outputs():
             self.n_frames += 1
             try:
                 if output is not None:
-                    yield self._predictor.prediction(output)
+                    yield prediction_of(
+                        output,
+                        self._model.calibration.temperature,
+                        self._model.out_of_distribution,
+                    )
                     continue
                 self.n_left_to_cpu += 1
-                yield self._predictor.predict(frame)
+                yield self._on_cpu.predict(frame)
             except ValueError as error:
                 yield error
 
