@@ -7,7 +7,7 @@ them. What prepares, trains, screens and explains knows networks through this al
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from dials_cnn_screen.images.batch import Layout
 from dials_cnn_screen.images.frame import Frame
 from dials_cnn_screen.labels.label import Label
 
@@ -59,6 +60,28 @@ class Pipeline(Protocol):
 
     def run(self, prepared: Any) -> NetworkOutput:
         """What the network makes of it."""
+
+
+class BatchPipeline(Protocol):
+    """Preparation and network on a device, for b frames of one layout at once."""
+
+    def stages(self, frames: torch.Tensor) -> list[tuple[str, Callable[[], None]]]:
+        """The steps of run, by name, in order.
+
+        Args:
+            frames: (b, slow, fast) of the layout's dtype, padded, on the device.
+        """
+
+    def run(self, frames: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        """What output needs, (b, ...) each; overwritten by the next run."""
+
+    def output(self, arrays: Sequence[NDArray], i: int) -> NetworkOutput | None:
+        """What the network makes of frame i; None: it did not fit the kernels.
+
+        Args:
+            arrays: What run gave, on the CPU.
+            i: From 0 to b - 1.
+        """
 
 
 @dataclass(frozen=True)
@@ -255,6 +278,14 @@ class Architecture(Protocol):
 
     def pipeline(self, network: Any, preparation: Any, device: str) -> Pipeline:
         """The network made ready to classify on cpu or cuda."""
+
+    def has_kernels(self, preparation: Any) -> bool:
+        """Whether there are kernels for a GPU; then there is batches."""
+
+    def batches(
+        self, network: Any, preparation: Any, layout: Layout, batch: int, device: str
+    ) -> BatchPipeline:
+        """Preparation and network on a GPU, for batches of frames of one layout."""
 
     def schedule(self, name: str, from_model: bool) -> Schedule:
         """How the network is trained: short or paper, from a model or fresh weights."""

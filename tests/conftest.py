@@ -17,6 +17,10 @@ import h5py
 import numpy as np
 import pytest
 
+# Where there is no GPU Triton interprets its kernels. It decides when it is imported.
+if not Path("/dev/nvidiactl").exists():
+    os.environ.setdefault("TRITON_INTERPRET", "1")
+
 # slow1, fast1, slow2, fast2: four tiles of 28 x 28 pixels in an image of 60 x 60.
 FOUR_TILES = [1, 1, 29, 29, 1, 31, 29, 59, 31, 1, 59, 29, 31, 31, 59, 59]
 
@@ -182,6 +186,19 @@ def spot_model(tmp_path_factory) -> Path:
     )
     save_model(path, model)
     return path
+
+
+@pytest.fixture(scope="session")
+def triton_device() -> str:
+    """Where Triton's kernels run: on the GPU, or interpreted on the CPU."""
+    pytest.importorskip("triton")
+    import torch
+
+    if torch.cuda.is_available():
+        return "cuda"
+    if os.environ.get("TRITON_INTERPRET") != "1":
+        pytest.skip("no CUDA, and TRITON_INTERPRET is not 1")
+    return "cpu"
 
 
 @pytest.fixture

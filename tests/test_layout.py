@@ -19,6 +19,7 @@ LAYERS = (
     ("labels",),
     ("images", "simulation"),
     ("architecture",),
+    ("single_frames",),
     ("spots", "ke2018"),
     ("models",),
     ("screening",),

@@ -172,7 +172,9 @@ def core_modules() -> list[str]:
     return [
         name.removesuffix(".__init__")
         for name in names
-        if name != "__init__" and not {name, name.partition(".")[0]} & NEEDS_DIALS
+        if name != "__init__"
+        and not name.endswith("_cuda")  # needs Triton, which not all have
+        and not {name, name.partition(".")[0]} & NEEDS_DIALS
     ]
 
 

@@ -14,14 +14,18 @@ from dials_cnn_screen.architecture import (
     PAPER_SCHEDULE,
     Explanation,
     NetworkOutput,
+    Pipeline,
 )
+from dials_cnn_screen.images.batch import Layout
 from dials_cnn_screen.images.frame import Frame
 from dials_cnn_screen.ke2018.preprocessing import Preprocessing
 from dials_cnn_screen.labels.label import Label
+from dials_cnn_screen.util.devices import can_compile_kernels, use_card
 
 # What takes time to import, torch and numba, is imported where it is used.
 if TYPE_CHECKING:
     from dials_cnn_screen.ke2018.network import Ke2018
+    from dials_cnn_screen.ke2018.pipeline_cuda import ImageBatches
     from dials_cnn_screen.ke2018.training_set import Dataset, ImageSchedule
 
 
@@ -64,9 +68,40 @@ class ImageArchitecture:
 
     def pipeline(
         self, network: Ke2018, preparation: Preprocessing, device: str
-    ) -> ImagePipeline:
-        """The image on the CPU, the network on the device."""
-        return ImagePipeline(network, preparation, device)
+    ) -> Pipeline:
+        """On cuda all on the GPU where there are kernels for it, else the network."""
+        if device == "cuda":
+            device = use_card()
+        if device == "cpu" or not self.has_kernels(preparation):
+            return ImagePipeline(network, preparation, device)
+        from dials_cnn_screen.single_frames import SingleFrames
+
+        return SingleFrames(
+            lambda layout: self.batches(network, preparation, layout, 1, device),
+            ImagePipeline(network, preparation, "cpu"),
+            device,
+        )
+
+    def has_kernels(self, preparation: Preprocessing) -> bool:
+        """Whether there are kernels for a GPU, and a compiler for them."""
+        return (
+            preparation.binning == 2
+            and preparation.contrast == "lcn"
+            and can_compile_kernels()
+        )
+
+    def batches(
+        self,
+        network: Ke2018,
+        preparation: Preprocessing,
+        layout: Layout,
+        batch: int,
+        device: str,
+    ) -> ImageBatches:
+        """Preparation and network on a GPU, for batches of frames of one layout."""
+        from dials_cnn_screen.ke2018.pipeline_cuda import ImageBatches
+
+        return ImageBatches(network, preparation, layout, batch, device)
 
     def schedule(self, name: str, from_model: bool) -> ImageSchedule:
         """Short, or the paper's."""

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from dials_cnn_screen.architecture import Pipeline
+from dials_cnn_screen.architecture import NetworkOutput, Pipeline
 from dials_cnn_screen.images.frame import Frame, check_frame
 from dials_cnn_screen.labels.probabilities import softmax
 from dials_cnn_screen.models.prediction import Prediction, make_prediction
@@ -44,17 +44,7 @@ class Predictor:
             ValueError: What the network gives is not finite.
         """
         output = self._pipeline.run(prepared)
-        if not np.isfinite(output.logits).all():
-            raise ValueError("the network's output is not finite")
-        ood_score = None
-        if self._out_of_distribution is not None:
-            ood_score = float(self._out_of_distribution.score(output.features[None])[0])
-        return make_prediction(
-            softmax(output.logits, self._temperature),
-            output.spots,
-            ood_score,
-            output.features,
-        )
+        return prediction_of(output, self._temperature, self._out_of_distribution)
 
     def predict(self, frame: Frame) -> Prediction:
         """The prediction for a frame.
@@ -65,3 +55,23 @@ class Predictor:
         """
         check_frame(frame)
         return self.classify(self.prepare(frame))
+
+
+def prediction_of(
+    output: NetworkOutput,
+    temperature: float,
+    out_of_distribution: OutOfDistribution | None,
+) -> Prediction:
+    """The prediction from what a network gives; the others as a model has them.
+
+    Raises:
+        ValueError: What the network gives is not finite.
+    """
+    if not np.isfinite(output.logits).all():
+        raise ValueError("the network's output is not finite")
+    ood_score = None
+    if out_of_distribution is not None:
+        ood_score = float(out_of_distribution.score(output.features[None])[0])
+    return make_prediction(
+        softmax(output.logits, temperature), output.spots, ood_score, output.features
+    )

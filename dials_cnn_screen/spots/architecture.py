@@ -13,15 +13,22 @@ from dials_cnn_screen.architecture import (
     PAPER_SCHEDULE,
     Explanation,
     NetworkOutput,
+    Pipeline,
 )
+from dials_cnn_screen.images.batch import Layout
 from dials_cnn_screen.images.frame import Frame
 from dials_cnn_screen.labels.label import Label
 from dials_cnn_screen.spots.candidates import PATCH, Candidates, CandidateSearch
+from dials_cnn_screen.util.devices import can_compile_kernels, use_card
 
 # What takes time to import, torch and numba, is imported where it is used.
 if TYPE_CHECKING:
     from dials_cnn_screen.spots.network import SpotNetwork
+    from dials_cnn_screen.spots.pipeline_cuda import SpotBatches
     from dials_cnn_screen.spots.training_set import CandidateSet, SpotSchedule
+
+# Kernels compare candidates with each other at once, so many at most.
+MOST_ON_GPU = 256
 
 
 class SpotArchitecture:
@@ -58,9 +65,36 @@ class SpotArchitecture:
 
     def pipeline(
         self, network: SpotNetwork, preparation: CandidateSearch, device: str
-    ) -> SpotPipeline:
-        """Candidates on the CPU, the network on the device."""
-        return SpotPipeline(network, preparation, device)
+    ) -> Pipeline:
+        """On cuda all on the GPU where there are kernels for it, else the network."""
+        if device == "cuda":
+            device = use_card()
+        if device == "cpu" or not self.has_kernels(preparation):
+            return SpotPipeline(network, preparation, device)
+        from dials_cnn_screen.single_frames import SingleFrames
+
+        return SingleFrames(
+            lambda layout: self.batches(network, preparation, layout, 1, device),
+            SpotPipeline(network, preparation, "cpu"),
+            device,
+        )
+
+    def has_kernels(self, preparation: CandidateSearch) -> bool:
+        """Whether there are kernels for a GPU, and a compiler for them."""
+        return preparation.most <= MOST_ON_GPU and can_compile_kernels()
+
+    def batches(
+        self,
+        network: SpotNetwork,
+        preparation: CandidateSearch,
+        layout: Layout,
+        batch: int,
+        device: str,
+    ) -> SpotBatches:
+        """Preparation and network on a GPU, for batches of frames of one layout."""
+        from dials_cnn_screen.spots.pipeline_cuda import SpotBatches
+
+        return SpotBatches(network, preparation, layout, batch, device)
 
     def schedule(self, name: str, from_model: bool) -> SpotSchedule:
         """Short, or as long as the paper's."""

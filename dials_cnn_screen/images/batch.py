@@ -1,0 +1,107 @@
+"""Frames in batches: what those of one batch have in common, and how they are stored.
+
+A batch is one array (b, slow, fast) of raw pixels, padded to whole blocks of 16 x 16.
+All its frames have one mask. A pixel that is not used on one frame alone has a value
+there that is outside of the trusted range.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dials_cnn_screen.images.frame import Frame
+
+# Frames are padded to a multiple of this, pixels.
+PADDED_TO = 16
+# What stands in the place of a pixel that is not used on one frame alone. All integers
+# may be counts in uint16: no value is free.
+_UNUSED = {"i": np.int32(-(2**31)), "f": np.float32(np.nan)}
+
+
+@dataclass(frozen=True, eq=False)
+class Layout:
+    """What the frames of a batch have in common.
+
+    Attributes:
+        mask: bool (slow, fast), True = use.
+        beam_centre: (slow, fast), pixels, as in Frame.
+        dtype: Of the pixels in the batch: uint16, int32 or float32.
+        trusted: Least and greatest value of pixels that are used, ADU; None: any.
+    """
+
+    mask: NDArray[np.bool_]
+    beam_centre: tuple[float, float]
+    dtype: np.dtype
+    trusted: tuple[float, float] | None = None
+
+    @property
+    def padded(self) -> tuple[int, int]:
+        """Shape (slow, fast) of a frame in a batch."""
+        slow, fast = (-(-n // PADDED_TO) * PADDED_TO for n in self.mask.shape)
+        return slow, fast
+
+    @property
+    def padded_mask(self) -> NDArray[np.bool_]:
+        """The mask of a frame in a batch."""
+        mask = np.zeros(self.padded, bool)
+        mask[tuple(slice(n) for n in self.mask.shape)] = self.mask
+        return mask
+
+    @property
+    def unused(self) -> np.generic | None:
+        """What a pixel has that is not used on one frame alone; None: no value is free.
+
+        It is outside of the trusted range.
+        """
+        return None if self.trusted is None else _UNUSED.get(self.dtype.kind)
+
+    def holds(self, frame: Frame) -> bool:
+        """Whether a frame can be one of the batch."""
+        return (
+            frame.data.shape == self.mask.shape
+            and batch_dtype(frame.data.dtype) == self.dtype
+            and frame.beam_centre == self.beam_centre
+            and (
+                frame.mask is self.mask
+                or np.array_equal(frame.mask, self.mask)
+                or (self.unused is not None and not (frame.mask & ~self.mask).any())
+            )
+        )
+
+    def store(self, frame: Frame, place: NDArray) -> None:
+        """Write the pixels of a frame that it holds to a place (slow, fast), padded."""
+        slow, fast = frame.data.shape
+        np.copyto(place[:slow, :fast], frame.data, casting="unsafe")
+        if frame.mask is not self.mask and self.unused is not None:
+            place[:slow, :fast][self.mask & ~frame.mask] = self.unused
+
+
+def batch_dtype(dtype: np.dtype) -> np.dtype:
+    """The type of pixels in a batch: one that holds all values, or float32."""
+    if dtype in (np.uint8, np.uint16):
+        return np.dtype(np.uint16)
+    if dtype in (np.int8, np.int16, np.int32):
+        return np.dtype(np.int32)
+    return np.dtype(np.float32)
+
+
+def common_layout(frames: Sequence[Frame]) -> Layout:
+    """The layout of frames like the first; a pixel is used if it is on any of them.
+
+    Pixels that are used on some of the frames alone need a trusted range, in which all
+    numbers are but the least of int32 and those that are not finite.
+    """
+    first = frames[0]
+    dtype = batch_dtype(first.data.dtype)
+    mask = first.mask
+    for frame in frames[1:]:
+        if frame.mask is not first.mask and frame.mask.shape == mask.shape:
+            mask = mask | frame.mask
+    largest = float(np.finfo(np.float32).max)
+    # As float32; 256 above the least int32, not to be rounded to it.
+    trusted = {"u": None, "i": (256 - 2.0**31, 2.0**31), "f": (-largest, largest)}
+    return Layout(mask, first.beam_centre, dtype, trusted[dtype.kind])

@@ -1,0 +1,44 @@
+"""Which GPU a process uses, and whether there are compiled kernels for it."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+
+# Where MPI and batch systems say which process of its machine one is.
+_LOCAL_RANK = (
+    "OMPI_COMM_WORLD_LOCAL_RANK",
+    "MV2_COMM_WORLD_LOCAL_RANK",
+    "MPI_LOCALRANKID",
+    "SLURM_LOCALID",
+    "LOCAL_RANK",
+)
+
+
+def local_rank() -> int:
+    """Which process of its machine this one is, from 0."""
+    for name in _LOCAL_RANK:
+        if os.environ.get(name, "").isdigit():
+            return int(os.environ[name])
+    # A worker of multiprocessing is numbered from 1.
+    from multiprocessing import current_process
+
+    identity = current_process()._identity
+    return identity[-1] - 1 if identity else 0
+
+
+def use_card() -> str:
+    """The GPU of this process, made torch's current one: "cuda:1".
+
+    Processes of a machine share its cards, the first the first one.
+    """
+    import torch
+
+    index = local_rank() % torch.cuda.device_count()
+    torch.cuda.set_device(index)
+    return f"cuda:{index}"
+
+
+def can_compile_kernels() -> bool:
+    """Whether Triton is there, as with torch for CUDA."""
+    return importlib.util.find_spec("triton") is not None
