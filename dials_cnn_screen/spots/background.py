@@ -172,7 +172,7 @@ def limited(
     skew: NDArray[np.float32],
     whole: bool,
 ) -> Background:
-    """The background of blocks (rows, columns), its noise and skewness within limits."""
+    """The background of blocks (rows, columns), noise and skewness within limits."""
     # Not 0, where all pixels are equal.
     least = max(LEAST_WHOLE * whole, LEAST_RATIO * float(np.median(deviation)), 1e-9)
     inverse = 1 / np.maximum(deviation, np.float32(least))
