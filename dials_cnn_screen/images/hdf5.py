@@ -110,7 +110,7 @@ class HDF5Reader:
             dataset.read_direct(self._buffer, np.s_[row])
         else:
             # Reading leaves other threads to run, which h5py's does in part only.
-            read = os.preadv(self._file.fileno(), [self._buffer], offset)
+            read = os.preadv(self._file.fileno(), [self._buffer.data], offset)
             if read != self._buffer.nbytes:
                 raise OSError(f"{self._file.name} ends within image {number}")
         if self._top is None:

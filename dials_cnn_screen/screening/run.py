@@ -133,7 +133,7 @@ def _screen_here(
     model: Model,
     device: str,
     decision: Decision,
-    work: Callable[[Screener, Still], Result] = screen_still,
+    work: Callable[[Screener, Still], Result],
 ) -> Iterator[Result]:
     """The results for the stills, in order, on this process; one more thread reads."""
     screener = make_screener(model, device, decision)
@@ -149,7 +149,8 @@ def screen_mpi(
 
     world: from mpi_world. Other ranks get an empty list.
     """
-    mine = list(_screen_here(stills[world.rank :: world.size], model, device, decision))
+    share = stills[world.rank :: world.size]
+    mine = list(_screen_here(share, model, device, decision, screen_still))
     gathered = world.gather(mine, root=0)
     if world.rank != 0:
         return []

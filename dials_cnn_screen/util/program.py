@@ -116,7 +116,7 @@ def _check_files(name: str, experiments: ExperimentList) -> None:
     As DIALS does with formats: of several image files in one imageset the first counts,
     and any other is missed when its image is read.
     """
-    needed = {}
+    needed: dict[str, None] = {}
     for imageset in experiments.imagesets():
         lookup = imageset.external_lookup
         maps = lookup.mask, lookup.gain, lookup.pedestal, lookup.dx, lookup.dy
