@@ -131,7 +131,7 @@ def _screen_here(
     model: Model,
     device: str,
     decision: Decision,
-    work: Callable[[Screener, Still], Any] = screen_still,
+    work: Callable[[Screener, Still], Any],
 ) -> Iterator[Any]:
     """The results for the stills, in order, on this process; one more thread reads."""
     screener = make_screener(model, device, decision)
@@ -147,7 +147,8 @@ def screen_mpi(
 
     world: from mpi_world. Other ranks get an empty list.
     """
-    mine = list(_screen_here(stills[world.rank :: world.size], model, device, decision))
+    share = stills[world.rank :: world.size]
+    mine = list(_screen_here(share, model, device, decision, screen_still))
     gathered = world.gather(mine, root=0)
     if world.rank != 0:
         return []
