@@ -290,10 +290,13 @@ class AnnotationTool(AnnotationPanel):
 
     def _circle_spots(self, session: Session) -> None:
         """Circle spots; only on a labelled image, lest the circles bias the label."""
-        spots = None
-        is_to_be = session.label is not None or self._task.always_circle
-        if is_to_be and self._viewer.is_drawn:
-            spots = self._task.spots.get(session.labels.names[session.current])
+        spots, task = None, self._task
+        if (
+            task is not None
+            and self._viewer.is_drawn
+            and (session.label is not None or task.always_circle)
+        ):
+            spots = task.spots.get(session.labels.names[session.current])
         self._viewer.circle_spots(spots)
         self._n_circled = 0 if spots is None else len(spots.positions)
 
