@@ -122,7 +122,7 @@ def process(
         files, missing, record = world.bcast((files, missing, record))
     images = GivenImages(files, missing, params, world)
     if missing and not files:
-        raise Sorry(images.tell_unreadable())
+        raise Sorry(images.format_unreadable())
     # The script is to find these files, and no others.
     params.input.glob, params.input.file_list = [], None
     parsed = params, options, [glob.escape(file) for file in files]
@@ -133,7 +133,7 @@ def process(
     stopped = _run(script, vetoed, images, world)
     if world and world.rank != 0:
         return
-    left_out = [images.tell_unreadable()] if images.unreadable else []
+    left_out = [images.format_unreadable()] if images.unreadable else []
     if images.imported and not params.input.show_image_tags:
         account = account_for(
             images.selected(),

@@ -112,7 +112,7 @@ class GivenImages:
             stills_process.do_import = import_file
             Experiment.load_models = load_models
 
-    def tell_unreadable(self) -> str:
+    def format_unreadable(self) -> str:
         """The files that can't be read, in one line."""
         told = [f"{file} can't be read: {e}" for file, e in self.unreadable.items()]
         more = len(told) - _SHOWN
@@ -151,10 +151,10 @@ class GivenImages:
         for file, error in self.unreadable.items():
             logger.warning("%s can't be read: %s", file, error)
         if not self.names:
-            raise Sorry(self.tell_unreadable())
+            raise Sorry(self.format_unreadable())
         if self._params.input.image_tag and self.unreadable:
             raise Sorry(
-                f"{self.tell_unreadable()}; without it the tags of input.image_tag are "
+                f"{self.format_unreadable()}; without it the tags of input.image_tag are "
                 "those of other images"
             )
         if not self.selected():
