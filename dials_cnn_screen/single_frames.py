@@ -50,13 +50,14 @@ class SingleFrames:
 
     def prepare(self, frame: Frame) -> Launched:
         """Send the frame on its way."""
-        if self._layout is None or not self._layout.holds(frame):
-            self._lay_out(frame)
-        self._layout.store(frame, self._host.numpy()[0])
+        layout = self._layout
+        if layout is None or not layout.holds(frame):
+            layout = self._lay_out(frame)
+        layout.store(frame, self._host.numpy()[0])
         self._frames.copy_(self._host)
         return Launched(frame, self._batches, self._batches.run(self._frames))
 
-    def _lay_out(self, frame: Frame) -> None:
+    def _lay_out(self, frame: Frame) -> Layout:
         """Make ready for frames like this one, and those before if they are like it."""
         known = [frame]
         if self._layout is not None:
@@ -67,6 +68,7 @@ class SingleFrames:
         self._host = torch.zeros(1, *self._layout.padded, dtype=dtype)
         self._frames = self._host.to(self._device)
         self._batches = self._make(self._layout)
+        return self._layout
 
     def run(self, prepared: Launched) -> NetworkOutput:
         """Wait for what the network makes of it."""

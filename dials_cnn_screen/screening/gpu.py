@@ -94,7 +94,8 @@ class Stream:
 
     def classify(self, frames: Iterator[Frame]) -> Iterator[Prediction | ValueError]:
         """The predictions for frames, in order, or the error of a frame."""
-        free, launched = deque(self._buffers), deque()
+        free = deque(self._buffers)
+        launched: deque[Buffer] = deque()
         filling = None
         for frame in frames:
             if filling is None:

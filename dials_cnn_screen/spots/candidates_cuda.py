@@ -272,7 +272,7 @@ def _bits_of_groups(mask: NDArray[np.bool_]) -> NDArray[np.uint8]:
     padded = np.pad(mask, ((0, 0), (1, 1)))
     bits = np.zeros((slow, fast // 4), np.uint8)
     for k in range(6):
-        bits |= padded[:, k : k + fast : 4].astype(np.uint8) << k
+        bits |= padded[:, k : k + fast : 4] * np.uint8(1 << k)
     return bits
 
 

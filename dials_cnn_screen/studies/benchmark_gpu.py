@@ -18,6 +18,7 @@ Times are medians; the spread is the range of the middle half.
 from __future__ import annotations
 
 import argparse
+import functools
 import importlib.util
 import json
 import platform
@@ -62,7 +63,7 @@ def simulated_frames(n: int, shape: tuple[int, int] = SHAPE) -> np.ndarray:
     return frames
 
 
-def mask_of(shape: tuple[int, int] = SHAPE) -> np.ndarray:
+def mask_of(shape: tuple[int, ...]) -> np.ndarray:
     """A beam stop in the middle, and gaps between tiles: bool (slow, fast)."""
     mask = np.ones(shape, bool)
     slow, fast = (n // 2 for n in shape)
@@ -120,7 +121,7 @@ def measure(
         frames: int32 (n, slow, fast).
     """
     mask = mask_of(frames.shape[1:])
-    centre = tuple(n / 2 for n in mask.shape)
+    centre = (mask.shape[0] / 2, mask.shape[1] / 2)
     layout = Layout(mask, centre, np.dtype(dtype))
     some = [Frame(frame.astype(dtype), mask, centre) for frame in frames]
 
@@ -142,8 +143,8 @@ def measure(
     result["device"] = {}
     for n in BATCHES:
         pipeline, pixels = batches(n), on_device(n)
-        times = milliseconds(replayed(lambda p=pipeline, x=pixels: p.run(x)))
-        row = {**times, "frames_per_s": 1e3 * n / times["median_ms"]}
+        times = milliseconds(replayed(functools.partial(pipeline.run, pixels)))
+        row: dict[str, Any] = {**times, "frames_per_s": 1e3 * n / times["median_ms"]}
         if n == 64:
             row["stages_us_per_frame"] = {
                 name: 1e3 * milliseconds(replayed(stage))["median_ms"] / n
@@ -181,7 +182,8 @@ def compare(
 def reference_logits(model: Model, frame: Frame) -> np.ndarray:
     """The logits of a frame by the code in numpy."""
     network = model.network.eval()
-    arguments = (frame.data, frame.mask, frame.beam_centre, model.preparation)
+    preparation: Any = model.preparation
+    arguments = (frame.data, frame.mask, frame.beam_centre, preparation)
     with torch.inference_mode():
         if model.architecture == "spots":
             logits = network(batch_of_one(find_candidates(*arguments))).logits
@@ -209,7 +211,7 @@ def streamed(
     shape = (BATCH, *layout.padded)
     host = torch.ones(shape, dtype=dtype, pin_memory=True)
     buffers = [torch.ones(shape, dtype=dtype, device=device) for _ in range(BUFFERS)]
-    works = [replayed(lambda x=x: pipeline.run(x)) for x in buffers]
+    works = [replayed(functools.partial(pipeline.run, x)) for x in buffers]
     streams = Streams(device)
     there, done = ([torch.cuda.Event() for _ in buffers] for _ in range(2))
 
