@@ -154,8 +154,8 @@ class GivenImages:
             raise Sorry(self.format_unreadable())
         if self._params.input.image_tag and self.unreadable:
             raise Sorry(
-                f"{self.format_unreadable()}; without it the tags of input.image_tag are "
-                "those of other images"
+                f"{self.format_unreadable()}; without it the tags of input.image_tag "
+                "are those of other images"
             )
         if not self.selected():
             raise Sorry(

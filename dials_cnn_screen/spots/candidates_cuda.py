@@ -24,6 +24,7 @@ from dials_cnn_screen.images.batch import Layout
 from dials_cnn_screen.spots import candidates as reference
 from dials_cnn_screen.spots.background import LEAST_WHOLE
 from dials_cnn_screen.spots.background_cuda import BackgroundKernels, counters_room
+from dials_cnn_screen.spots.features import N_FRAME, N_SCALARS
 from dials_cnn_screen.spots.features_cuda import SLOTS, describe_kernel
 from dials_cnn_screen.spots.flags_cuda import compact_kernel, flag_kernel
 from dials_cnn_screen.spots.maxima_cuda import (
@@ -31,7 +32,7 @@ from dials_cnn_screen.spots.maxima_cuda import (
     maxima_kernel,
     strong_kernel,
 )
-from dials_cnn_screen.spots.network import N_FRAME, N_SCALARS, CandidateBatch
+from dials_cnn_screen.spots.network import CandidateBatch
 from dials_cnn_screen.spots.spread_cuda import sample_kernel, spread_kernel
 from dials_cnn_screen.util.kernels_cuda import BLOCK, INTERPRETED
 

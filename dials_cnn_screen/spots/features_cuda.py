@@ -1,4 +1,4 @@
-"""Patches and features of the candidates of a batch: network.describe in Triton."""
+"""Patches and features of the candidates of a batch: features.describe in Triton."""
 
 from __future__ import annotations
 
@@ -6,16 +6,16 @@ import triton
 import triton.language as tl
 
 from dials_cnn_screen.spots import candidates as reference
-from dials_cnn_screen.spots import network
+from dials_cnn_screen.spots import features
 from dials_cnn_screen.spots.maxima_cuda import place_of_key
 from dials_cnn_screen.spots.pixels_cuda import interpolate, significances, z_of_pixels
 
 # Of a patch, and a power of two that holds its pixels as 16 x 16.
 _PATCH = tl.constexpr(reference.PATCH)
 _REACH = tl.constexpr(reference.REACH)
-_N_SCALARS = tl.constexpr(network.N_SCALARS)
-_NEIGHBOURHOOD = tl.constexpr(network.NEIGHBOURHOOD**2)
-_RING = tl.constexpr(network.RING)
+_N_SCALARS = tl.constexpr(features.N_SCALARS)
+_NEIGHBOURHOOD = tl.constexpr(features.NEIGHBOURHOOD**2)
+_RING = tl.constexpr(features.RING)
 _NORM = tl.constexpr(reference.NORM)
 # Room for candidates: they are compared with each other at once.
 SLOTS = 256

@@ -17,7 +17,7 @@ _LEAST_SKEW = tl.constexpr(reference.LEAST_SKEW)
 _SUM_SKEW = tl.constexpr(reference.SUM_SKEW)
 _HANDICAP = tl.constexpr(reference.PIXEL_HANDICAP)
 # Strengths are compared in steps of 1e-4: rounding errors of sums make no order.
-_STEPS = tl.constexpr(1e4)
+_STEPS = tl.constexpr(reference.ROUNDING)
 # What may be rounded to the least strength.
 _LEAST = tl.constexpr(reference.LEVELS[0] - 1e-4)
 

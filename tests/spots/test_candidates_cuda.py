@@ -13,7 +13,7 @@ from dials_cnn_screen.images.batch import Layout, common_layout
 from dials_cnn_screen.images.frame import Frame, make_frame
 from dials_cnn_screen.spots import candidates_cuda
 from dials_cnn_screen.spots.candidates import CandidateSearch, find_candidates
-from dials_cnn_screen.spots.network import describe
+from dials_cnn_screen.spots.features import describe
 
 SEARCH = CandidateSearch(most=6)
 CENTRE = (20.3, 45.1)
