@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import hashlib
 import json
+import logging
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -14,12 +15,14 @@ from numpy.typing import ArrayLike, NDArray
 from dials_cnn_screen.architecture import Architecture, Preparation
 from dials_cnn_screen.images.frame import make_frame
 from dials_cnn_screen.models.prediction import Prediction
-from dials_cnn_screen.models.predictor import Predictor
+from dials_cnn_screen.models.predictor import Predictor, compare_pipelines
 from dials_cnn_screen.models.registry import find_architecture
 from dials_cnn_screen.spots.out_of_distribution import OutOfDistribution
 
 if TYPE_CHECKING:
     from torch import nn
+
+logger = logging.getLogger("dials.cnn_screen")
 
 
 def _no_hits() -> NDArray[np.float64]:
@@ -114,11 +117,23 @@ class Model:
         }
 
     def predictor(self, device: str = "cpu") -> Predictor:
-        """The model made ready on cpu or cuda."""
+        """The model made ready on cpu or cuda.
+
+        On a GPU a test frame is classified there and on the CPU first. Where they
+        disagree, or the GPU fails, the CPU is used, with a line in the log.
+        """
+        pipeline = self.entry.pipeline(self.network, self.preparation, device)
+        if device != "cpu":
+            on_cpu = self.entry.pipeline(self.network, self.preparation, "cpu")
+            if (problem := compare_pipelines(pipeline, on_cpu)) is not None:
+                logger.warning(
+                    "The GPU does not classify a test frame as the CPU does (%s); the "
+                    "CPU is used",
+                    problem,
+                )
+                pipeline = on_cpu
         return Predictor(
-            self.entry.pipeline(self.network, self.preparation, device),
-            self.calibration.temperature,
-            self.out_of_distribution,
+            pipeline, self.calibration.temperature, self.out_of_distribution
         )
 
     def predict(

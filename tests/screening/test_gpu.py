@@ -14,7 +14,7 @@ from dials_cnn_screen.images.frame import make_frame
 from dials_cnn_screen.models.model_file import load_model
 from dials_cnn_screen.screening.gpu import classify_stream
 from dials_cnn_screen.single_frames import SingleFrames
-from dials_cnn_screen.spots.architecture import SPOTS, SpotPipeline
+from dials_cnn_screen.spots.architecture import SPOTS
 from dials_cnn_screen.util.devices import local_rank
 
 SHAPE, CENTRE = (33, 64), (17.0, 30.2)
@@ -65,7 +65,7 @@ def test_stream_of_nothing(model, triton_device):
 def test_single_frames(model, triton_device):
     """As one process after the other classifies them on a GPU."""
     network, search = model.network, model.preparation
-    cpu = SpotPipeline(network, search, "cpu")
+    cpu = SPOTS.pipeline(network, search, "cpu")
     pipeline = SingleFrames(
         lambda layout: SPOTS.batches(network, search, layout, 1, triton_device),
         cpu,

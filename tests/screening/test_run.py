@@ -27,6 +27,11 @@ from dials_cnn_screen.screening.run import (
     screen,
     screen_still,
 )
+from dials_cnn_screen.spots.architecture import (
+    SpotArchitecture,
+    SpotPipeline,
+    network_on_device,
+)
 from dials_cnn_screen.spots.candidates import CandidateSearch
 from dials_cnn_screen.spots.network import SpotOutput
 from dials_cnn_screen.spots.out_of_distribution import OutOfDistribution
@@ -98,7 +103,11 @@ class EverySecond(torch.nn.Module):
 
 
 @pytest.fixture
-def spot_model(model):
+def spot_model(model, monkeypatch):
+    def pipeline(_, network, search, device):
+        return SpotPipeline(search, network_on_device(network, device))
+
+    monkeypatch.setattr(SpotArchitecture, "pipeline", pipeline)
     return dataclasses.replace(
         model,
         network=EverySecond(),
