@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import numpy as np
-from numba import njit
+
+from dials_cnn_screen.util.compiled import njit
 
 # The places of infinity and of minus infinity by _place.
 INFINITY, MINUS_INFINITY = np.int32(0x7F800000), np.int32(~0x7F800000)
 
 
-@njit(cache=True, nogil=True)
+@njit()
 def _place(number):
     """An integer for a number as float32, in the same order.
 
@@ -20,7 +21,7 @@ def _place(number):
     return bits ^ ((bits >> np.int32(31)) & np.int32(0x7FFFFFFF))
 
 
-@njit(cache=True, nogil=True)
+@njit()
 def _numbers(least, most):
     """The numbers at two places."""
     places = np.array([least, most])
@@ -29,7 +30,7 @@ def _numbers(least, most):
     return numbers[0], numbers[1]
 
 
-@njit(cache=True, nogil=True)
+@njit()
 def _row_range(row, used, least, most):
     """Least and greatest place: of the used pixels of a row, and of two more."""
     for x in range(len(row)):
@@ -39,7 +40,7 @@ def _row_range(row, used, least, most):
     return least, most
 
 
-@njit(cache=True, nogil=True)
+@njit()
 def used_range(data, mask):
     """Least and greatest of the used pixels of a frame, as float32.
 
@@ -58,7 +59,7 @@ def used_range(data, mask):
     return _numbers(least, most)
 
 
-@njit(cache=True, nogil=True)
+@njit()
 def fill_frame(raw, static_mask, low, high, data, mask):
     """Pixels as float32 and which of them are used, from raw ones.
 
@@ -90,7 +91,7 @@ def fill_frame(raw, static_mask, low, high, data, mask):
     return _numbers(least, most)
 
 
-@njit(cache=True, nogil=True)
+@njit()
 def mark_pixels(raw, top, marked):
     """Pixels as int32, with -1 and -2 for those that a detector has no value of.
 

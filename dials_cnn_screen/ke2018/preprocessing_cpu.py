@@ -7,11 +7,11 @@ the crop; neighbouring pixels share the sums down the columns of their neighbour
 from __future__ import annotations
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 
 from dials_cnn_screen.ke2018 import preprocessing as reference
 from dials_cnn_screen.ke2018.preprocessing import FLAT, LCN_WINDOW, Preprocessing
+from dials_cnn_screen.util.compiled import njit
 
 _REACH = LCN_WINDOW // 2
 
@@ -48,7 +48,7 @@ def prepare(
     return reference.adjust_contrast(image, used, preprocessing.contrast)
 
 
-@njit(cache=True, nogil=True)
+@njit()
 def _overlap(start, size, length):
     """Along an axis, the first element of a crop on the frame, and the end of these.
 
@@ -60,7 +60,7 @@ def _overlap(start, size, length):
     return max(0, -start), max(0, min(size, length - start))
 
 
-@njit(cache=True, nogil=True)
+@njit()
 def _bin_by_two(data, mask, row, column, image, used):
     """Means of the used pixels of 2 x 2 blocks, of the crop alone.
 
@@ -86,7 +86,7 @@ def _bin_by_two(data, mask, row, column, image, used):
         )
 
 
-@njit(cache=True, nogil=True)
+@njit()
 def _bin_two_rows(above, below, used_above, used_below, image, used):
     """Two rows of pixels (2 n,) and their mask to one of bins (n,).
 
@@ -106,7 +106,7 @@ def _bin_two_rows(above, below, used_above, used_below, image, used):
         used[j] = count > 0
 
 
-@njit(cache=True, nogil=True)
+@njit()
 def _bin_by(data, mask, row, column, binning, image, used):
     """Means of the used pixels of binning x binning blocks, as _bin_by_two."""
     size = image.shape[0]
@@ -124,7 +124,7 @@ def _bin_by(data, mask, row, column, binning, image, used):
             used[i, j] = count > 0
 
 
-@njit(cache=True, nogil=True)
+@njit()
 def _normalise(image, used):
     """preprocessing.local_contrast_normalise of a crop.
 
@@ -166,7 +166,7 @@ def _normalise(image, used):
     return result
 
 
-@njit(cache=True, nogil=True)
+@njit()
 def _row_of_values(image, used, mean, value, square):
     """Differences from the mean and their squares, 0 where not used: (columns,)."""
     for j in range(len(value)):
@@ -176,7 +176,7 @@ def _row_of_values(image, used, mean, value, square):
         square[j] = v * v
 
 
-@njit(cache=True, nogil=True)
+@njit()
 def _sum_rows(rows, out):
     """Sum five rows (5, columns) into out (columns + 4,), its ends reflected."""
     a, b, c, d, e = rows[0], rows[1], rows[2], rows[3], rows[4]  # (columns,)
@@ -188,7 +188,7 @@ def _sum_rows(rows, out):
         out[last - k] = out[last - 2 * _REACH + k]
 
 
-@njit(cache=True, nogil=True)
+@njit()
 def _normalise_row(value, used, sums, floor, out):
     """Equation 7 for one row.
 
@@ -214,7 +214,7 @@ def _normalise_row(value, used, sums, floor, out):
         out[j] = difference / root if keep else np.float32(0)
 
 
-@njit(cache=True, nogil=True, fastmath={"reassoc", "contract"})
+@njit(fastmath={"reassoc", "contract"})
 def _moments(image, used):
     """Mean and standard deviation of the used pixels of (rows, columns); their number.
 
@@ -234,7 +234,7 @@ def _moments(image, used):
     return mean, np.sqrt(square / max(count, 1)), count
 
 
-@njit(cache=True, nogil=True)
+@njit()
 def _mirror(index, length):
     """An index reflected about the first and last of so many elements."""
     if index < 0:

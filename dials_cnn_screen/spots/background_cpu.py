@@ -9,7 +9,6 @@ nothing more is done.
 from __future__ import annotations
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 
 from dials_cnn_screen.spots.background import (
@@ -26,6 +25,7 @@ from dials_cnn_screen.spots.background import (
     limited,
 )
 from dials_cnn_screen.spots.sixteen_cpu import copy_sixteen, least_of_256
+from dials_cnn_screen.util.compiled import njit
 
 # No used pixel is above this.
 _LARGEST = np.finfo(np.float32).max
@@ -50,7 +50,7 @@ def background(data: NDArray, mask: NDArray[np.bool_]) -> Background:
     return limited(mean, deviation, skew, whole)
 
 
-@njit(cache=True, nogil=True)
+@njit()
 def _whole_numbers(data, mask):
     """background.whole_numbers."""
     for y in range(0, len(data), BLOCK):
@@ -63,7 +63,7 @@ def _whole_numbers(data, mask):
     return True
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@njit(error_model="numpy")
 def _moments_of_blocks(data, mask, least_tail):
     """Moments of the blocks of a frame.
 
@@ -95,7 +95,7 @@ def _moments_of_blocks(data, mask, least_tail):
     return moments
 
 
-@njit(cache=True, nogil=True)
+@njit()
 def _cut_strip(data, mask, top, strip):
     """The used pixels of the rows from top on.
 
@@ -112,7 +112,7 @@ def _cut_strip(data, mask, top, strip):
             strip[y] = _INFINITY
 
 
-@njit(cache=True, nogil=True)
+@njit()
 def _row_of_used(row, used, out):
     """One row as float32, infinity where not used: row, used (fast,)."""
     for x in range(len(row)):
@@ -121,7 +121,7 @@ def _row_of_used(row, used, out):
         out[x] = value if used[x] else _INFINITY
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@njit(error_model="numpy")
 def _clipped(block, least):
     """Number of used values; mean over least and deviation, outliers clipped.
 
@@ -144,13 +144,13 @@ def _clipped(block, least):
     return used, mean, deviation
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@njit(error_model="numpy")
 def _mean_and_deviation(count, total, square):
     mean = total / count
     return mean, np.sqrt(max(square / count - mean * mean, np.float32(0)))
 
 
-@njit(cache=True, nogil=True, fastmath={"reassoc", "contract", "nsz"})
+@njit(fastmath={"reassoc", "contract", "nsz"})
 def _sums(block, least, limit):
     """Number, sum and sum of squares of values - least up to a limit: block (256,)."""
     n = t = s = np.float32(0)
@@ -164,7 +164,7 @@ def _sums(block, least, limit):
     return n, t, s
 
 
-@njit(cache=True, nogil=True, fastmath={"reassoc", "contract", "nsz"})
+@njit(fastmath={"reassoc", "contract", "nsz"})
 def _tails(block, centre, limit):
     """Sums of squares and cubes of what is over the mean, cut at a limit.
 
@@ -183,7 +183,7 @@ def _tails(block, centre, limit):
     return s, c
 
 
-@njit(cache=True, nogil=True)
+@njit()
 def _fill_missing(values):
     """background.fill_missing, in place: float32 (4, rows, columns)."""
     _, rows, columns = values.shape
@@ -203,7 +203,7 @@ def _fill_missing(values):
         missing = [(i, j) for i, j in missing if np.isnan(values[0, i, j])]
 
 
-@njit(cache=True, nogil=True)
+@njit()
 def _mean_of_neighbours(values, i, j):
     """Mean of the values (4,) of the blocks around one; NaN where none has any."""
     _, rows, columns = values.shape
@@ -216,7 +216,7 @@ def _mean_of_neighbours(values, i, j):
     return total / np.float32(count) if count else total * np.float32(np.nan)
 
 
-@njit(cache=True, nogil=True)
+@njit()
 def _median_of_neighbours(values):
     """Median over 3 x 3 blocks, edges repeated: float32 (rows, columns)."""
     rows, columns = values.shape
@@ -235,7 +235,7 @@ def _median_of_neighbours(values):
     return result
 
 
-@njit(cache=True, nogil=True)
+@njit()
 def _exchange(low, high):
     """The smaller of each pair to low, the larger to high: (columns,) each."""
     for x in range(len(low)):
@@ -243,7 +243,7 @@ def _exchange(low, high):
         low[x], high[x] = (a, b) if a < b else (b, a)
 
 
-@njit(cache=True, nogil=True)
+@njit()
 def _noisiest_neighbour(deviation):
     """Step 3 of background.py: deviation, float32 (rows, columns)."""
     rows, columns = deviation.shape

@@ -13,7 +13,6 @@ columns rounded up to whole stretches.
 from __future__ import annotations
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 
 from dials_cnn_screen.spots import candidates as reference
@@ -35,6 +34,7 @@ from dials_cnn_screen.spots.candidates import (
     CandidateSearch,
 )
 from dials_cnn_screen.spots.normalise_cpu import at_pixel, row_of_z
+from dials_cnn_screen.util.compiled import njit
 
 # Room for so many strong pixels at first; noise alone gives some 1 in 2000. By hand.
 _FIRST_STRONG = 8192
@@ -97,21 +97,21 @@ def find_candidates(
     )
 
 
-@njit(cache=True, nogil=True)
+@njit()
 def _sums_down(above, here, below, down_sums):
     """Sums down the columns, of weights 1 2 1: float32 (n,) each, the last written."""
     for x in range(len(down_sums)):
         down_sums[x] = above[x] + np.float32(2) * here[x] + below[x]
 
 
-@njit(cache=True, nogil=True)
+@njit()
 def _sum_across(down_sums, x, factor):
     """Weighted sum around element x, from _sums_down, times a factor."""
     left, here, right = down_sums[x - 1], down_sums[x], down_sums[x + 1]
     return (left + np.float32(2) * here + right) * factor
 
 
-@njit(cache=True, nogil=True)
+@njit()
 def _sample_sums(data, mask, mean, inverse, down, across):
     """Weighted sums over NORM at the used pixels of reference.SAMPLE: float32 (n,).
 
@@ -142,7 +142,7 @@ def _sum_deviation(sums: NDArray[np.float32]) -> float:
     return max(1.0, MAD_TO_DEVIATION * deviation)
 
 
-@njit(cache=True, nogil=True)
+@njit()
 def _median(values):
     """np.median of float32 (n,), n over 0, in a fifth of the time.
 
@@ -170,14 +170,14 @@ def _median(values):
     return (low + middle[len(values) // 2 - below]) / np.float32(2)
 
 
-@njit(cache=True, nogil=True)
+@njit()
 def _bin(value):
     """The bin of a weighted sum; they are finest where these are, from -8 to 8."""
     place = value * np.float32(_BINS / 16) + np.float32(_BINS / 2)
     return np.int64(min(max(place, np.float32(0)), np.float32(_BINS - 1)))
 
 
-@njit(cache=True, nogil=True)
+@njit()
 def _find_maxima(data, mask, mean, inverse, down, across, skew, spread):
     """The local maxima of strength, and the number of low pixels.
 
@@ -235,7 +235,7 @@ def _find_maxima(data, mask, mean, inverse, down, across, skew, spread):
     return positions[:maxima], heights[:maxima], count
 
 
-@njit(cache=True, nogil=True)
+@njit()
 def _longer(rows):
     """The same rows (n, k) at the start of an array of more than twice as many."""
     longer = np.empty((2 * len(rows) + _FIRST_STRONG, rows.shape[1]), rows.dtype)
@@ -243,7 +243,7 @@ def _longer(rows):
     return longer
 
 
-@njit(cache=True, nogil=True)
+@njit()
 def _strong_of_row(
     y,
     used,
@@ -305,7 +305,7 @@ def _strong_of_row(
     return n
 
 
-@njit(cache=True, nogil=True)
+@njit()
 def _any_far(here, down_sums, factor):
     """Whether any pixel of a stretch is far, used or not; without a branch.
 
@@ -320,7 +320,7 @@ def _any_far(here, down_sums, factor):
     return n > 0
 
 
-@njit(cache=True, nogil=True)
+@njit()
 def _is_far(pixel, summed):
     """Whether a pixel is as far up as a candidate, or as far down as a low one.
 
@@ -332,14 +332,14 @@ def _is_far(pixel, summed):
     return (abs(pixel) >= np.float32(_PIXEL_FAR)) | (abs(summed - middle) >= half)
 
 
-@njit(cache=True, nogil=True)
+@njit()
 def _strongest(pixel, summed):
     """candidates.strongest of one pixel."""
     strength = max(pixel - np.float32(PIXEL_HANDICAP), summed)
     return np.rint(strength * np.float32(ROUNDING)) / np.float32(ROUNDING)
 
 
-@njit(cache=True, nogil=True)
+@njit()
 def _significance(height, skew):
     """candidates.significance of one height: float32."""
     if not height > 0:
@@ -350,7 +350,7 @@ def _significance(height, skew):
     return np.float32(ratio)
 
 
-@njit(cache=True, nogil=True)
+@njit()
 def _is_maximum(above, here, below, x):
     """Whether none of the 8 neighbours exceeds element x; of equal ones the first is.
 
@@ -366,7 +366,7 @@ def _is_maximum(above, here, below, x):
     )
 
 
-@njit(cache=True, nogil=True)
+@njit()
 def _cut_patches(data, mask, mean, inverse, down, across, slow, fast, patches, scales):
     """z and mask around the candidates, and the inverse deviation at each.
 

@@ -10,11 +10,11 @@ from collections.abc import Mapping
 from typing import NamedTuple
 
 import numpy as np
-from numba import njit
 from numpy.typing import ArrayLike, NDArray
 
 from dials_cnn_screen.spots.candidates import PATCH, Candidates
 from dials_cnn_screen.spots.features import NEIGHBOURHOOD, RING, describe_with
+from dials_cnn_screen.util.compiled import njit
 
 # Sums may be reordered, so that they vectorise.
 _FASTMATH = {"reassoc", "contract", "nsz"}
@@ -83,7 +83,7 @@ def classify(
     return _forward(patches, scalars, frame, weights)
 
 
-@njit(cache=True, nogil=True)
+@njit()
 def _count_neighbours(slow, fast, radius):
     """features.count_neighbours: slow, fast, radius (n,)."""
     n = len(slow)
@@ -101,7 +101,7 @@ def _count_neighbours(slow, fast, radius):
     return square, near, ring
 
 
-@njit(cache=True, nogil=True)
+@njit()
 def _forward(patches, scalars, frame, w):
     """SpotNetwork.forward of one frame.
 
@@ -142,13 +142,13 @@ def _forward(patches, scalars, frame, w):
     return _layer(hidden_of_frame, w.head_2, w.head_2_bias), spot_logits, features
 
 
-@njit(cache=True, nogil=True)
+@njit()
 def _layer(x, weight, bias):
     """weight (m, k) @ x (k,) + bias (m,)."""
     return _dense(x.reshape(1, -1), weight, bias)[0]
 
 
-@njit(cache=True, nogil=True, fastmath=_FASTMATH)
+@njit(fastmath=_FASTMATH)
 def _dense(x, weight, bias):
     """x (n, k) @ weight (m, k)^T + bias (m,): (n, m).
 
@@ -181,7 +181,7 @@ def _dense(x, weight, bias):
     return out
 
 
-@njit(cache=True, nogil=True)
+@njit()
 def _relu(x):
     """x, what is below 0 set to 0."""
     return np.maximum(x, np.float32(0))

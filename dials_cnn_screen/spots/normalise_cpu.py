@@ -7,13 +7,13 @@ the columns first, which takes as many numbers as a row has blocks, then along t
 from __future__ import annotations
 
 import numpy as np
-from numba import njit
 
 from dials_cnn_screen.spots.background import BLOCK
 from dials_cnn_screen.spots.sixteen_cpu import normalise_sixteen
+from dials_cnn_screen.util.compiled import njit
 
 
-@njit(cache=True, nogil=True)
+@njit()
 def row_of_z(data, mask, mean, inverse, down, across, y, at_row, z):
     """z of row y; 0 where the mask is False, and past the last row.
 
@@ -42,7 +42,7 @@ def row_of_z(data, mask, mean, inverse, down, across, y, at_row, z):
     _pixels_of_z(row, used, m, i, across, first, len(row), z)
 
 
-@njit(cache=True, nogil=True)
+@njit()
 def _interpolate_down(blocks, down, y, at_row):
     """Interpolate blocks (rows, columns) to row y: at_row (columns,), written."""
     low, high, part = down
@@ -51,7 +51,7 @@ def _interpolate_down(blocks, down, y, at_row):
         at_row[j] = above[j] + (below[j] - above[j]) * t
 
 
-@njit(cache=True, nogil=True)
+@njit()
 def _pixels_of_z(row, used, mean, inverse, across, first, end, z):
     """z of some pixels of a row.
 
@@ -70,7 +70,7 @@ def _pixels_of_z(row, used, mean, inverse, across, first, end, z):
         z[x + 1] = value if used[x] else np.float32(0)
 
 
-@njit(cache=True, nogil=True)
+@njit()
 def at_pixel(blocks, down, across, y, x):
     """Interpolate blocks (rows, columns) to a pixel: float32."""
     a, b, t = down[0][y], down[1][y], down[2][y]
