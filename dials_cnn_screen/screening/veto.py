@@ -107,10 +107,8 @@ def process(
             be done, files or images that were left out.
     """
     script.parser = ArgumentParser(usage=usage, phil=phil, epilog=epilog)
-    params, options, words = script.parser.parse_args(
-        args, show_diff_phil=False, return_unhandled=True, quick_parse=True
-    )
     with user_errors():
+        params, options, words = _parse(script.parser, args)
         # On all ranks: one alone would leave the others waiting.
         world = mpi_world() if params.mp.method == "mpi" else None
         folder = Path(params.output.output_dir)
@@ -147,6 +145,16 @@ def process(
         left_out = tell_left_out(account) + left_out
     if left_out:
         raise Sorry("; ".join(left_out))
+
+
+def _parse(parser: ArgumentParser, args: list[str] | None) -> tuple[Any, Any, list]:
+    """Parameters, options and other words; ValueError for a value that can't be."""
+    try:
+        return parser.parse_args(
+            args, show_diff_phil=False, return_unhandled=True, quick_parse=True
+        )
+    except RuntimeError as error:  # PHIL's
+        raise ValueError(error) from error
 
 
 def read_veto(params: Any) -> Veto:

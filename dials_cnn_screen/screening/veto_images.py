@@ -22,6 +22,7 @@ from dxtbx.model import Experiment, ExperimentList
 
 from dials_cnn_screen.images.stills import name_image
 from dials_cnn_screen.labels.image_name import ImageName
+from dials_cnn_screen.screening.veto_experiments import Import, import_readable
 from dials_cnn_screen.screening.veto_record import Record, one_line
 
 logger = logging.getLogger("dials.cnn_screen.veto")
@@ -82,14 +83,11 @@ class GivenImages:
 
         def import_or_note(filename: str, load_models: bool = True) -> ExperimentList:
             try:
-                experiments = import_file(filename, load_models)
-                names = [name_image(e.imageset, 0) for e in experiments]
-                if not names:
-                    raise ValueError("there are no images in it")
+                experiments = self._import(filename, import_file, record)
             except Exception as error:  # whatever dxtbx or a file format may raise
-                experiments, names = ExperimentList(), []
+                experiments = ExperimentList()
                 self.unreadable[filename] = one_line(error)
-            self.names += names
+            self.names += [name_image(e.imageset, 0) for e in experiments]
             self._left -= 1
             if not self._left:
                 self._check()
@@ -112,7 +110,26 @@ class GivenImages:
             stills_process.do_import = import_file
             Experiment.load_models = load_models
 
+<<<<<<< HEAD
     def format_unreadable(self) -> str:
+=======
+    def _import(self, file: str, import_file: Import, record: Record) -> ExperimentList:
+        """The images in a file; of an experiment list those that can be read."""
+        try:
+            experiments = import_file(file, load_models=False)
+        except Exception:
+            # Without some images the tags of the others are not what they were.
+            if not file.endswith((".expt", ".json")) or self._params.input.image_tag:
+                raise
+            experiments, errors = import_readable(file, import_file)
+            for name, error in errors.items():
+                record.failed(name, error)
+        if not experiments:
+            raise ValueError("there are no images in it")
+        return experiments
+
+    def format_unreadable(self) -> str:
+>>>>>>> faults-veto
         """The files that can't be read, in one line."""
         told = [f"{file} can't be read: {e}" for file, e in self.unreadable.items()]
         more = len(told) - _SHOWN

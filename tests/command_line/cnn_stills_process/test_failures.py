@@ -136,6 +136,27 @@ def test_bad_file_alone(good, options, write):
     assert not Path("cnn_screen.json").exists()
 
 
+@pytest.mark.parametrize("write", BAD)
+def test_experiments_of_a_bad_file(good, options, write, write_levels, names, errors):
+    write_levels("ab.h5", [250, 250])
+    files = [good[0], "ab.h5", good[1]]
+    ExperimentListFactory.from_filenames(files).as_file("imported.expt")
+    Path("ab.h5").unlink()
+    write("ab.h5")
+    with pytest.raises(Sorry, match=r"^2 of 6 images could not be processed"):
+        run(["imported.expt", *options])
+    assert list(errors()) == ["ab.h5 [1]", "ab.h5 [2]"]
+    assert set(names()) == {*ALL_GOOD, ("ab.h5", 1), ("ab.h5", 2)}
+
+
+def test_experiments_that_are_none(good, options):
+    for text in ("[]", "{}", "[" * 100_000, '{"__id__": "ExperimentList"}'):
+        Path("bad.expt").write_text(text)
+        with pytest.raises(Sorry, match=r"^bad\.expt can't be read: ") as problem:
+            run(["bad.expt", *options])
+        assert len(str(problem.value)) < 500
+
+
 @pytest.mark.parametrize(
     "error", [KeyError, IndexError, AssertionError, TypeError, OSError, RuntimeError]
 )

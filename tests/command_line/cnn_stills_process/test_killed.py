@@ -24,7 +24,8 @@ ALL_GOOD = [("a.h5", 1), ("a.h5", 2), ("b.h5", 1), ("b.h5", 2)]
 
 # Half a second more for each image, so that there is time to kill.
 SLOW_PROGRAM = f"""
-import time
+import signal, time
+signal.signal(signal.SIGINT, signal.default_int_handler)
 from dials_cnn_screen.screening import veto_processor
 screen = veto_processor.screen_still
 def slow(*args):
@@ -66,6 +67,7 @@ def slow_run(write_levels, options) -> Iterator[subprocess.Popen]:
             [sys.executable, "-c", SLOW_PROGRAM, "many.h5", *options, "mp.nproc=2"],
             stdout=out,
             stderr=err,
+            start_new_session=True,
         )
     wait_for(lambda: len(list(Path().glob(".cnn_screen*"))) == 2)
     yield program
@@ -108,6 +110,14 @@ def test_a_process_that_is_killed(slow_run, names, errors):
     assert "Traceback" not in message
     log = Path("dials.process.log").read_text()
     assert f"ran on {40 - len(not_reached)} of {40 - len(not_reached)} images" in log
+
+
+def test_interrupt(slow_run, names, errors):
+    os.killpg(slow_run.pid, signal.SIGINT)  # as Ctrl-C does
+    assert slow_run.wait(timeout=60) == 1
+    assert names() == [("many.h5", i) for i in range(1, 41)]
+    assert set(errors().values()) == {"not reached: interrupted"}
+    assert Path("err.txt").read_text().startswith("Sorry: ")
 
 
 def test_parts_of_other_runs(good, options, names):

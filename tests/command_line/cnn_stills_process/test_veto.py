@@ -193,6 +193,7 @@ def test_truncated_file(images, model):
         ("dispatch.find_spots=False", "no image is classified"),
         ("dispatch.pre_import=False", r"files of one name, .* leave dispatch.pre_impo"),
         ("minimum_number_of_reflections=0", "number_of_reflections=1 or more"),
+        ("cnn_screen.decision.threshold=abc", "name 'abc' is not defined"),
         ("cnn_screen.scores=no/scores.json", "there is no folder"),
     ],
 )
