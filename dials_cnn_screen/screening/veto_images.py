@@ -110,9 +110,6 @@ class GivenImages:
             stills_process.do_import = import_file
             Experiment.load_models = load_models
 
-<<<<<<< HEAD
-    def format_unreadable(self) -> str:
-=======
     def _import(self, file: str, import_file: Import, record: Record) -> ExperimentList:
         """The images in a file; of an experiment list those that can be read."""
         try:
@@ -129,7 +126,6 @@ class GivenImages:
         return experiments
 
     def format_unreadable(self) -> str:
->>>>>>> faults-veto
         """The files that can't be read, in one line."""
         told = [f"{file} can't be read: {e}" for file, e in self.unreadable.items()]
         more = len(told) - _SHOWN
