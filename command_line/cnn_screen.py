@@ -29,61 +29,36 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from os.path import abspath
 
 import libtbx.phil
 from dials.util import show_mail_handle_errors
 from dxtbx.model import ExperimentList
 
 from dials_cnn_screen.images.stills import Still, list_stills
+from dials_cnn_screen.labels.image_name import ImageName
 from dials_cnn_screen.models.model_file import load_model
 from dials_cnn_screen.outputs.experiments import write_experiments
 from dials_cnn_screen.outputs.log import log_model, log_results, log_text
 from dials_cnn_screen.outputs.report import write_report
 from dials_cnn_screen.phil import load_scope
-from dials_cnn_screen.screening.calibration import (
-    DecisionRule,
-    OwnLabels,
-    choose_decision,
-)
+from dials_cnn_screen.screening.calibration import choose_decision
 from dials_cnn_screen.screening.decision import format_decision
+from dials_cnn_screen.screening.parameters import Output, Parameters
 from dials_cnn_screen.screening.results import (
     ModelSummary,
     ScreeningResults,
+    decide,
     write_results,
 )
 from dials_cnn_screen.screening.run import stream_results
 from dials_cnn_screen.util.files import check_outputs
 from dials_cnn_screen.util.parameters import read_parameters
 from dials_cnn_screen.util.program import CITATION, parse_images, user_errors
-from dials_cnn_screen.util.workers import Processes
 
 logger = logging.getLogger("dials.cnn_screen")
 
 phil_scope = load_scope("cnn_screen")
-
-
-@dataclass(frozen=True)
-class Output:
-    """The parameters of output: names of files, None switches one off."""
-
-    experiments: str | None
-    rejected: str | None
-    scores: str | None
-    html: str | None
-    log: str | None
-
-
-@dataclass(frozen=True)
-class Parameters:
-    """The parameters of dials.cnn_screen."""
-
-    model: str | None
-    device: str
-    mp: Processes
-    decision: DecisionRule
-    calibration: OwnLabels
-    output: Output
 
 
 @show_mail_handle_errors()
@@ -91,15 +66,28 @@ def run(args: list[str] | None = None, phil: libtbx.phil.scope = phil_scope) -> 
     """Run dials.cnn_screen with these arguments (default: the command line's)."""
     with user_errors():
         parsed = parse_images(
-            "dials.cnn_screen", __doc__, phil, args, check_format=False
+            "dials.cnn_screen",
+            __doc__,
+            phil,
+            args,
+            check_format=False,
+            leave_out_unreadable=True,
         )
-        _screen(parsed.experiments, read_parameters(Parameters, parsed.params))
+        params = read_parameters(Parameters, parsed.params)
+        _screen(parsed.experiments, parsed.unreadable, params)
 
 
-def _screen(experiments: ExperimentList, params: Parameters) -> None:
-    """Screen the stills of the experiments and write the outputs."""
+def _screen(
+    experiments: ExperimentList, unreadable: dict[str, str], params: Parameters
+) -> None:
+    """Screen the stills of the experiments and write the outputs.
+
+    unreadable: files and why they can't be read. ValueError after all is written where
+    there are any.
+    """
     stills = list_stills(experiments)
-    check_outputs(*vars(params.output).values())
+    inputs = {still.name.path for still in stills}
+    check_outputs(*vars(params.output).values(), inputs=inputs)
     if params.model is None:
         raise ValueError("no model: give model=default or a file of dials.cnn_train")
     model = load_model(params.model)
@@ -110,6 +98,12 @@ def _screen(experiments: ExperimentList, params: Parameters) -> None:
     images = list(stream_results(stills, model, decision, params.device, params.mp))
     if not images:
         return  # what is left to do is for the first MPI rank
+    images += [
+        decide(
+            ImageName(abspath(file)), None, f"the file can't be read: {why}", decision
+        )
+        for file, why in unreadable.items()
+    ]
     results = ScreeningResults(ModelSummary.of(model), decision, images)
     if not results.classified:
         raise ValueError(
@@ -119,6 +113,10 @@ def _screen(experiments: ExperimentList, params: Parameters) -> None:
     log_results(results, time.perf_counter() - start)
     _write(experiments, stills, results, params.output)
     logger.info("\nPlease cite: %s", CITATION)
+    if unreadable:
+        raise ValueError(
+            f"not screened, since they can't be read: {', '.join(unreadable)}"
+        )
 
 
 def _write(
@@ -127,7 +125,7 @@ def _write(
     results: ScreeningResults,
     output: Output,
 ) -> None:
-    kept = results.kept
+    kept = results.kept[: len(stills)]  # after them are files that can't be read
     lists = ((output.experiments, kept), (output.rejected, [not k for k in kept]))
     for path, chosen in lists:
         if path is not None:

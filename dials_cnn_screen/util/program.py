@@ -24,10 +24,14 @@ from dials.util.options import (
 )
 from dials.util.version import dials_version
 from dxtbx.model import ExperimentList
-from dxtbx.model.experiment_list import ExperimentListFactory
 
 from dials_cnn_screen import __version__
-from dials_cnn_screen.util.files import check_writable
+from dials_cnn_screen.util.files import check_outputs
+from dials_cnn_screen.util.input_files import (
+    expand,
+    find_image_files,
+    find_unreadable,
+)
 
 CITATION = (
     "Ke, T.-W., Brewster, A. S., Yu, S. X., Ushizima, D., Yang, C. & Sauter, N. K. "
@@ -64,12 +68,14 @@ class Parsed(NamedTuple):
         experiments: Of the .expt files or images; empty without any.
         reflections: Tables of the .refl files.
         changes: The parameters that were changed, in PHIL form.
+        unreadable: Files that were left out since they can't be read, and why.
     """
 
     params: Any
     experiments: ExperimentList
     reflections: list[Any]
     changes: str
+    unreadable: dict[str, str]
 
 
 def parse_images(
@@ -80,26 +86,47 @@ def parse_images(
     usage: str = "imported.expt | image files",
     read_reflections: bool = False,
     check_format: bool = True,
+    leave_out_unreadable: bool = False,
 ) -> Parsed:
     """Arguments of a program that takes experiments or image files.
 
     Opens the log, with versions and what was modified; shows the help without
     arguments. Raises Sorry for arguments that are not understood, in one line.
 
-    check_format: open the images of .expt files, which takes long for many of them.
-    Without, images/opening.py does when they are read.
+    Args:
+        check_format: Open the images of .expt files, which takes long for many of them.
+            Without, images/opening.py does when they are read.
+        leave_out_unreadable: Go on without files that can't be read, where there are
+            others; a file that an .expt names may be missing then.
     """
-    parser = ArgumentParser(
-        usage=f"{program} [options] {usage}",
-        phil=phil,
-        read_experiments=True,
-        read_experiments_from_images=True,
-        read_reflections=read_reflections,
-        check_format=check_format,
-        epilog=doc,
-    )
-    params = parse(parser, args, program)
-    if not check_format:
+
+    def make_parser() -> ArgumentParser:
+        return ArgumentParser(
+            usage=f"{program} [options] {usage}",
+            phil=phil,
+            read_experiments=True,
+            read_experiments_from_images=True,
+            read_reflections=read_reflections,
+            check_format=check_format,
+            epilog=doc,
+        )
+
+    parser = make_parser()
+    unreadable: dict[str, str] = {}
+    try:
+        params = parse(parser, args, program)
+    except Sorry:
+        # Not before, as it takes as long as reading all files.
+        given = sys.argv[1:] if args is None else args
+        if leave_out_unreadable:
+            given, unreadable = _leave_out_unreadable(parser, given)
+        if not unreadable:
+            raise
+        parser = make_parser()
+        params = parse(parser, given, program)
+    for file, error in unreadable.items():
+        logging.getLogger(program).warning("%s can't be read: %s", file, error)
+    if not check_format and not leave_out_unreadable:
         for wrapper in params.input.experiments:
             _check_files(wrapper.filename, wrapper.data)
     return Parsed(
@@ -107,7 +134,28 @@ def parse_images(
         flatten_experiments(params.input.experiments),
         flatten_reflections(params.input.reflections) if read_reflections else [],
         find_changes(parser).as_str(),
+        unreadable,
     )
+
+
+def _leave_out_unreadable(
+    parser: ArgumentParser, args: list[str]
+) -> tuple[list[str], dict[str, str]]:
+    """The arguments without the files that can't be read, and why these can't.
+
+    All arguments where no file can be read, or all can.
+    """
+    _, words = argparse.ArgumentParser.parse_known_args(parser, args)
+    files = find_image_files(words)
+    unreadable = find_unreadable(files)
+    if not unreadable or len(unreadable) == len(files):
+        return args, {}
+    kept: list[str] = []
+    for word in args:
+        matches = [file for file in expand(word) if file in files]
+        readable = [file for file in matches if file not in unreadable]
+        kept += readable if matches else [word]
+    return kept, unreadable
 
 
 def _check_files(name: str, experiments: ExperimentList) -> None:
@@ -137,8 +185,9 @@ def parse(parser: ArgumentParser, args: list[str] | None, program: str) -> Any:
     changes = find_changes(parser)
     _check_auto(changes)
     if _is_first_rank(params):
-        if params.output.log is not None:
-            check_writable(params.output.log)
+        given = sys.argv[1:] if args is None else args
+        inputs = [file for word in given for file in expand(word)]
+        check_outputs(params.output.log, inputs=inputs)
         dials.util.log.config(verbosity=options.verbose, logfile=params.output.log)
         logger = logging.getLogger(program)
         logger.info("%s, %s %s", dials_version(), program, __version__)
@@ -209,7 +258,12 @@ def _parse_arguments(
     except RuntimeError as problem:  # PHIL's, for a value that can't be
         raise Sorry(" ".join(str(problem).split())) from None
     except OSError as problem:
-        raise Sorry(f"{find_unreadable(files)} can't be read: {problem}") from None
+        raise Sorry(_name_unreadable(files, problem)) from None
+    except Exception as problem:  # whatever dxtbx or a file format may raise
+        if not (unreadable := find_unreadable(find_image_files(files))):
+            raise
+        file, error = next(iter(unreadable.items()))
+        raise Sorry(f"{file} can't be read: {error}") from problem
 
 
 def _without_tracebacks(message: str) -> str:
@@ -227,11 +281,7 @@ def _without_tracebacks(message: str) -> str:
     )
 
 
-def find_unreadable(files: list[str]) -> str:
-    """The first of the files at which dxtbx gives up; all if it is none by itself."""
-    for file in files:
-        try:
-            ExperimentListFactory.from_filenames([file], unhandled=[])
-        except OSError:
-            return file
-    return " ".join(files)
+def _name_unreadable(files: list[str], problem: Exception) -> str:
+    """The first of the files that can't be read, or all, and why."""
+    unreadable = find_unreadable(find_image_files(files))
+    return f"{next(iter(unreadable), ' '.join(files))} can't be read: {problem}"

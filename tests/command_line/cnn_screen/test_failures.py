@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 from pathlib import Path
 
@@ -22,6 +23,7 @@ pytestmark = pytest.mark.usefixtures("installed_formats", "in_tmp_path")
 
 # One process, unless a test says otherwise.
 ONE = "mp.nproc=1"
+CLASSES = ["Hit", "Miss", "Maybe", "Miss", "Maybe", "Hit", None]
 OUTPUTS = {"hits.expt", "cnn_screen.json", "cnn_screen.html", "dials.cnn_screen.log"}
 
 
@@ -135,14 +137,76 @@ UNUSABLE = [
     (nothing, "missing.expt", "no file 'missing.expt'"),
     (nothing, "*.none", r"no file '\*.none'"),
     (nothing, "--nproc", "no file '--nproc', nor a parameter or option"),
-    (text, "text.expt", '"text.expt".* neither an image .* nor an experiment list'),
-    (text, "note.txt", '"note.txt".* neither an image .* nor an experiment list'),
-    (other_layout, "other.h5", '"other.h5".* neither an image'),
-    (truncated, "short.h5", "short.h5 can't be read: .*truncated"),
-    (images_gone, "gone.expt", '"gone.expt".* No such file .*gone.h5'),
     (rotation_scan, "scan.expt", "rotation scan.*convert_sequences_to_stills=True"),
     (without_images, "bare.expt", "experiment 7 has no images"),
 ]
+
+
+def no_wavelength(path: str, _imported) -> None:
+    shutil.copy("run1.h5", path)
+    with h5py.File(path, "a") as file:
+        del file["data/chunk0/wavelength"]
+
+
+UNREADABLE = [
+    (text, "text.expt", "it is no experiment list"),
+    (text, "note.txt", "neither an image .* nor an experiment list"),
+    (other_layout, "other.h5", "neither an image"),
+    (truncated, "short.h5", "truncated"),
+    (no_wavelength, "dark.h5", "wavelength"),
+]
+
+
+@pytest.mark.parametrize(
+    ("make", "name", "reason"), UNREADABLE, ids=[case[1] for case in UNREADABLE]
+)
+def test_one_unreadable_file_among_others(
+    images, model, imported, make, name, reason, results, column
+):
+    make(name, imported)
+    with pytest.raises(Sorry, match=f"not screened, .* be read: {name}$") as problem:
+        run([images, name, model, ONE])
+    assert "\n" not in str(problem.value)
+    # The others are screened, and the file is named and kept.
+    assert results()["summary"]["images"] == 8
+    assert column("class")[:7] == CLASSES
+    last = results()["images"][7]
+    assert (last["file"], last["class"], last["kept"]) == (name, None, True)
+    assert re.search(reason, last["error"])
+    assert Path("hits.expt").exists()
+    assert f"{name} can't be read: " in Path("dials.cnn_screen.log").read_text()
+    assert name in Path("cnn_screen.html").read_text()
+
+
+@pytest.mark.parametrize(
+    ("make", "name", "reason"), UNREADABLE, ids=[case[1] for case in UNREADABLE]
+)
+def test_unreadable_files_alone(images, model, imported, make, name, reason):
+    make(name, imported)
+    with pytest.raises(Sorry, match=name) as problem:
+        run([name, model, ONE])
+    assert "\n" not in str(problem.value)
+    assert not Path("hits.expt").exists()
+
+
+def test_experiments_of_which_a_file_is_gone(images, model, imported, results):
+    images_gone("gone.expt", imported)
+    run([images, "gone.expt", model, ONE])
+    of_file = {"run1.h5": [], "gone.h5": []}
+    for image in results()["images"]:
+        of_file[image["file"]].append(image)
+    assert [image["class"] for image in of_file["run1.h5"]] == CLASSES
+    assert len(of_file["gone.h5"]) == 7
+    assert all("gone.h5" in image["error"] for image in of_file["gone.h5"])
+    assert all(image["kept"] for image in of_file["gone.h5"])
+
+
+@pytest.mark.parametrize("output", ["log", "scores", "html", "experiments"])
+def test_inputs_are_not_overwritten(images, model, output):
+    before = Path(images).read_bytes()
+    with pytest.raises(Sorry, match="is both read and written"):
+        run([images, model, ONE, f"output.{output}={images}"])
+    assert Path(images).read_bytes() == before
 
 
 @pytest.mark.parametrize(
@@ -151,7 +215,6 @@ UNUSABLE = [
 def test_unusable_input(images, model, imported, make, name, message):
     make(name, imported)
     with pytest.raises(Sorry, match=message) as problem:
-        # Never the others alone: what is given is classified, or nothing is.
         run([images, name, model, ONE])
     assert "\n" not in str(problem.value)
     assert not Path("hits.expt").exists()
