@@ -32,7 +32,7 @@ from dials_cnn_screen.screening.veto_account import (
     Account,
     account_for,
     log_account,
-    tell_left_out,
+    format_left_out,
 )
 from dials_cnn_screen.screening.veto_images import GivenImages, find_files
 from dials_cnn_screen.screening.veto_processor import Mask, Vetoed, with_veto
@@ -64,7 +64,7 @@ class Veto:
     Attributes:
         model, decision: That classify the images.
         mask: Of spot finding.
-        scores: File of the scores; None for none.
+        scores: File of the scores; None: not written.
     """
 
     model: Model
@@ -142,7 +142,7 @@ def process(
         )
         _write(veto, account)
         record.remove()
-        left_out = tell_left_out(account) + left_out
+        left_out = format_left_out(account) + left_out
     if left_out:
         raise Sorry("; ".join(left_out))
 

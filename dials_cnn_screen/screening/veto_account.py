@@ -85,7 +85,7 @@ def log_account(account: Account) -> None:
         logger.error("and %d images more", len(left_out) - _LISTED)
 
 
-def tell_left_out(account: Account) -> list[str]:
+def format_left_out(account: Account) -> list[str]:
     """How many images were not processed, and why the first of them."""
     told = []
     for what, images in (

@@ -35,7 +35,7 @@ class Detector:
         active_areas: The tiles; empty where the whole frame is active.
         hole_radius: Radius of the hole for the beam, pixels.
         low_gain_d_min: Pixels at a resolution below this (spacings above it, A) are in
-            low-gain mode; None for none.
+            low-gain mode; None where there is none.
         low_gain_step: What values of low-gain pixels were multiplied by on writing;
             about seven for the CSPAD (section 3.2).
         shadowed_rows: Number of rows at the bottom that lie in shadow.
