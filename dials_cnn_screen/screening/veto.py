@@ -31,8 +31,8 @@ from dials_cnn_screen.screening.results import (
 from dials_cnn_screen.screening.veto_account import (
     Account,
     account_for,
-    log_account,
     format_left_out,
+    log_account,
 )
 from dials_cnn_screen.screening.veto_images import GivenImages, find_files
 from dials_cnn_screen.screening.veto_processor import Mask, Vetoed, with_veto
