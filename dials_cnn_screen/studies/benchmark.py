@@ -246,14 +246,15 @@ def main(args: Sequence[str] | None = None) -> None:
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--output", default="benchmark.json")
     options = parser.parse_args(args)
-    machine = describe_machine()
-    print(", ".join(f"{name} {value}" for name, value in machine.items()))
-    stages = measure_stages(10 * options.rounds)
+    # First, as the peak memory of a process counts what its parent has at its start.
     programs = [
         program
         for experiment in options.experiments
         for program in measure_programs(experiment, options.images, options.rounds)
     ]
+    stages = measure_stages(10 * options.rounds)
+    machine = describe_machine()
+    print(", ".join(f"{name} {value}" for name, value in machine.items()))
     print_tables(stages, programs)
     Path(options.output).write_text(
         json.dumps(

@@ -274,7 +274,7 @@ def test_stills_are_screened(model, monkeypatch, nproc):
     from dials_cnn_screen.screening.decision import Decision
     from dials_cnn_screen.screening.results import ModelSummary, ScreeningResults
 
-    monkeypatch.setattr(run, "read_frame", lambda content, _position: content)
+    monkeypatch.setattr(run.Source, "read", lambda _, still: still.imageset)
     labels = [Label.MISS, Label.HIT, Label.MAYBE] * 2
     stills = [
         SimpleNamespace(
