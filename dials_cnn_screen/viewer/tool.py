@@ -243,13 +243,13 @@ class AnnotationTool(AnnotationPanel):
     def _show_current(self, session: Session) -> None:
         """Display the session's current image."""
         wanted = session.labels.names[session.current]
-        error: Exception | None = None
+        error = None
         start = time.perf_counter()
         if wanted != self._viewer.selected:
             try:
                 self._viewer.show(wanted)
             except Exception as e:  # whatever dxtbx or a format class may raise
-                error = e
+                error = str(e)
         self._follow_viewer(session)
         if error is None:
             self._seconds.append(time.perf_counter() - start)

