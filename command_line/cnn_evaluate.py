@@ -31,7 +31,6 @@ from typing import Any
 
 import libtbx.phil
 from dials.util import show_mail_handle_errors
-from dials.util.options import ArgumentParser
 
 from dials_cnn_screen.evaluation.report import write_report
 from dials_cnn_screen.evaluation.results import Evaluation
@@ -43,7 +42,12 @@ from dials_cnn_screen.phil import load_scope
 from dials_cnn_screen.screening.results import write_json
 from dials_cnn_screen.util.files import check_outputs
 from dials_cnn_screen.util.parameters import read_parameters
-from dials_cnn_screen.util.program import CITATION, parse_images, user_errors
+from dials_cnn_screen.util.program import (
+    CITATION,
+    Parser,
+    parse_images,
+    user_errors,
+)
 
 logger = logging.getLogger("dials.cnn_evaluate")
 
@@ -88,7 +92,7 @@ def _read_finding(
         return None
     finding = preset(name)
     # Read again with these as defaults, so that a user can set back any of them.
-    parser = ArgumentParser(phil=phil.fetch(source=libtbx.phil.parse(as_phil(finding))))
+    parser = Parser(phil=phil.fetch(source=libtbx.phil.parse(as_phil(finding))))
     parser.parse_args(args, quick_parse=True)
     return replace(finding, changes=parser.diff_phil.get("spotfinder").as_str())
 

@@ -35,6 +35,7 @@ import libtbx.phil
 from dials.util import show_mail_handle_errors
 from dxtbx.model import ExperimentList
 
+from dials_cnn_screen.images.geometry import format_far_off
 from dials_cnn_screen.images.stills import Still, list_stills
 from dials_cnn_screen.labels.image_name import ImageName
 from dials_cnn_screen.models.model_file import load_model
@@ -93,6 +94,8 @@ def _screen(
     model = load_model(params.model)
     decision = choose_decision(params.decision, params.calibration, model)
     log_text(format_decision(decision))
+    if far_off := format_far_off(experiments):
+        logger.warning("%s", far_off)
     log_model(model)
     start = time.perf_counter()
     images = list(stream_results(stills, model, decision, params.device, params.mp))
@@ -129,8 +132,8 @@ def _write(
     lists = ((output.experiments, kept), (output.rejected, [not k for k in kept]))
     for path, chosen in lists:
         if path is not None:
-            write_experiments(path, experiments, stills, chosen)
-            logger.info("Saved %d of %d images to %s", sum(chosen), len(stills), path)
+            n = write_experiments(path, experiments, stills, chosen)
+            logger.info("Saved %d of %d images to %s", n, len(stills), path)
     if output.scores is not None:
         write_results(output.scores, results)
         logger.info("Saved the scores to %s", output.scores)

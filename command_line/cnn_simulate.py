@@ -23,7 +23,6 @@ from typing import TYPE_CHECKING
 
 import libtbx.phil
 from dials.util import show_mail_handle_errors
-from dials.util.options import ArgumentParser
 
 from dials_cnn_screen.labels.annotation import Annotation, write_annotations
 from dials_cnn_screen.labels.image_name import ImageName
@@ -31,7 +30,7 @@ from dials_cnn_screen.labels.label import Label, count_labels, format_counts
 from dials_cnn_screen.phil import load_scope
 from dials_cnn_screen.util.files import check_outputs, replacing
 from dials_cnn_screen.util.parameters import read_parameters
-from dials_cnn_screen.util.program import parse, user_errors
+from dials_cnn_screen.util.program import Parser, parse, user_errors
 from dials_cnn_screen.util.progress import track
 from dials_cnn_screen.util.workers import Processes, count_processes
 
@@ -67,7 +66,7 @@ class Parameters:
 @show_mail_handle_errors()
 def run(args: list[str] | None = None, phil: libtbx.phil.scope = phil_scope) -> None:
     """Run dials.cnn_simulate with these arguments (default: the command line's)."""
-    parser = ArgumentParser(
+    parser = Parser(
         usage="dials.cnn_simulate experiment=LO19 n_images=200",
         phil=phil,
         epilog=__doc__,

@@ -26,6 +26,7 @@ from libtbx.phil import parse, scope
 from numpy.typing import NDArray
 
 from dials_cnn_screen.images.stills import Still, experiment_of_still
+from dials_cnn_screen.util.errors import one_line
 from dials_cnn_screen.util.workers import map_on_workers
 
 
@@ -191,7 +192,7 @@ def find_on_still(finder: SpotFinder, still: Still) -> SpotResult:
             n_spots = count_spots(alone, finder.finding)
         alone[0].imageset.clear_cache()
     except Exception as problem:  # whatever dxtbx, DIALS or a file format may raise
-        error = " ".join(str(problem).split()) or type(problem).__name__
+        error = one_line(problem)
     clock += [time.perf_counter()] * (3 - len(clock))
     reading, finding = np.diff(clock).tolist()
     return SpotResult(n_spots, error, (reading, finding))

@@ -7,6 +7,10 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+# Times a detector's longer edge; metres for a detector of a hundred millimetres and
+# more. By hand.
+FARTHEST = 10.0
+
 
 @dataclass(frozen=True, eq=False)
 class Frame:
@@ -96,12 +100,34 @@ def drop_non_finite(
     return data, mask & finite
 
 
+def beam_misses_by(shape: tuple[int, ...], beam_centre: tuple[float, float]) -> float:
+    """How far the beam centre is off a frame, in units of the frame's longer edge.
+
+    Args:
+        shape: (slow, fast), pixels.
+        beam_centre: (slow, fast), pixels.
+
+    Returns:
+        0 on the frame.
+    """
+    size = np.array(shape)
+    away = np.maximum(-np.array(beam_centre), np.array(beam_centre) - size)
+    return float(np.maximum(away, 0).max() / size.max())
+
+
 def check_frame(frame: Frame) -> None:
     """Refuse a frame with nothing on it to classify it by.
 
     Raises:
-        ValueError: No pixel is used, or all used pixels have the same value.
+        ValueError: No pixel is used, all used pixels have the same value, or the beam
+            misses the frame by more than FARTHEST.
     """
+    misses_by = beam_misses_by(frame.data.shape, frame.beam_centre)
+    if not misses_by <= FARTHEST:
+        raise ValueError(
+            f"the beam misses the detector by {misses_by:.3g} times its size; check "
+            "the beam centre"
+        )
     # Not above: numba takes half a second.
     from dials_cnn_screen.images.frame_cpu import used_range
 

@@ -16,9 +16,7 @@ from dxtbx.model import Beam, Detector, Panel
 from numpy.typing import NDArray
 
 from dials_cnn_screen.images.frame import Frame
-
-# 8192 x 8192: four times the largest detectors in use (16 megapixels). By hand.
-MAX_CANVAS_PIXELS = 2**26
+from dials_cnn_screen.util.input_files import MAX_IMAGE_PIXELS
 
 # A panel at less than about this sine of its angle to the beam (0.6 degrees) is edge-on
 # and left out. By hand.
@@ -26,22 +24,32 @@ EDGE_ON = 0.01
 
 
 def find_beam_centre(detector: Detector, beam: Beam) -> tuple[float, float]:
-    """The beam centre of the frames of a geometry, without reading an image.
+    """The beam centre of the frames of a geometry, as find_outline gives it."""
+    return find_outline(detector, beam)[1]
+
+
+def find_outline(
+    detector: Detector, beam: Beam
+) -> tuple[tuple[int, int], tuple[float, float]]:
+    """Shape and beam centre of the frames of a geometry, without reading an image.
 
     Args:
         detector: One panel or more.
         beam: Its direction counts.
 
     Returns:
-        (slow, fast) in pixels, as in Frame.
+        Two times (slow, fast) in pixels, as in Frame.
 
     Raises:
         ValueError: The beam is parallel to the only panel, or assemble could not put
             the panels together.
     """
     if len(detector) == 1:
-        return _panel_centre(detector[0], beam)
-    return _lay_out(detector, beam)[1]
+        fast, slow = detector[0].get_image_size()
+        return (slow, fast), _panel_centre(detector[0], beam)
+    index_map, beam_centre = _lay_out(detector, beam)
+    slow, fast = index_map.shape
+    return (slow, fast), beam_centre
 
 
 def _panel_centre(panel: Panel, beam: Beam) -> tuple[float, float]:
@@ -76,7 +84,7 @@ def assemble(
 
     Raises:
         ValueError: No panel faces the beam, or the canvas would be larger than
-            MAX_CANVAS_PIXELS.
+            MAX_IMAGE_PIXELS.
     """
     index_map, beam_centre = _lay_out(detector, beam)
     # The last element of both lists of panel pixels stands for the gaps.
@@ -185,10 +193,10 @@ def _map_canvas(
     start = outline[facing].min(axis=(0, 1))  # (2,)
     # Less a hundredth of a pixel, lest rounding adds an empty row.
     shape = np.ceil(outline[facing].max(axis=(0, 1)) - start - 0.01).astype(int)
-    if shape.prod() > MAX_CANVAS_PIXELS:
+    if shape.prod() > MAX_IMAGE_PIXELS:
         raise ValueError(
             f"The {facing.sum()} detector panels put together would take {shape[0]} x "
-            f"{shape[1]} pixels, more than {MAX_CANVAS_PIXELS}: check the geometry "
+            f"{shape[1]} pixels, more than {MAX_IMAGE_PIXELS}: check the geometry "
             "with dials.show, or leave out the panels far from the beam"
         )
     ends = np.cumsum(size.prod(axis=1))  # (panels,)

@@ -9,6 +9,7 @@ from dxtbx.imageset import ImageSet
 from dxtbx.model import Beam, Detector
 
 from dials_cnn_screen.images.frame import Frame, drop_non_finite
+from dials_cnn_screen.images.geometry import check_geometry
 from dials_cnn_screen.images.opening import Opener
 from dials_cnn_screen.images.panels import assemble, find_beam_centre
 
@@ -50,14 +51,26 @@ def read_frame(imageset: ImageSet, index: int) -> Frame:
 
 
 def find_models(imageset: ImageSet, index: int) -> tuple[Detector, Beam]:
-    """The models of one image; ValueError where it has none."""
+    """The models of one image; ValueError where it has none, or they make no sense."""
     detector, beam = imageset.get_detector(index), imageset.get_beam(index)
     if not detector or beam is None:
+        _ask_format(imageset, index)
         raise ValueError(
-            f"Image {index} has no detector or beam model: import it with "
-            "dials.import, with a reference geometry if its header has none"
+            f"Image {index} has no detector or beam model: the file may be incomplete "
+            "or its header damaged; if the header has none, import it with "
+            "dials.import and a reference geometry"
         )
+    check_geometry(detector, beam)
     return detector, beam
+
+
+def _ask_format(imageset: ImageSet, index: int) -> None:
+    """Let the format of an image without models raise its own error, if it has any."""
+    if imageset.reader().is_single_file_reader():
+        path, number = imageset.get_path(index), imageset.indices()[index]
+        instance = imageset.get_format_class().get_instance(path, **imageset.params())
+        instance.get_beam(number)
+        instance.get_detector(number)
 
 
 def has_corrections(imageset: ImageSet, index: int) -> bool:

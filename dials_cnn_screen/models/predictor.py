@@ -11,6 +11,7 @@ from dials_cnn_screen.images.frame import Frame, check_frame
 from dials_cnn_screen.labels.probabilities import softmax
 from dials_cnn_screen.models.prediction import Prediction, make_prediction
 from dials_cnn_screen.spots.out_of_distribution import OutOfDistribution
+from dials_cnn_screen.util.errors import one_line
 
 
 class Predictor:
@@ -74,7 +75,7 @@ def compare_pipelines(pipeline: Pipeline, reference: Pipeline) -> str | None:
             softmax(p.run(p.prepare(frame)).logits) for p in (pipeline, reference)
         )
     except Exception as error:  # whatever a driver or a compiler may raise
-        return " ".join(str(error).split())[:200] or type(error).__name__
+        return one_line(error)
     if not np.abs(first - second).max() <= 1e-3:
         return f"probabilities {first.round(4)} and {second.round(4)}"
     return None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from operator import itemgetter
 from pathlib import Path
@@ -12,17 +13,34 @@ from dxtbx.model import ExperimentList
 from dials_cnn_screen.images.stills import Still, of_one_image, one_image
 from dials_cnn_screen.util.files import replacing
 
+logger = logging.getLogger("dials.cnn_screen")
+
 
 def write_experiments(
     path: str | Path,
     experiments: ExperimentList,
     stills: Sequence[Still],
     chosen: Sequence[bool],
-) -> None:
-    """Write the experiments of the chosen stills, with their models as they are."""
-    selected = select_experiments(experiments, stills, chosen)
+) -> int:
+    """Write the experiments of the chosen stills, with their models as they are.
+
+    Returns:
+        How many images they have: those without a detector or beam model are left out.
+    """
+    named = [experiments[still.experiments[0]] for still in stills]
+    usable = [
+        wanted and bool(e.detector and e.beam)
+        for wanted, e in zip(chosen, named, strict=True)
+    ]
+    if lost := sum(chosen) - sum(usable):
+        # With one of them no program of DIALS opens the list.
+        logger.warning(
+            "%d images have no detector or beam model and can't be in %s", lost, path
+        )
+    selected = select_experiments(experiments, stills, usable)
     with replacing(path) as unfinished:
         selected.as_file(unfinished)
+    return sum(usable)
 
 
 def select_experiments(

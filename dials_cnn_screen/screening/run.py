@@ -17,6 +17,7 @@ from dials_cnn_screen.models.model import Model
 from dials_cnn_screen.models.predictor import Predictor
 from dials_cnn_screen.screening.decision import Decision
 from dials_cnn_screen.screening.results import ImageResult, decide
+from dials_cnn_screen.util.errors import one_line
 from dials_cnn_screen.util.mpi import mpi_world
 from dials_cnn_screen.util.progress import track
 from dials_cnn_screen.util.workers import (
@@ -57,7 +58,7 @@ def screen_frame(screener: Screener, still: Still) -> tuple[ImageResult, Frame |
         clock.append(time.perf_counter())
         prediction = screener.predictor.classify(prepared)
     except Exception as problem:  # whatever dxtbx or a file format may raise
-        error = " ".join(str(problem).split()) or type(problem).__name__
+        error = one_line(problem)
         return decide(still.name, None, error, screener.decision, _seconds(clock)), None
     seconds = _seconds(clock)
     return decide(still.name, prediction, None, screener.decision, seconds), frame

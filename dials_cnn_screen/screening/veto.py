@@ -36,11 +36,12 @@ from dials_cnn_screen.screening.veto_account import (
 )
 from dials_cnn_screen.screening.veto_images import GivenImages, find_files
 from dials_cnn_screen.screening.veto_processor import Mask, Vetoed, with_veto
-from dials_cnn_screen.screening.veto_record import Record, one_line
+from dials_cnn_screen.screening.veto_record import Record
+from dials_cnn_screen.util.errors import one_line
 from dials_cnn_screen.util.files import check_writable
 from dials_cnn_screen.util.mpi import mpi_world
 from dials_cnn_screen.util.parameters import read_parameters
-from dials_cnn_screen.util.program import CITATION, user_errors
+from dials_cnn_screen.util.program import CITATION, Parser, user_errors
 from dials_cnn_screen.util.workers import forks_ending_with_parent
 
 logger = logging.getLogger("dials.cnn_screen.veto")
@@ -106,7 +107,7 @@ def process(
         Sorry: Before anything is done, parameters that can't be; after all that could
             be done, files or images that were left out.
     """
-    script.parser = ArgumentParser(usage=usage, phil=phil, epilog=epilog)
+    script.parser = Parser(usage=usage, phil=phil, epilog=epilog)
     with user_errors():
         params, options, words = _parse(script.parser, args)
         # On all ranks: one alone would leave the others waiting.

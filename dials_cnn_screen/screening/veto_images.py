@@ -23,7 +23,8 @@ from dxtbx.model import Experiment, ExperimentList
 from dials_cnn_screen.images.stills import name_image
 from dials_cnn_screen.labels.image_name import ImageName
 from dials_cnn_screen.screening.veto_experiments import Import, import_readable
-from dials_cnn_screen.screening.veto_record import Record, one_line
+from dials_cnn_screen.screening.veto_record import Record
+from dials_cnn_screen.util.errors import one_line
 
 logger = logging.getLogger("dials.cnn_screen.veto")
 

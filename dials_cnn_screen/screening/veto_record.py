@@ -22,18 +22,9 @@ from dials_cnn_screen.screening.results import (
     image_as_json,
     image_from_json,
 )
+from dials_cnn_screen.util.errors import one_line
 
 _PART = ".cnn_screen_{run}_{process}.jsonl"
-_LONGEST = 300  # characters of an error, by hand
-
-
-def one_line(error: BaseException) -> str:
-    """What an exception says, in one line of bounded length."""
-    text = " ".join(str(error).split())[:_LONGEST]
-    name = type(error).__name__
-    if isinstance(error, LookupError | AssertionError | TypeError | AttributeError):
-        return f"{name}: {text}"  # these say little by themselves
-    return text or name
 
 
 @dataclass

@@ -2,16 +2,28 @@
 
 from __future__ import annotations
 
+import contextlib
 import glob
 import os
 from collections.abc import Iterable
+from typing import Any
 
-from dxtbx.model import ExperimentList
+from dxtbx.format.FormatMultiImage import FormatMultiImage
+from dxtbx.format.Registry import get_format_class_for_file
+from dxtbx.imageset import ImageSequence, ImageSet
+from dxtbx.model import Beam, Detector, ExperimentList
 from dxtbx.model.experiment_list import ExperimentListFactory
+from scitbx.array_family import flex
+
+from dials_cnn_screen.util.errors import one_line
 
 # What DIALS's parser takes for something else than images.
 _NO_IMAGES = (".phil", ".refl", ".pickle")
-_LONGEST = 300  # characters of an error, by hand
+
+# 8192 x 8192: four times the largest detectors in use (16 megapixels). By hand.
+MAX_IMAGE_PIXELS = 2**26
+# In one file; dxtbx takes 3 kB of memory for each of them. By hand.
+MOST_IMAGES = 10**6
 
 
 def expand(word: str) -> list[str]:
@@ -39,15 +51,75 @@ def find_unreadable(files: Iterable[str]) -> dict[str, str]:
         try:
             _read(file)
         except Exception as error:  # whatever dxtbx or a file format may raise
-            text = " ".join(str(error).split())[:_LONGEST]
-            kind = type(error).__name__
-            # A KeyError and its kin say no more than a word.
-            known = isinstance(error, OSError | ValueError | RuntimeError)
-            unreadable[file] = text if known and text else f"{kind}: {text}"
+            unreadable[file] = one_line(error)
     return unreadable
 
 
+def read_image_by_image(file: str) -> ExperimentList:
+    """The images of a file of several, those without models among them.
+
+    dxtbx refuses the whole file where the models of one image can't be made, as for a
+    distance that is not a number. Here that image has none.
+
+    Raises:
+        Exception: Whatever dxtbx or a file format raises: the fault is not with some of
+            the images only.
+    """
+    check_claims(file)
+    path = os.path.abspath(file)
+    format_class = get_format_class_for_file(path)
+    if format_class is None or not issubclass(format_class, FormatMultiImage):
+        raise ValueError(f"{file} is not a file of several images")
+    instance = format_class.get_instance(path)
+    models = [_read_models(instance, i) for i in range(instance.get_num_images())]
+    good = [i for i, (beam, detector) in enumerate(models) if beam and detector]
+    if not good:
+        instance.get_beam(0), instance.get_detector(0)
+        raise ValueError("no image has a beam and a detector model")
+    # One that dxtbx makes knows the masks of the format too.
+    imageset = format_class.get_imageset([path], single_file_indices=good)
+    if isinstance(imageset, ImageSequence):
+        raise ValueError(f"{file} is not a file of stills")
+    whole = ImageSet(imageset.data(), flex.size_t(range(len(models))))
+    whole.external_lookup.mask.data = imageset.external_lookup.mask.data
+    for i, (beam, detector) in enumerate(models):
+        whole.set_beam(beam, i)
+        whole.set_detector(detector, i)
+    return ExperimentListFactory.from_imageset_and_crystal(whole, None)
+
+
+def _read_models(instance: Any, index: int) -> tuple[Beam | None, Detector | None]:
+    """The models of an image; None twice where they can't be made."""
+    try:
+        return instance.get_beam(index), instance.get_detector(index)
+    except Exception:  # whatever a file format may raise
+        return None, None
+
+
+def check_claims(file: str) -> None:
+    """Refuse an HDF5 file that claims too many images, before dxtbx opens it.
+
+    Raises:
+        ValueError: It is more than MOST_IMAGES.
+    """
+    # Not above: h5py is not for those who only ask for help.
+    import h5py
+
+    def check(name: str, item: h5py.HLObject) -> None:
+        shape: tuple[int, ...] = getattr(item, "shape", None) or ()
+        if len(shape) > 2 and shape[0] > MOST_IMAGES:
+            raise ValueError(
+                f"/{name} claims {shape[0]} images, more than {MOST_IMAGES}"
+            )
+
+    if os.path.isfile(file) and h5py.is_hdf5(file):
+        unreadable = contextlib.suppress(OSError, RuntimeError, KeyError)
+        with unreadable, h5py.File(file, "r") as handle:  # dxtbx says why it can't be
+            handle.visititems(check)
+
+
 def _read(file: str) -> None:
+    check_claims(file)
     if file.endswith((".expt", ".json")):
         try:
             ExperimentList.from_file(file, check_format=False)

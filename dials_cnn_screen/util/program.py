@@ -11,8 +11,8 @@ import logging
 import os
 import re
 import sys
-from collections.abc import Iterator
-from typing import Any, NamedTuple
+from collections.abc import Iterable, Iterator
+from typing import Any, NamedTuple, NoReturn
 
 import dials.util.log
 import libtbx.phil
@@ -26,11 +26,14 @@ from dials.util.version import dials_version
 from dxtbx.model import ExperimentList
 
 from dials_cnn_screen import __version__
+from dials_cnn_screen.util.errors import one_line, shorten
 from dials_cnn_screen.util.files import check_outputs
 from dials_cnn_screen.util.input_files import (
+    check_claims,
     expand,
     find_image_files,
     find_unreadable,
+    read_image_by_image,
 )
 
 CITATION = (
@@ -46,6 +49,8 @@ def user_errors() -> Iterator[None]:
         yield
     except (ValueError, OSError) as error:
         raise Sorry(" ".join(str(error).split())) from None
+    except MemoryError as error:
+        raise Sorry(f"there is not enough memory; {shorten(str(error))}") from None
     except KeyboardInterrupt:
         raise Sorry("interrupted; no result was written") from None
 
@@ -58,6 +63,14 @@ def peak_memory() -> float | None:
         return None
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak if sys.platform == "darwin" else 1024 * peak
+
+
+class Parser(ArgumentParser):
+    """DIALS's parser, which says what is wrong with an argument in one line."""
+
+    def error(self, message: str) -> NoReturn:
+        """Raise Sorry, where argparse shows the usage and exits with status 2."""
+        raise Sorry(shorten(message))
 
 
 class Parsed(NamedTuple):
@@ -100,8 +113,8 @@ def parse_images(
             others; a file that an .expt names may be missing then.
     """
 
-    def make_parser() -> ArgumentParser:
-        return ArgumentParser(
+    def make_parser() -> Parser:
+        return Parser(
             usage=f"{program} [options] {usage}",
             phil=phil,
             read_experiments=True,
@@ -113,17 +126,18 @@ def parse_images(
 
     parser = make_parser()
     unreadable: dict[str, str] = {}
+    partly: dict[str, ExperimentList] = {}
     try:
         params = parse(parser, args, program)
     except Sorry:
         # Not before, as it takes as long as reading all files.
         given = sys.argv[1:] if args is None else args
         if leave_out_unreadable:
-            given, unreadable = _leave_out_unreadable(parser, given)
-        if not unreadable:
+            given, unreadable, partly = _leave_out_unreadable(parser, given)
+        if not unreadable and not partly:
             raise
         parser = make_parser()
-        params = parse(parser, given, program)
+        params = _parse_and_log(parser, given, program)
     for file, error in unreadable.items():
         logging.getLogger(program).warning("%s can't be read: %s", file, error)
     if not check_format and not leave_out_unreadable:
@@ -131,31 +145,46 @@ def parse_images(
             _check_files(wrapper.filename, wrapper.data)
     return Parsed(
         params,
-        flatten_experiments(params.input.experiments),
+        _join([flatten_experiments(params.input.experiments), *partly.values()]),
         flatten_reflections(params.input.reflections) if read_reflections else [],
         find_changes(parser).as_str(),
         unreadable,
     )
 
 
+def _join(lists: list[ExperimentList]) -> ExperimentList:
+    """One list of all their experiments."""
+    joined, *others = lists
+    for experiments in others:
+        joined.extend(experiments)
+    return joined
+
+
 def _leave_out_unreadable(
     parser: ArgumentParser, args: list[str]
-) -> tuple[list[str], dict[str, str]]:
-    """The arguments without the files that can't be read, and why these can't.
+) -> tuple[list[str], dict[str, str], dict[str, ExperimentList]]:
+    """The arguments without the files that can't be read.
 
-    All arguments where no file can be read, or all can.
+    Returns:
+        The arguments; the files that can't be read, and why; the images of those of
+        which some can. All arguments and nothing else where no file can be read, or all
+        can.
     """
     _, words = argparse.ArgumentParser.parse_known_args(parser, args)
     files = find_image_files(words)
-    unreadable = find_unreadable(files)
-    if not unreadable or len(unreadable) == len(files):
-        return args, {}
+    unreadable, partly = find_unreadable(files), {}
+    for file in list(unreadable):
+        with contextlib.suppress(Exception):  # why it can't be read is known
+            partly[file] = read_image_by_image(file)
+            del unreadable[file]
+    if len(unreadable) == len(files):
+        return args, {}, {}
     kept: list[str] = []
     for word in args:
         matches = [file for file in expand(word) if file in files]
-        readable = [file for file in matches if file not in unreadable]
-        kept += readable if matches else [word]
-    return kept, unreadable
+        left_out = unreadable | partly
+        kept += [f for f in matches if f not in left_out] if matches else [word]
+    return kept, unreadable, partly
 
 
 def _check_files(name: str, experiments: ExperimentList) -> None:
@@ -181,6 +210,10 @@ def parse(parser: ArgumentParser, args: list[str] | None, program: str) -> Any:
     Raises Sorry for arguments that are not understood, in one line.
     """
     show_help_without_arguments(parser, args)
+    return _parse_and_log(parser, args, program)
+
+
+def _parse_and_log(parser: ArgumentParser, args: list[str] | None, program: str) -> Any:
     params, options = _parse_arguments(parser, args)
     changes = find_changes(parser)
     _check_auto(changes)
@@ -251,19 +284,32 @@ def _parse_arguments(
             raise Sorry(
                 f"there is no file '{file}', nor a parameter or option so named"
             )
+    check_parameters(parser, args, files)
     try:
+        for file in find_image_files(files):
+            check_claims(file)
         return parser.parse_args(args=args, show_diff_phil=False)
     except Sorry as problem:
         raise Sorry(_without_tracebacks(str(problem))) from None
-    except RuntimeError as problem:  # PHIL's, for a value that can't be
-        raise Sorry(" ".join(str(problem).split())) from None
-    except OSError as problem:
-        raise Sorry(_name_unreadable(files, problem)) from None
     except Exception as problem:  # whatever dxtbx or a file format may raise
-        if not (unreadable := find_unreadable(find_image_files(files))):
-            raise
-        file, error = next(iter(unreadable.items()))
-        raise Sorry(f"{file} can't be read: {error}") from problem
+        logging.getLogger("dials.cnn_screen").debug("not read", exc_info=True)
+        raise Sorry(_name_unreadable(files, problem)) from None
+
+
+def check_parameters(
+    parser: ArgumentParser, args: list[str] | None, files: Iterable[str]
+) -> None:
+    """Sorry, in one line, where the parameters can't be; no image is opened.
+
+    files: among the arguments; those of PHIL are named.
+    """
+    try:
+        parser.parse_args(args=args, show_diff_phil=False, quick_parse=True)
+    except Sorry as problem:
+        raise Sorry(shorten(str(problem))) from None
+    except Exception as problem:  # PHIL has a kind of error for each mistake
+        phil = [file for file in files if file.endswith(".phil")]
+        raise Sorry(": ".join([*phil, one_line(problem)])) from None
 
 
 def _without_tracebacks(message: str) -> str:
@@ -282,6 +328,7 @@ def _without_tracebacks(message: str) -> str:
 
 
 def _name_unreadable(files: list[str], problem: Exception) -> str:
-    """The first of the files that can't be read, or all, and why."""
-    unreadable = find_unreadable(find_image_files(files))
-    return f"{next(iter(unreadable), ' '.join(files))} can't be read: {problem}"
+    """The first of the files that can't be read, or some of all, and why."""
+    for file, error in find_unreadable(find_image_files(files)).items():
+        return f"{file} can't be read: {error}"
+    return f"{shorten(' '.join(files))} can't be read: {one_line(problem)}"

@@ -1,0 +1,87 @@
+"""Geometry that makes no sense, found before an image is read."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+
+import numpy as np
+from dxtbx.model import Beam, Detector, ExperimentList, Panel
+
+from dials_cnn_screen.images.frame import beam_misses_by
+from dials_cnn_screen.images.panels import find_outline
+from dials_cnn_screen.util.input_files import MAX_IMAGE_PIXELS
+
+# The beam is far off a detector when it misses it by its longer edge. By hand.
+FAR_OFF = 1.0
+
+
+def check_geometry(detector: Detector, beam: Beam) -> None:
+    """Refuse models by which an image can't be classified.
+
+    Raises:
+        ValueError: A number that has to be positive is not, one is not finite, the
+            detector is where the sample is, or it has more pixels than
+            MAX_IMAGE_PIXELS.
+    """
+    remedy = "check the geometry with dials.show, and import with the right one"
+    wavelength = beam.get_wavelength()
+    if not 0 < wavelength < math.inf or not np.isfinite(beam.get_s0()).all():
+        raise ValueError(f"the wavelength is {wavelength:g} A; {remedy}")
+    n_pixels = sum(math.prod(panel.get_image_size()) for panel in detector)
+    if n_pixels > MAX_IMAGE_PIXELS:
+        first = " x ".join(map(str, detector[0].get_image_size()[::-1]))
+        raise ValueError(
+            f"the image is said to have {n_pixels} pixels ({first} on the first "
+            f"panel), more than {MAX_IMAGE_PIXELS}; {remedy}"
+        )
+    for panel in detector:
+        sizes = (*panel.get_image_size(), *panel.get_pixel_size())
+        if not all(0 < size < math.inf for size in sizes):
+            raise ValueError(
+                "the detector has {} x {} pixels of {:g} x {:g} mm; {}".format(
+                    *sizes, remedy
+                )
+            )
+    if not any(_distance(panel) > 0 for panel in detector):
+        raise ValueError(
+            f"the detector's distance is {detector[0].get_directed_distance():g} mm; "
+            f"{remedy}"
+        )
+
+
+def _distance(panel: Panel) -> float:
+    """From the sample to the plane of a panel, mm; NaN if its place is not finite."""
+    if not np.isfinite(panel.get_d_matrix()).all():
+        return math.nan
+    return abs(panel.get_directed_distance())
+
+
+def format_far_off(experiments: ExperimentList) -> str | None:
+    """A sentence on detectors that the beam misses by far; None if there are none."""
+    far = list(_far_off(experiments))
+    if not far:
+        return None
+    sizes, path = far[0]
+    more = f", and {len(far) - 1} more detector models" if len(far) > 1 else ""
+    return (
+        f"The beam misses the detector by {sizes:.1f} times its size ({path}{more}); "
+        "check the beam centre with dials.show"
+    )
+
+
+def _far_off(experiments: ExperimentList) -> Iterator[tuple[float, str]]:
+    """By how much the beam misses each detector that it misses by far, and a file."""
+    seen = set()
+    for experiment in experiments:
+        detector, beam = experiment.detector, experiment.beam
+        if not detector or beam is None or hash(detector) in seen:
+            continue
+        seen.add(hash(detector))  # that of the object: images share their models
+        try:
+            check_geometry(detector, beam)
+            misses_by = beam_misses_by(*find_outline(detector, beam))
+        except ValueError:  # its images say so
+            continue
+        if misses_by >= FAR_OFF:
+            yield misses_by, experiment.imageset.get_path(0)

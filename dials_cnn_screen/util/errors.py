@@ -1,0 +1,32 @@
+"""What an exception says, in one line of bounded length."""
+
+from __future__ import annotations
+
+# Characters, by hand. Errors may quote a file's content, however long it is.
+_LONGEST = 300
+
+# These say little without their names.
+_NAMED = (
+    ArithmeticError,
+    AssertionError,
+    AttributeError,
+    EOFError,
+    LookupError,
+    MemoryError,
+    TypeError,
+)
+
+
+def one_line(error: BaseException) -> str:
+    """What an exception says, in one line of bounded length."""
+    text = shorten(str(error))
+    name = type(error).__name__
+    if text and isinstance(error, _NAMED):
+        return f"{name}: {text}"
+    return text or name
+
+
+def shorten(text: str) -> str:
+    """The text in one line of bounded length."""
+    line = " ".join(text.split())
+    return line if len(line) <= _LONGEST else f"{line[: _LONGEST - 4]} ..."
