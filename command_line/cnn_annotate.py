@@ -24,6 +24,12 @@ import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from dials_cnn_screen.util.starting import end_on_interrupt, is_program
+
+# Before DIALS, which takes long to import.
+if is_program(__file__):
+    end_on_interrupt()
+
 import libtbx.phil
 from dials.util import show_mail_handle_errors
 

@@ -29,6 +29,12 @@ import logging
 from dataclasses import dataclass, replace
 from typing import Any
 
+from dials_cnn_screen.util.starting import end_on_interrupt, is_program
+
+# Before DIALS, which takes long to import.
+if is_program(__file__):
+    end_on_interrupt()
+
 import libtbx.phil
 from dials.util import show_mail_handle_errors
 
@@ -40,7 +46,7 @@ from dials_cnn_screen.evaluation.tables import make_tables
 from dials_cnn_screen.outputs.log import log_failures
 from dials_cnn_screen.phil import load_scope
 from dials_cnn_screen.screening.results import write_json
-from dials_cnn_screen.util.files import check_outputs
+from dials_cnn_screen.util.files import check_outputs, replacing_together
 from dials_cnn_screen.util.parameters import read_parameters
 from dials_cnn_screen.util.program import (
     CITATION,
@@ -108,11 +114,14 @@ def _log(evaluation: Evaluation, results: dict[str, Any]) -> None:
 
 
 def _write(evaluation: Evaluation, results: dict[str, Any], output: Output) -> None:
+    with replacing_together():
+        if output.results is not None:
+            write_json(output.results, results)
+        if output.html is not None:
+            write_report(output.html, evaluation, results, CITATION)
     if output.results is not None:
-        write_json(output.results, results)
         logger.info("Saved all figures to %s", output.results)
     if output.html is not None:
-        write_report(output.html, evaluation, results, CITATION)
         logger.info("Saved the report to %s", output.html)
     logger.info("\nPlease cite: %s", CITATION)
 

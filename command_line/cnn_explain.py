@@ -26,6 +26,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from dials_cnn_screen.util.starting import end_on_interrupt, is_program
+
+# Before DIALS, which takes long to import.
+if is_program(__file__):
+    end_on_interrupt()
+
 import libtbx.phil
 from dials.util import show_mail_handle_errors
 from dxtbx.model import ExperimentList
@@ -47,7 +53,7 @@ from dials_cnn_screen.models.model_file import load_model
 from dials_cnn_screen.outputs.log import log_model
 from dials_cnn_screen.phil import load_scope
 from dials_cnn_screen.screening.results import write_json
-from dials_cnn_screen.util.files import check_outputs
+from dials_cnn_screen.util.files import check_outputs, replacing_together
 from dials_cnn_screen.util.parameters import read_parameters
 from dials_cnn_screen.util.program import CITATION, parse_images, user_errors
 
@@ -125,12 +131,15 @@ def _write(
     nearest_to: int | None,
     output: Output,
 ) -> None:
+    with replacing_together():
+        if output.json is not None:
+            numbers = {reason.image.index: reason.numbers for reason in reasons}
+            write_json(output.json, results.as_json(numbers))
+        if output.html is not None:
+            write_explanation(output.html, results, reasons, nearest_to, CITATION)
     if output.json is not None:
-        numbers = {reason.image.index: reason.numbers for reason in reasons}
-        write_json(output.json, results.as_json(numbers))
         logger.info("\nSaved the numbers to %s", output.json)
     if output.html is not None:
-        write_explanation(output.html, results, reasons, nearest_to, CITATION)
         logger.info("Saved the page to %s", output.html)
 
 

@@ -31,6 +31,12 @@ import time
 from collections.abc import Sequence
 from os.path import abspath
 
+from dials_cnn_screen.util.starting import end_on_interrupt, is_program
+
+# Before DIALS, which takes long to import.
+if is_program(__file__):
+    end_on_interrupt()
+
 import libtbx.phil
 from dials.util import show_mail_handle_errors
 from dxtbx.model import ExperimentList
@@ -53,7 +59,7 @@ from dials_cnn_screen.screening.results import (
     write_results,
 )
 from dials_cnn_screen.screening.run import stream_results
-from dials_cnn_screen.util.files import check_outputs
+from dials_cnn_screen.util.files import check_outputs, replacing_together
 from dials_cnn_screen.util.parameters import read_parameters
 from dials_cnn_screen.util.program import CITATION, parse_images, user_errors
 
@@ -114,7 +120,10 @@ def _screen(
             f"{results.display_names()[0]}: {images[0].error}"
         )
     log_results(results, time.perf_counter() - start)
-    _write(experiments, stills, results, params.output)
+    with replacing_together():
+        saved = _write(experiments, stills, results, params.output)
+    for line in saved:
+        logger.info("%s", line)
     logger.info("\nPlease cite: %s", CITATION)
     if unreadable:
         raise ValueError(
@@ -127,19 +136,22 @@ def _write(
     stills: Sequence[Still],
     results: ScreeningResults,
     output: Output,
-) -> None:
+) -> list[str]:
+    """Write the outputs; what the log says of them once they are in place."""
+    saved = []
     kept = results.kept[: len(stills)]  # after them are files that can't be read
     lists = ((output.experiments, kept), (output.rejected, [not k for k in kept]))
     for path, chosen in lists:
         if path is not None:
             n = write_experiments(path, experiments, stills, chosen)
-            logger.info("Saved %d of %d images to %s", n, len(stills), path)
+            saved.append(f"Saved {n} of {len(stills)} images to {path}")
     if output.scores is not None:
         write_results(output.scores, results)
-        logger.info("Saved the scores to %s", output.scores)
+        saved.append(f"Saved the scores to {output.scores}")
     if output.html is not None:
         write_report(output.html, results, stills, CITATION)
-        logger.info("Saved the report to %s", output.html)
+        saved.append(f"Saved the report to {output.html}")
+    return saved
 
 
 if __name__ == "__main__":

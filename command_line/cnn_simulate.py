@@ -21,6 +21,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from dials_cnn_screen.util.starting import end_on_interrupt, is_program
+
+# Before DIALS, which takes long to import.
+if is_program(__file__):
+    end_on_interrupt()
+
 import libtbx.phil
 from dials.util import show_mail_handle_errors
 
@@ -28,7 +34,7 @@ from dials_cnn_screen.labels.annotation import Annotation, write_annotations
 from dials_cnn_screen.labels.image_name import ImageName
 from dials_cnn_screen.labels.label import Label, count_labels, format_counts
 from dials_cnn_screen.phil import load_scope
-from dials_cnn_screen.util.files import check_outputs, replacing
+from dials_cnn_screen.util.files import check_outputs, replacing, replacing_together
 from dials_cnn_screen.util.parameters import read_parameters
 from dials_cnn_screen.util.program import Parser, parse, user_errors
 from dials_cnn_screen.util.progress import track
@@ -97,18 +103,20 @@ def _simulate(params: Parameters) -> None:
             labels.append(shot.label)
             yield shot
 
-    with replacing(images) as unfinished:
-        write_shots(unfinished, experiment, shots(), n)
+    with replacing_together():
+        with replacing(images) as unfinished:
+            write_shots(unfinished, experiment, shots(), n)
+        if params.output.annotation is not None:
+            lines = (
+                Annotation(ImageName(images.name, i), label)
+                for i, label in enumerate(labels, start=1)
+            )
+            with replacing(params.output.annotation) as unfinished:
+                write_annotations(unfinished, lines)
     logger.info(
         "Saved %d shots to %s: %s", n, images, format_counts(count_labels(labels))
     )
     if params.output.annotation is not None:
-        lines = (
-            Annotation(ImageName(images.name, i), label)
-            for i, label in enumerate(labels, start=1)
-        )
-        with replacing(params.output.annotation) as unfinished:
-            write_annotations(unfinished, lines)
         logger.info("Saved their labels to %s", params.output.annotation)
 
 

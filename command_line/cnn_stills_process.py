@@ -21,6 +21,12 @@ Examples::
 
 from __future__ import annotations
 
+from dials_cnn_screen.util.starting import end_on_interrupt, is_program
+
+# Before DIALS, which takes long to import.
+if is_program(__file__):
+    end_on_interrupt()
+
 from dials.command_line import stills_process
 from dials.util import show_mail_handle_errors
 

@@ -30,7 +30,12 @@ import logging
 import sys
 from pathlib import Path
 
+from dials_cnn_screen.util.starting import end_on_interrupt, is_program
 from dials_cnn_screen.util.threads import needs_torch
+
+# Before torch and DIALS, which take long to import.
+if is_program(__file__):
+    end_on_interrupt()
 
 # Before DIALS, or it computes with one thread only: see use_threads.
 if needs_torch(sys.argv[1:]):
@@ -43,7 +48,7 @@ from dxtbx.model import ExperimentList
 from dials_cnn_screen.images.stills import list_stills
 from dials_cnn_screen.phil import load_scope
 from dials_cnn_screen.training.parameters import Parameters
-from dials_cnn_screen.util.files import check_outputs
+from dials_cnn_screen.util.files import check_outputs, replacing_together
 from dials_cnn_screen.util.parameters import read_parameters
 from dials_cnn_screen.util.program import CITATION, parse_images, user_errors
 
@@ -86,13 +91,17 @@ def _train(experiments: ExperimentList, params: Parameters) -> None:
     if output.plot is not None:
         check_picture(output.plot)
     trained = train_on_stills(stills, params, Path(output.model).stem, checkpoint)
-    save_model(output.model, trained.model)
+    title = f"Training of {trained.model.name}"
+    with replacing_together():
+        save_model(output.model, trained.model)
+        if output.history is not None:
+            write_history(output.history, trained.summary)
+        if output.plot is not None:
+            draw_history(output.plot, trained.history, title)
     logger.info("Saved the model to %s", output.model)
     if output.history is not None:
-        write_history(output.history, trained.summary)
         logger.info("Saved the training history to %s", output.history)
     if output.plot is not None:
-        draw_history(output.plot, trained.history, f"Training of {trained.model.name}")
         logger.info("Saved the plot to %s", output.plot)
     checkpoint.unlink(missing_ok=True)
     logger.info("\nPlease cite: %s", CITATION)

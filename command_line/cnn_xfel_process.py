@@ -15,6 +15,12 @@ from __future__ import annotations
 
 from typing import Any
 
+from dials_cnn_screen.util.starting import end_on_interrupt, is_program
+
+# Before DIALS, which takes long to import.
+if is_program(__file__):
+    end_on_interrupt()
+
 import libtbx.phil
 from dials.util import Sorry, show_mail_handle_errors
 

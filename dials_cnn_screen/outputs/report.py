@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import logging
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,10 +20,13 @@ from dials_cnn_screen.outputs.pictures import EDGE
 from dials_cnn_screen.outputs.rates import list_rates
 from dials_cnn_screen.screening.decision import format_decision
 from dials_cnn_screen.screening.results import ScreeningResults
+from dials_cnn_screen.util.errors import one_line
 from dials_cnn_screen.util.intervals import wilson_interval
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+
+logger = logging.getLogger("dials.cnn_screen")
 
 _PICTURES = 6
 
@@ -79,10 +83,18 @@ def _galleries(
     }
 
     def pictures(order: list[int]) -> list[Picture]:
-        return [
-            make_picture(images[i], names[i], stills[i], results.model.max_spots)
-            for i in order[:_PICTURES]
-        ]
+        made = []
+        for i in order[:_PICTURES]:
+            try:
+                made.append(
+                    make_picture(
+                        images[i], names[i], stills[i], results.model.max_spots
+                    )
+                )
+            except Exception as error:  # whatever dxtbx or a file format may raise
+                why = one_line(error)
+                logger.warning("no picture of %s in the report: %s", names[i], why)
+        return made
 
     return [
         {"title": title, "pictures": pictures(order)}

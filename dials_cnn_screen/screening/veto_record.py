@@ -23,6 +23,7 @@ from dials_cnn_screen.screening.results import (
     image_from_json,
 )
 from dials_cnn_screen.util.errors import one_line
+from dials_cnn_screen.util.files import is_running
 
 _PART = ".cnn_screen_{run}_{process}.jsonl"
 
@@ -124,19 +125,7 @@ def _is_left(part: Path) -> bool:
     pid, _, rest = part.name.removeprefix(".cnn_screen_").partition("@")
     if not pid.isdigit() or not rest.startswith(f"{socket.gethostname()}_"):
         return False
-    return int(pid) == os.getpid() or not _is_running(int(pid))
-
-
-def _is_running(pid: int) -> bool:
-    if os.name == "nt":  # there os.kill would end it
-        return True
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except OSError:  # of another user
-        return True
-    return True
+    return int(pid) == os.getpid() or not is_running(int(pid))
 
 
 def _read_part(path: Path, parts: Parts) -> None:

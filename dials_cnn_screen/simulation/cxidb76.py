@@ -9,6 +9,7 @@ import numpy as np
 
 from dials_cnn_screen.simulation.experiments import Experiment
 from dials_cnn_screen.simulation.shot import Shot
+from dials_cnn_screen.util.files import check_file_room
 
 # Shots per second of the LCLS, for the timestamps.
 _SHOT_RATE = 120.0
@@ -27,6 +28,9 @@ def write_shots(
         experiment: That the shots are of.
         shots: As they are made; they need not fit into memory together.
         n_shots: How many there are.
+
+    Raises:
+        ValueError: There is no room for them.
     """
     # Not above: dials.cnn_simulate -h needs no HDF5.
     import h5py
@@ -45,6 +49,7 @@ def write_shots(
         "SATURATED_VALUE": detector.saturation,
         "ACTIVE_AREAS": np.ravel(areas),
     }
+    check_file_room(path, n_shots * slow * fast * np.dtype(np.int32).itemsize)
     with h5py.File(path, "w") as file:
         for name, value in metadata.items():
             file[f"metadata/{name}"] = value

@@ -5,9 +5,13 @@ from __future__ import annotations
 import contextlib
 import os
 import shutil
+import socket
 import tempfile
 from collections.abc import Iterable, Iterator
 from pathlib import Path
+
+# Within replacing_together: what is written, and where it belongs; else None.
+_written: list[tuple[str, Path]] | None = None
 
 
 @contextlib.contextmanager
@@ -15,26 +19,80 @@ def replacing(path: str | Path) -> Iterator[str]:
     """Give a temporary name beside path to write to; renamed to path on success.
 
     The ending stays the same, since some writers choose their format by it. On an
-    error the temporary file is removed and an older file at path stays as it was. What
-    is no regular file, such as /dev/null, is written to as it is: a file renamed to it
+    error the temporary file is removed and an older file at path stays as it was; that
+    of a process that was killed is removed by the next one that writes to path. What is
+    no regular file, such as /dev/null, is written to as it is: a file renamed to it
     would take its place.
     """
     path = Path(path)
     if path.exists() and not path.is_file():
         yield str(path)
         return
+    _remove_left(path)
+    host = socket.gethostname()
     handle, unfinished = tempfile.mkstemp(
-        dir=path.parent, prefix=f".{path.stem}.", suffix=path.suffix
+        dir=path.parent,
+        prefix=f".{path.stem}.{os.getpid()}@{host}.",
+        suffix=path.suffix,
     )
     os.close(handle)
     try:
         yield unfinished
         os.chmod(unfinished, 0o666 & ~_umask())
-        os.replace(unfinished, path)
+        if _written is None:
+            os.replace(unfinished, path)
+        else:
+            _written.append((unfinished, path))
     except BaseException:
-        with contextlib.suppress(FileNotFoundError):
-            os.unlink(unfinished)
+        _unlink(unfinished)
         raise
+
+
+@contextlib.contextmanager
+def replacing_together() -> Iterator[None]:
+    """Put all files that replacing writes in here in place at the end, or none.
+
+    So outputs of different runs never lie side by side.
+    """
+    global _written
+    written: list[tuple[str, Path]] = []
+    _written = written
+    try:
+        yield
+        for unfinished, path in written:
+            os.replace(unfinished, path)
+    finally:
+        _written = None
+        for unfinished, _ in written:
+            _unlink(unfinished)
+
+
+def _unlink(path: str) -> None:
+    with contextlib.suppress(FileNotFoundError):
+        os.unlink(path)
+
+
+def _remove_left(path: Path) -> None:
+    """Remove what processes of this machine that were killed left for path."""
+    start, end = f".{path.stem}.", f"@{socket.gethostname()}."
+    for name in os.listdir(path.parent):
+        pid, found, _ = name.removeprefix(start).partition(end)
+        is_ours = name.startswith(start) and name.endswith(path.suffix) and found
+        if is_ours and pid.isdigit() and not is_running(int(pid)):
+            _unlink(str(path.parent / name))
+
+
+def is_running(pid: int) -> bool:
+    """Whether there is a process of this number on this machine."""
+    if os.name == "nt":  # there os.kill would end it
+        return True
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except (OSError, OverflowError):  # of another user, or no number of a process
+        return True
+    return True
 
 
 def check_writable(path: str | Path) -> None:
@@ -91,6 +149,24 @@ def check_room(folder: str | Path, n_bytes: int, remedy: str) -> None:
             f"prepared frames need {n_bytes / 1e9:.1f} GB in "
             f"'{Path(folder).resolve()}', and {free / 1e9:.1f} GB are free; {remedy}"
         )
+
+
+def check_file_room(path: str | Path, n_bytes: int) -> None:
+    """Raise ValueError where a file can't have n_bytes; what is in it is lost.
+
+    The disk may be full, or there is a quota or a limit to the size of files. HDF5
+    ends the process with a segmentation fault when it meets one of them.
+    """
+    if not hasattr(os, "posix_fallocate"):  # macOS, Windows
+        return
+    try:
+        with open(path, "wb") as file:
+            os.posix_fallocate(file.fileno(), 0, n_bytes)
+    except OSError as error:
+        raise ValueError(
+            f"there is no room for a file of {n_bytes / 1e9:.3g} GB in "
+            f"'{Path(path).resolve().parent}': {error.strerror}"
+        ) from error
 
 
 def _umask() -> int:

@@ -35,6 +35,7 @@ from dials_cnn_screen.util.input_files import (
     find_unreadable,
     read_image_by_image,
 )
+from dials_cnn_screen.util.starting import raise_on_interrupt
 
 CITATION = (
     "Ke, T.-W., Brewster, A. S., Yu, S. X., Ushizima, D., Yang, C. & Sauter, N. K. "
@@ -45,6 +46,7 @@ CITATION = (
 @contextlib.contextmanager
 def user_errors() -> Iterator[None]:
     """Turn errors that a user can mend, and Ctrl-C, into one line."""
+    raise_on_interrupt()
     try:
         yield
     except (ValueError, OSError) as error:
