@@ -1,0 +1,423 @@
+"""Damaged inputs of every kind, and what the programs make of them; run by hand.
+
+    python3 tests/fuzz/fuzz.py 2000 --seed 0 [--first 0] [--keep FOLDER]
+
+Each case is a program with one input damaged, often beside intact ones, in a process
+and a folder of its own, with limits to time, memory and the size of files. It has to
+succeed, or end with one line. Nothing is lost: an image that can be named is in the
+scores with a class or an error. Nothing is half-written: the outputs are all new or
+all old, and no temporary file is left.
+
+A case is drawn from its seed and number alone: --first 417 with 1 repeats that one.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import json
+import os
+import resource
+import shutil
+import signal
+import sys
+import tempfile
+import time
+import traceback
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import fuzz_inputs as inputs
+import numpy as np
+from numpy.random import Generator
+
+# Limits of a case: seconds of work, and of waiting, bytes of memory above what the
+# parent has, and of a file. By hand: an intact case takes a second or two.
+CPU_SECONDS = 60
+WALL_SECONDS = 240
+MEMORY = 4 * 2**30
+FILE_SIZE = 2**28
+LONGEST_LINE = 1500  # characters of what a user is told
+
+OLD = "older"  # content of the outputs of an earlier run
+OUTPUTS = ("hits.expt", "cnn_screen.json", "cnn_screen.html")
+GOOD = "good.h5"
+N_GOOD = 3
+
+
+@dataclass
+class Case:
+    """A program with its arguments, and what is damaged.
+
+    Attributes:
+        program: Name of its file.
+        args: Of its run.
+        what: The kind of input that is damaged, and how.
+        bad: The damaged image file; None where something else is damaged.
+        with_good: Whether intact images are given too.
+    """
+
+    program: str
+    args: list[str]
+    what: str
+    bad: str | None = None
+    with_good: bool = False
+
+
+@dataclass
+class Outcome:
+    """What became of a case.
+
+    Attributes:
+        what: The kind of input.
+        kind: success, one line, or a fault: traceback, crash, hang, ...
+        detail: The line, or what is wrong.
+    """
+
+    what: str
+    kind: str
+    detail: str = ""
+    faults: list[str] = field(default_factory=list)
+
+
+def draw_case(rng: Generator) -> Case:
+    """Write the inputs of a case into the current folder."""
+    inputs.write_cxidb76(Path(GOOD))
+    return CASES[int(rng.integers(len(CASES)))](rng)
+
+
+def damaged_images(rng: Generator) -> Case:
+    """An image file or experiment list, damaged; often among intact ones."""
+    name = str(rng.choice(list(inputs.IMAGES)))
+    write, damages = inputs.IMAGES[name]
+    write(Path(name))
+    damage = damages[int(rng.integers(len(damages)))]
+    damage(Path(name), rng)
+    what = f"{name} {damage.__name__}"
+    draw = rng.random()
+    if draw < 0.7:
+        with_good = rng.random() < 0.7
+        files = [GOOD, name] if with_good else [name]
+        return Case("cnn_screen", files, what, name, with_good)
+    if draw < 0.8:
+        return Case("cnn_explain", [name, "max_images=2"], what)
+    inputs.write_annotation(Path("labels.txt"))
+    args = [GOOD, name, "annotation=labels.txt"]
+    return Case("cnn_evaluate", args, what)
+
+
+def damaged_mask(rng: Generator) -> Case:
+    """A mask that an experiment list names."""
+    inputs.write_expt(Path("list.expt"))
+    inputs.write_mask(Path("mask.pickle"))
+    inputs.damage_bytes(Path("mask.pickle"), rng)
+    content = json.loads(Path("list.expt").read_text())
+    content["imageset"][0]["mask"] = "mask.pickle"
+    Path("list.expt").write_text(json.dumps(content))
+    args = [GOOD, "list.expt"]
+    return Case("cnn_screen", args, "mask", "list.expt", True)
+
+
+def damaged_scores(rng: Generator) -> Case:
+    """Scores of an earlier run, for an evaluation or a calibration."""
+    inputs.write_annotation(Path("labels.txt"))
+    shutil.copy(SCORES, "scores.json")
+    damage = (inputs.damage_bytes, inputs.damage_json)[int(rng.integers(2))]
+    damage(Path("scores.json"), rng)
+    what = f"scores {damage.__name__}"
+    if rng.random() < 0.6:
+        args = ["annotation=labels.txt", "scores=scores.json"]
+        return Case("cnn_evaluate", args, what)
+    args = [GOOD, "decision.max_hit_loss=0.4", "calibration.annotation=labels.txt"]
+    return Case("cnn_screen", [*args, "calibration.scores=scores.json"], what)
+
+
+def damaged_annotation(rng: Generator) -> Case:
+    """An annotation file."""
+    inputs.write_annotation(Path("labels.txt"))
+    inputs.damage_bytes(Path("labels.txt"), rng)
+    shutil.copy(SCORES, "scores.json")
+    annotation = "annotation=labels.txt"
+    program, args = (
+        ("cnn_evaluate", [annotation, "scores=scores.json"]),
+        ("cnn_evaluate", ["annotation=good.txt", "spot_counts=labels.txt"]),
+        ("cnn_explain", [GOOD, annotation, "max_images=2"]),
+        ("cnn_train", [GOOD, annotation, "training.epochs=1"]),
+    )[int(rng.integers(4))]
+    inputs.write_annotation(Path("good.txt"))
+    return Case(program, args, "annotation")
+
+
+def damaged_model(rng: Generator) -> Case:
+    """A model file."""
+    shutil.copy(MODEL, "model.safetensors")
+    inputs.damage_bytes(Path("model.safetensors"), rng)
+    return Case("cnn_screen", [GOOD, "model=model.safetensors"], "model")
+
+
+def odd_parameters(rng: Generator) -> Case:
+    """A parameter of a program with a value that it can't have, or a PHIL file."""
+    program = str(rng.choice(["cnn_screen", "cnn_evaluate", "cnn_explain"]))
+    inputs.write_annotation(Path("labels.txt"))
+    args = [GOOD] + ["annotation=labels.txt"] * (program == "cnn_evaluate")
+    names = [
+        place.path
+        for place in PROGRAMS[program].phil_scope.all_definitions()
+        if not place.path.startswith(("mp.", "input.", "device"))
+    ]
+    name = names[int(rng.integers(len(names)))]
+    odd = ("nan", "inf", "-1", "0", "1e308", "None", "Auto", "x" * 3000, "'", "{", ".")
+    odd += ("[" * 2000, "1,2,3", "/", GOOD, "\u00e9", "9" * 400)
+    value = odd[int(rng.integers(len(odd)))]
+    if rng.random() < 0.7:
+        return Case(program, [*args, f"{name}={value}"], "parameter")
+    Path("params.phil").write_text(f"{name} = {value}\n")
+    inputs.damage_bytes(Path("params.phil"), rng)
+    return Case(program, [*args, "params.phil"], "PHIL file")
+
+
+# Drawn from evenly: images are half of all cases.
+CASES: tuple[Callable[[Generator], Case], ...] = (
+    *[damaged_images] * 6,
+    damaged_mask,
+    damaged_scores,
+    damaged_annotation,
+    damaged_model,
+    odd_parameters,
+    odd_parameters,
+)
+
+PROGRAMS = {
+    name: importlib.import_module(f"dials_cnn_screen.command_line.{name}")
+    for name in ("cnn_screen", "cnn_evaluate", "cnn_explain", "cnn_train")
+}
+PREPARED = Path(tempfile.mkdtemp(prefix="fuzz_"))
+SCORES, MODEL = PREPARED / "cnn_screen.json", PREPARED / "default.safetensors"
+
+
+def prepare() -> None:
+    """Run the program once, so that all is imported and compiled before the forks."""
+    import dials_cnn_screen.models
+
+    (folder,) = dials_cnn_screen.models.__path__
+    shutil.copy(Path(folder) / "default.safetensors", MODEL)
+    before = os.getcwd()
+    os.chdir(PREPARED)
+    inputs.write_cxidb76(Path(GOOD))
+    for other in ("sklearn.manifold", "matplotlib.backends.backend_svg"):
+        importlib.import_module(other)
+    PROGRAMS["cnn_screen"].run([GOOD, "mp.nproc=1", "output.log=None"])
+    os.chdir(before)
+
+
+def run_case(seed: int, number: int, keep: Path | None = None) -> Outcome:
+    """One case in a process and a folder of its own, and what became of it.
+
+    keep: where the folder of a case with a fault goes.
+    """
+    folder = Path(tempfile.mkdtemp(prefix=f"fuzz_{number}_"))
+    child = os.fork()
+    if not child:
+        _run_here(folder, np.random.default_rng([seed, number]))
+    status = _wait(child)
+    outcome = _look(folder, status)
+    if outcome.faults and keep is not None:
+        shutil.move(folder, keep / str(number))
+    else:
+        shutil.rmtree(folder)
+    return outcome
+
+
+def _run_here(folder: Path, rng: Generator) -> None:
+    """Run a case, and end this process."""
+    os.chdir(folder)
+    result: dict[str, object] = {}
+    try:
+        output = os.open("output", os.O_CREAT | os.O_WRONLY)
+        os.dup2(output, 1)
+        os.dup2(output, 2)
+        case = draw_case(rng)
+        for name in OUTPUTS:
+            Path(name).write_text(OLD)
+        Path("case.json").write_text(json.dumps(vars(case)))
+        _limit()
+        result = _call(case)
+    except BaseException:  # of the fuzz itself, or where memory ran out
+        result = {"kind": "traceback", "detail": traceback.format_exc()}
+    finally:
+        resource.setrlimit(resource.RLIMIT_AS, (resource.RLIM_INFINITY,) * 2)
+        Path("result.json").write_text(json.dumps(result))
+        sys.stdout.flush()
+        os._exit(0)
+
+
+def _limit() -> None:
+    pages = int(Path("/proc/self/statm").read_text().split()[0])
+    memory = pages * resource.getpagesize() + MEMORY
+    hard = resource.getrlimit(resource.RLIMIT_AS)[1]
+    resource.setrlimit(resource.RLIMIT_AS, (memory, hard))
+    resource.setrlimit(resource.RLIMIT_CPU, (CPU_SECONDS, CPU_SECONDS))
+    resource.setrlimit(resource.RLIMIT_FSIZE, (FILE_SIZE, FILE_SIZE))
+
+
+def _call(case: Case) -> dict[str, object]:
+    """What the program's run comes to; args need no process but this one."""
+    from dials.util import Sorry
+
+    try:
+        PROGRAMS[case.program].run([*case.args, "mp.nproc=1"])
+    except Sorry as problem:
+        return {"kind": "one line", "detail": str(problem)}
+    except SystemExit as problem:
+        # DIALS turns Sorry into an exit whose message is the line.
+        text = str(problem.code)
+        kind = "success" if problem.code in (0, None) else "one line"
+        return {"kind": kind, "detail": text.removeprefix("Sorry: ")}
+    except BaseException:
+        return {"kind": "traceback", "detail": traceback.format_exc()}
+    return {"kind": "success", "detail": ""}
+
+
+def _wait(child: int) -> int | None:
+    """The status that a process ends with; None for one that has to be killed."""
+    deadline = time.monotonic() + WALL_SECONDS
+    while time.monotonic() < deadline:
+        pid, status = os.waitpid(child, os.WNOHANG)
+        if pid:
+            return status
+        time.sleep(0.02)
+    os.kill(child, signal.SIGKILL)
+    os.waitpid(child, 0)
+    return None
+
+
+def _look(folder: Path, status: int | None) -> Outcome:
+    """What a case has left behind, and what is wrong with it."""
+    file = folder / "case.json"
+    case = Case(**json.loads(file.read_text())) if file.exists() else None
+    what = case.what if case else "the fuzz itself"
+    if status is None:
+        return Outcome(what, "hang", "", ["it takes too long"])
+    if os.WIFSIGNALED(status) or not (folder / "result.json").exists():
+        name = signal.Signals(os.WTERMSIG(status)).name
+        kind = "hang" if name in ("SIGXCPU", "SIGKILL") else "crash"
+        return Outcome(what, kind, name, [f"it ends with {name}"])
+    result = json.loads((folder / "result.json").read_text())
+    outcome = Outcome(what, result["kind"], result["detail"])
+    if outcome.kind == "traceback":
+        outcome.faults.append(outcome.detail)
+        return outcome
+    if outcome.kind == "one line":
+        line = outcome.detail
+        if "\n" in line or not line.strip() or len(line) > LONGEST_LINE:
+            outcome.faults.append(f"not one line of bounded length: {line[:500]!r}")
+    if "Traceback" in (folder / "output").read_text(errors="replace"):
+        outcome.faults.append("it prints a traceback")
+    if case is not None:
+        outcome.faults += _look_at_outputs(folder, case, outcome.kind)
+    return outcome
+
+
+def _look_at_outputs(folder: Path, case: Case, kind: str) -> list[str]:
+    faults = []
+    left = [path.name for path in folder.glob(".*")]
+    if left:
+        faults.append(f"it leaves {left}")
+    if case.program != "cnn_screen" or any("output." in arg for arg in case.args):
+        return faults
+    if "params.phil" in case.args:
+        return faults  # which may rename or switch off outputs
+    contents = [(folder / name).read_text() for name in OUTPUTS]
+    new = [content != OLD for content in contents]
+    if any(new) != all(new):
+        faults.append(f"some outputs are new and some old: {new}")
+    if kind == "success" and not all(new):
+        faults.append("it succeeds without outputs")
+    if all(new):
+        faults += _look_at_scores(contents, case, folder)
+    return faults
+
+
+def _look_at_scores(contents: Sequence[str], case: Case, folder: Path) -> list[str]:
+    """What is wrong with new outputs: experiments, scores and report."""
+
+    def refuse(constant: str) -> None:
+        raise ValueError(constant)
+
+    faults = []
+    try:
+        json.loads(contents[0])
+        images = json.loads(contents[1], parse_constant=refuse)["images"]
+    except ValueError as error:
+        return [f"an output is no JSON: {error}"]
+    if not contents[2].rstrip().endswith("</html>"):
+        faults.append("half a report")
+    if any((image["class"] is None) != bool(image["error"]) for image in images):
+        faults.append("an image has neither a class nor an error, or both")
+    named = Counter(Path(image["path"]).name for image in images)
+    if GOOD in case.args and named[GOOD] != N_GOOD:
+        faults.append(f"{named[GOOD]} of the {N_GOOD} intact images are in the scores")
+    good = [image for image in images if Path(image["path"]).name == GOOD]
+    if case.bad and any(image["class"] is None for image in good):
+        faults.append("an intact image is not classified")
+    stem = None if case.bad is None else Path(case.bad).stem
+    listed = ("listed", "list") if stem == "list" else (stem,)
+    if stem and not any(Path(name).stem in listed for name in named if name != GOOD):
+        # An experiment list may name other files now, or none.
+        if stem != "list" or not len(named) > 1:
+            faults.append(f"nothing is said of {case.bad}")
+    return faults
+
+
+def fuzz(
+    n: int, seed: int = 0, first: int = 0, keep: Path | None = None
+) -> list[Outcome]:
+    """The outcomes of n cases; what is wrong is printed."""
+    prepare()
+    outcomes = []
+    for number in range(first, first + n):
+        outcome = run_case(seed, number, keep)
+        outcomes.append(outcome)
+        for fault in outcome.faults:
+            print(f"case {number}, {outcome.what}: {fault}", flush=True)
+    shutil.rmtree(PREPARED)
+    return outcomes
+
+
+def print_table(outcomes: Sequence[Outcome]) -> None:
+    """How many cases of each kind of input came to what."""
+    kinds = ("success", "one line", "traceback", "crash", "hang")
+    counts = Counter((o.what, o.kind) for o in outcomes)
+    print(f"| damaged | {' | '.join(kinds)} | other faults |")
+    print("|---" * (len(kinds) + 2) + "|")
+    for what in sorted({o.what for o in outcomes}):
+        row = " | ".join(str(counts[what, kind]) for kind in kinds)
+        others = sum(
+            bool(o.faults) and o.kind in ("success", "one line")
+            for o in outcomes
+            if o.what == what
+        )
+        print(f"| {what} | {row} | {others} |")
+
+
+def main() -> None:
+    """Run the cases and print the table."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("n", type=int, help="number of cases")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--first", type=int, default=0, help="number of the first case")
+    parser.add_argument("--keep", type=Path, help="folder for cases with faults")
+    options = parser.parse_args()
+    if options.keep:
+        options.keep.mkdir(parents=True, exist_ok=True)
+    outcomes = fuzz(options.n, options.seed, options.first, options.keep)
+    print_table(outcomes)
+    bad = sum(bool(o.faults) for o in outcomes)
+    print(f"{len(outcomes)} cases, {bad} with faults")
+    sys.exit(bool(bad))
+
+
+if __name__ == "__main__":
+    main()
