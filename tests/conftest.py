@@ -12,6 +12,7 @@ import sys
 from collections.abc import Callable, Iterator
 from importlib import metadata
 from pathlib import Path
+from types import SimpleNamespace
 
 import h5py
 import numpy as np
@@ -274,6 +275,93 @@ def mpirun() -> Callable[..., subprocess.CompletedProcess]:
         )
 
     return mpirun
+
+
+@pytest.fixture(scope="session")
+def made() -> SimpleNamespace:
+    """Functions that make small imagesets and experiments, without files.
+
+    still_set(n_images, file=None) and sequence(n_images, width, first=1): imagesets of
+    images of 10 x 10 pixels, all of number 0, 1, ... They seem to come from a file
+    each, or from one. experiment(imageset, ...): of one of them.
+    shared_sequence(first=1): three experiments of one sequence of three stills.
+    """
+    from dxtbx import flumpy
+    from dxtbx.imageset import ImageSequence, ImageSet, ImageSetData, MemReader
+    from dxtbx.model import (
+        BeamFactory,
+        DetectorFactory,
+        Experiment,
+        ExperimentList,
+        GoniometerFactory,
+        ScanFactory,
+    )
+
+    beam = BeamFactory.simple(1.0)
+    detector = DetectorFactory.simple(
+        "SENSOR_CCD", 100, (0.5, 0.5), "+x", "-y", (0.1, 0.1), (10, 10), (0, 100), []
+    )
+    goniometer = GoniometerFactory.single_axis()
+
+    class Image:
+        def __init__(self, number):
+            self._data = (flumpy.from_numpy(np.full((10, 10), number, np.int32)),)
+
+        def get_raw_data(self):
+            return self._data
+
+    class Reader(MemReader):
+        def __init__(self, n_images, file=None):
+            super().__init__([Image(i) for i in range(n_images)])
+            self._file = file
+
+        def copy(self, paths, n_images=None):
+            return self
+
+        def paths(self):
+            return [self._file or f"image_{i}.cbf" for i in range(len(self))]
+
+        def master_path(self):
+            return self._file or ""
+
+        def is_single_file_reader(self):
+            return self._file is not None
+
+    def still_set(n_images, file=None):
+        imageset = ImageSet(ImageSetData(Reader(n_images, file), None))
+        for i in range(n_images):
+            imageset.set_beam(beam, i)
+            imageset.set_detector(detector, i)
+        return imageset
+
+    def sequence(n_images, width, first=1):
+        epochs = dict.fromkeys(range(n_images), 0.0)
+        images = (first, first + n_images - 1)
+        scan = ScanFactory.make_scan(images, 0.1, (0, width), epochs)
+        data = ImageSetData(Reader(n_images), None)
+        return ImageSequence(data, beam, detector, goniometer, scan)
+
+    def experiment(imageset, **others):
+        if isinstance(imageset, ImageSequence):
+            others["goniometer"] = goniometer
+        return Experiment(beam=beam, detector=detector, imageset=imageset, **others)
+
+    def shared_sequence(first=1):
+        stills = sequence(3, 0.0, first)
+        scan = stills.get_scan()
+        return ExperimentList(
+            [
+                experiment(stills, scan=scan[i : i + 1], identifier=f"e{i}")
+                for i in range(3)
+            ]
+        )
+
+    return SimpleNamespace(
+        still_set=still_set,
+        sequence=sequence,
+        experiment=experiment,
+        shared_sequence=shared_sequence,
+    )
 
 
 @pytest.fixture

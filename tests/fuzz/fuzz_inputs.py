@@ -205,7 +205,7 @@ def damage_bytes(path: Path, rng: Generator) -> None:
         for place in rng.integers(size, size=int(rng.integers(1, 20))):
             content[place] ^= 1 << int(rng.integers(8))
     elif kind == "double":
-        content += content
+        content = content * 2
     else:
         noise = {
             "zeros": bytes(length),

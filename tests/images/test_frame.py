@@ -3,7 +3,12 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from dials_cnn_screen.images.frame import Frame, check_frame, make_frame
+from dials_cnn_screen.images.frame import (
+    Frame,
+    beam_misses_by,
+    check_frame,
+    make_frame,
+)
 
 INTEGERS = [f"{sign}int{bits}" for sign in ("", "u") for bits in (8, 16, 32, 64)]
 
@@ -101,3 +106,19 @@ def test_nothing_to_classify_by():
         check_frame(Frame(data, np.zeros((2, 2), bool), centre))
     with pytest.raises(ValueError, match="has the same value, 7"):
         check_frame(Frame(data, data == 7, centre))
+
+
+@pytest.mark.parametrize(
+    ("centre", "misses_by"),
+    [((0, 0), 0), ((10, 40), 0), ((-4, 20), 0.1), ((5, 60), 0.5), ((90, 20), 2)],
+)
+def test_how_far_the_beam_misses(centre, misses_by):
+    assert beam_misses_by((10, 40), centre) == pytest.approx(misses_by)
+
+
+@pytest.mark.parametrize("slow", [-401.0, 411.0, np.nan, np.inf])
+def test_beam_far_from_the_frame(slow):
+    data = np.arange(400).reshape(10, 40)
+    check_frame(Frame(data, data >= 0, (-400.0, 20.0)))
+    with pytest.raises(ValueError, match="the beam misses the detector by"):
+        check_frame(Frame(data, data >= 0, (slow, 20.0)))

@@ -1,73 +1,16 @@
 from __future__ import annotations
 
-import numpy as np
 import pytest
 
 pytest.importorskip("dials")
 
-from dxtbx import flumpy
-from dxtbx.imageset import ImageSequence, ImageSet, ImageSetData, MemReader
 from dxtbx.model import (
-    BeamFactory,
     Crystal,
-    DetectorFactory,
-    Experiment,
     ExperimentList,
-    GoniometerFactory,
-    ScanFactory,
 )
 
 from dials_cnn_screen.images.stills import list_stills
 from dials_cnn_screen.outputs.experiments import select_experiments, write_experiments
-
-BEAM = BeamFactory.simple(1.0)
-DETECTOR = DetectorFactory.simple(
-    "SENSOR_CCD", 100, (0.5, 0.5), "+x", "-y", (0.1, 0.1), (10, 10), (0, 100), []
-)
-GONIOMETER = GoniometerFactory.single_axis()
-
-
-class Image:
-    """What a MemReader reads: one number in all pixels."""
-
-    def __init__(self, number: int) -> None:
-        self._data = (flumpy.from_numpy(np.full((10, 10), number, np.int32)),)
-
-    def get_raw_data(self) -> tuple:
-        return self._data
-
-
-class Reader(MemReader):
-    """Images of number 0, 1, ... that seem to come from a file each."""
-
-    def __init__(self, n_images: int) -> None:
-        super().__init__([Image(i) for i in range(n_images)])
-
-    def copy(self, paths: list[str]) -> Reader:
-        return self
-
-    def paths(self) -> list[str]:
-        return [f"image_{i}.cbf" for i in range(len(self))]
-
-
-def still_set(n_images: int) -> ImageSet:
-    imageset = ImageSet(ImageSetData(Reader(n_images), None))
-    for i in range(n_images):
-        imageset.set_beam(BEAM, i)
-        imageset.set_detector(DETECTOR, i)
-    return imageset
-
-
-def sequence(n_images: int, width: float, first: int = 1) -> ImageSequence:
-    epochs = dict.fromkeys(range(n_images), 0.0)
-    images = (first, first + n_images - 1)
-    scan = ScanFactory.make_scan(images, 0.1, (0, width), epochs)
-    data = ImageSetData(Reader(n_images), None)
-    return ImageSequence(data, BEAM, DETECTOR, GONIOMETER, scan)
-
-
-def experiment(imageset: ImageSet, **others: object) -> Experiment:
-    return Experiment(beam=BEAM, detector=DETECTOR, imageset=imageset, **others)
 
 
 def numbers(experiments: ExperimentList) -> list[list[int]]:
@@ -78,8 +21,8 @@ def numbers(experiments: ExperimentList) -> list[list[int]]:
     ]
 
 
-def test_images_of_one_experiment():
-    experiments = ExperimentList([experiment(still_set(4), identifier="set")])
+def test_images_of_one_experiment(made):
+    experiments = ExperimentList([made.experiment(made.still_set(4), identifier="set")])
     stills = list_stills(experiments)
     selected = select_experiments(experiments, stills, [True, False, False, True])
     assert numbers(selected) == [[0], [3]]
@@ -87,20 +30,8 @@ def test_images_of_one_experiment():
 
 
 @pytest.mark.parametrize("first", [1, 14])
-def test_experiments_that_share_a_sequence_of_stills(first):
-    stills_in_sequence = sequence(3, 0.0, first)
-    scan = stills_in_sequence.get_scan()
-    experiments = ExperimentList(
-        [
-            experiment(
-                stills_in_sequence,
-                scan=scan[i : i + 1],
-                goniometer=GONIOMETER,
-                identifier=f"e{i}",
-            )
-            for i in range(3)
-        ]
-    )
+def test_experiments_that_share_a_sequence_of_stills(made, first):
+    experiments = made.shared_sequence(first)
     stills = list_stills(experiments)
     selected = select_experiments(experiments, stills, [False, True, True])
     assert list(selected.identifiers()) == ["e1", "e2"]
@@ -111,11 +42,9 @@ def test_experiments_that_share_a_sequence_of_stills(first):
         assert chosen.is_still()
 
 
-def test_one_experiment_of_a_sequence_of_stills():
-    whole = sequence(3, 0.0, first=5)
-    experiments = ExperimentList(
-        [experiment(whole, scan=whole.get_scan(), goniometer=GONIOMETER)]
-    )
+def test_one_experiment_of_a_sequence_of_stills(made):
+    whole = made.sequence(3, 0.0, first=5)
+    experiments = ExperimentList([made.experiment(whole, scan=whole.get_scan())])
     stills = list_stills(experiments)
     selected = select_experiments(experiments, stills, [False, True, False])
     assert numbers(selected) == [[1]]
@@ -123,34 +52,36 @@ def test_one_experiment_of_a_sequence_of_stills():
     assert selected[0].identifier == ""
 
 
-def test_all_chosen_is_the_list_itself():
-    experiments = ExperimentList([experiment(still_set(3))])
+def test_all_chosen_is_the_list_itself(made):
+    experiments = ExperimentList([made.experiment(made.still_set(3))])
     stills = list_stills(experiments)
     assert select_experiments(experiments, stills, [True] * 3) is experiments
 
 
-def test_none_chosen():
-    experiments = ExperimentList([experiment(still_set(3))])
+def test_none_chosen(made):
+    experiments = ExperimentList([made.experiment(made.still_set(3))])
     stills = list_stills(experiments)
     assert len(select_experiments(experiments, stills, [False] * 3)) == 0
 
 
-def test_lattices_go_on_sharing_their_image():
-    imageset = still_set(2)
+def test_lattices_go_on_sharing_their_image(made):
+    imageset = made.still_set(2)
     crystals = [Crystal((a, 0, 0), (0, a, 0), (0, 0, a), "P1") for a in (10, 20)]
-    experiments = ExperimentList([experiment(imageset, crystal=c) for c in crystals])
+    experiments = ExperimentList(
+        [made.experiment(imageset, crystal=c) for c in crystals]
+    )
     stills = list_stills(experiments)
     selected = select_experiments(experiments, stills, [False, True])
     assert numbers(selected) == [[1], [1]]
     assert len(selected.imagesets()) == 1
 
 
-def test_written_list_is_read_again(tmp_path):
-    experiments = ExperimentList([experiment(still_set(3), identifier="set")])
+def test_written_list_is_read_again(made, tmp_path):
+    experiments = ExperimentList([made.experiment(made.still_set(3), identifier="set")])
     path = tmp_path / "hits.expt"
     chosen = [False, True, True]
     write_experiments(path, experiments, list_stills(experiments), chosen)
     written = ExperimentList.from_file(path, check_format=False)
     assert list(written.identifiers()) == ["set-1", "set-2"]
-    assert written[0].detector == DETECTOR
+    assert written[0].detector == experiments[0].detector
     assert [p.name for p in tmp_path.iterdir()] == ["hits.expt"]

@@ -1,12 +1,21 @@
 from __future__ import annotations
 
 import os
+import resource
 import stat
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
-from dials_cnn_screen.util.files import check_outputs, check_writable, replacing
+from dials_cnn_screen.util.files import (
+    check_file_room,
+    check_outputs,
+    check_writable,
+    replacing,
+    replacing_together,
+)
 
 
 def write_text(path, text):
@@ -107,3 +116,67 @@ def test_inputs_are_not_overwritten(tmp_path):
     with pytest.raises(ValueError, match=r"image\.h5. is both read and written"):
         check_outputs(tmp_path / "a.json", link, inputs=[image])
     check_outputs(tmp_path / "a.json", inputs=[image])
+
+
+def test_files_are_put_in_place_together(tmp_path):
+    first, second = tmp_path / "a.txt", tmp_path / "b.txt"
+    first.write_text("old")
+    with replacing_together():
+        write_text(first, "new")
+        write_text(second, "new")
+        assert first.read_text() == "old"
+        assert not second.exists()
+    assert first.read_text() == second.read_text() == "new"
+    assert sorted(os.listdir(tmp_path)) == ["a.txt", "b.txt"]
+    # Afterwards each goes to its place by itself again.
+    write_text(first, "newer")
+    assert first.read_text() == "newer"
+
+
+@pytest.mark.parametrize("error", [ValueError, KeyboardInterrupt])
+def test_an_error_among_files_leaves_all_as_they_were(tmp_path, error):
+    path = tmp_path / "a.txt"
+    path.write_text("old")
+
+    def fail():
+        with replacing_together():
+            write_text(path, "new")
+            raise error
+
+    with pytest.raises(error):
+        fail()
+    assert path.read_text() == "old"
+    assert os.listdir(tmp_path) == ["a.txt"]
+
+
+def test_what_a_killed_process_left_is_removed(tmp_path):
+    code = (
+        "import os, sys\n"
+        "from dials_cnn_screen.util.files import replacing\n"
+        "with replacing(sys.argv[1]):\n"
+        "    os._exit(1)"
+    )
+    path = tmp_path / "a.txt"
+    subprocess.run([sys.executable, "-c", code, path], check=False)
+    others = {".a.txt", ".a.notes.txt", "a.notes.txt"}
+    for name in others:
+        (tmp_path / name).write_text("another's")
+    assert len(os.listdir(tmp_path)) == 4
+    with replacing(path) as unfinished:
+        # That of a process that still writes is left.
+        write_text(path, "new")
+        assert Path(unfinished).exists()
+    assert set(os.listdir(tmp_path)) == {"a.txt", *others}
+
+
+def test_room_for_a_file(tmp_path):
+    check_file_room(tmp_path / "a", 1000)
+    path, limit = tmp_path / "b", resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1000, limit[1]))
+    try:
+        with pytest.raises(
+            ValueError, match=r"no room for a file of .* File too large"
+        ):
+            check_file_room(path, 1001)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limit)
