@@ -131,9 +131,9 @@ class Model:
                     "CPU is used",
                     problem,
                 )
-                pipeline = on_cpu
+                pipeline, device = on_cpu, "cpu"
         return Predictor(
-            pipeline, self.calibration.temperature, self.out_of_distribution
+            pipeline, self.calibration.temperature, self.out_of_distribution, device
         )
 
     def predict(

@@ -14,17 +14,23 @@ from dials_cnn_screen.spots.out_of_distribution import OutOfDistribution
 
 
 class Predictor:
-    """Frame to network input to prediction, in two steps that can be timed."""
+    """Frame to network input to prediction, in two steps that can be timed.
+
+    Attributes:
+        device: cpu or cuda, where the network is.
+    """
 
     def __init__(
         self,
         pipeline: Pipeline,
         temperature: float,
         out_of_distribution: OutOfDistribution | None,
+        device: str,
     ) -> None:
         """As the model has them; compiles what has to be, so that no frame waits."""
         import torch
 
+        self.device = device
         self._pipeline = pipeline
         self._temperature = temperature
         self._out_of_distribution = out_of_distribution
