@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from typing import Any
 
 import numpy as np
@@ -28,14 +29,13 @@ class Predictor:
         device: str,
     ) -> None:
         """As the model has them; compiles what has to be, so that no frame waits."""
-        import torch
-
         self.device = device
         self._pipeline = pipeline
         self._temperature = temperature
         self._out_of_distribution = out_of_distribution
         # Frames are shared out among processes; threads within would only compete.
-        torch.set_num_threads(1)
+        if (torch := sys.modules.get("torch")) is not None:
+            torch.set_num_threads(1)
         nothing = np.zeros((2, 2), dtype=np.float32)
         pipeline.run(pipeline.prepare(Frame(nothing, nothing == 0, (1.0, 1.0))))
 

@@ -19,6 +19,7 @@ from dials_cnn_screen.models.model import Model
 from dials_cnn_screen.models.predictor import Predictor
 from dials_cnn_screen.screening.decision import Decision
 from dials_cnn_screen.screening.results import ImageResult, decide
+from dials_cnn_screen.util.devices import may_have_gpu
 from dials_cnn_screen.util.mpi import mpi_world
 from dials_cnn_screen.util.progress import track
 from dials_cnn_screen.util.workers import (
@@ -258,6 +259,8 @@ def screen_mpi(
 
 def choose_device(device: str) -> str:
     """cpu or cuda for auto, cpu or cuda; ValueError where there is no cuda."""
+    if device == "cpu" or (device == "auto" and not may_have_gpu()):
+        return "cpu"
     import torch
 
     if device == "auto":
