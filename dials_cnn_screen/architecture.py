@@ -29,6 +29,28 @@ MAX_SHIFT = 120
 PAPER_SCHEDULE = {"epochs": 120, "batches": 100, "batch_size": 64}
 
 
+@dataclass(frozen=True, eq=False)
+class StoredNetwork:
+    """A network as its file has it: enough where it runs without torch.
+
+    Attributes:
+        config: Its configuration, a dataclass.
+        weights: float32, by name.
+    """
+
+    config: Any
+    weights: dict[str, NDArray[np.float32]]
+
+    def state_dict(self) -> dict[str, NDArray[np.float32]]:
+        """The weights, as a network of torch gives them."""
+        return self.weights
+
+
+def as_array(weights: Any) -> NDArray:
+    """The weights of a layer, contiguous; of torch, on any device, or an array."""
+    return np.ascontiguousarray(weights.cpu() if hasattr(weights, "cpu") else weights)
+
+
 class Preparation(Protocol):
     """How a frame becomes a network's input; stored with the model."""
 
@@ -265,6 +287,14 @@ class Architecture(Protocol):
         """A network with fresh weights; values replace those of the configuration.
 
         Its ``config`` is a dataclass. Raises ValueError for values that can't be.
+        """
+
+    def stored_network(
+        self, configuration: dict[str, Any], weights: dict[str, NDArray]
+    ) -> StoredNetwork | None:
+        """What pipeline takes for a network on the CPU, check and n_features anywhere.
+
+        None where all of these take torch. Raises ValueError for what is no network's.
         """
 
     def check(self, network: Any, preparation: Any) -> None:

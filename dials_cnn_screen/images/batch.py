@@ -79,6 +79,15 @@ class Layout:
         if frame.mask is not self.mask and self.unused is not None:
             place[:slow, :fast][self.mask & ~frame.mask] = self.unused
 
+    def restore(self, place: NDArray) -> Frame:
+        """The frame that was stored at a place; 0 where a pixel is not used."""
+        data = place[tuple(slice(n) for n in self.mask.shape)]
+        used = self.mask
+        if self.trusted is not None:
+            # Not true of NaN.
+            used = used & (data >= self.trusted[0])
+        return Frame(np.where(used, data, 0), used, self.beam_centre)
+
 
 def batch_dtype(dtype: np.dtype) -> np.dtype:
     """The type of pixels in a batch: one that holds all values, or float32."""

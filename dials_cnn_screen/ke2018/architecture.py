@@ -51,6 +51,11 @@ class ImageArchitecture:
 
         return Ke2018(Ke2018Config(**{**self.configuration, **configuration}))
 
+    def stored_network(
+        self, configuration: dict[str, Any], weights: dict[str, NDArray]
+    ) -> None:
+        """It takes torch."""
+
     def check(self, network: Ke2018, preparation: Preprocessing) -> None:
         """The network takes images of one size."""
         if preparation.size != network.config.size:

@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from dials_cnn_screen.architecture import Architecture, Preparation
+from dials_cnn_screen.architecture import Architecture, Preparation, as_array
 from dials_cnn_screen.images.frame import make_frame
+from dials_cnn_screen.models.network import LazyNetwork, stored_or_made
 from dials_cnn_screen.models.prediction import Prediction
 from dials_cnn_screen.models.predictor import Predictor, compare_pipelines
 from dials_cnn_screen.models.registry import find_architecture
@@ -51,7 +52,8 @@ class Model:
 
     Attributes:
         name: As people call it.
-        network: The network; its config is a dataclass.
+        network: The network; its config is a dataclass. A model of load_model makes it
+            when it is first asked for, if nothing needs torch before.
         architecture: Name in the registry.
         preparation: Of the network's input.
         calibration: Of its logits.
@@ -97,8 +99,8 @@ class Model:
     def arrays(self) -> dict[str, NDArray]:
         """Weights, calibration and out-of-distribution model by name."""
         arrays = {
-            name: tensor.detach().cpu().contiguous().numpy()
-            for name, tensor in self.network.state_dict().items()
+            name: as_array(weight)
+            for name, weight in stored_or_made(self).state_dict().items()
         }
         hits = np.sort(self.calibration.hit_scores)
         arrays["calibration.hit_scores"] = hits.astype(np.float64)
@@ -111,7 +113,7 @@ class Model:
         """What else predictions depend on, JSON values."""
         return {
             "architecture": self.architecture,
-            "configuration": asdict(self.network.config),
+            "configuration": asdict(stored_or_made(self).config),
             "preprocessing": self.preparation.as_dict(),
             "temperature": self.calibration.temperature,
         }
@@ -122,18 +124,19 @@ class Model:
         On a GPU a test frame is classified there and on the CPU first. Where they
         disagree, or the GPU fails, the CPU is used, with a line in the log.
         """
-        pipeline = self.entry.pipeline(self.network, self.preparation, device)
+        network = stored_or_made(self) if device == "cpu" else self.network
+        pipeline = self.entry.pipeline(network, self.preparation, device)
         if device != "cpu":
-            on_cpu = self.entry.pipeline(self.network, self.preparation, "cpu")
+            on_cpu = self.entry.pipeline(network, self.preparation, "cpu")
             if (problem := compare_pipelines(pipeline, on_cpu)) is not None:
                 logger.warning(
                     "The GPU does not classify a test frame as the CPU does (%s); the "
                     "CPU is used",
                     problem,
                 )
-                pipeline = on_cpu
+                pipeline, device = on_cpu, "cpu"
         return Predictor(
-            pipeline, self.calibration.temperature, self.out_of_distribution
+            pipeline, self.calibration.temperature, self.out_of_distribution, device
         )
 
     def predict(
@@ -164,3 +167,7 @@ class Model:
     @functools.cached_property
     def _predictor(self) -> Predictor:
         return self.predictor()
+
+
+# Not in the class: there it would be the default of the field.
+Model.network = LazyNetwork()  # type: ignore[assignment]

@@ -9,22 +9,18 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from dials_cnn_screen import __version__
-from dials_cnn_screen.architecture import Architecture
 from dials_cnn_screen.labels.label import Label
 from dials_cnn_screen.models.model import Calibration, Model
+from dials_cnn_screen.models.network import load_network
 from dials_cnn_screen.models.registry import find_architecture
 from dials_cnn_screen.spots.out_of_distribution import OutOfDistribution
 from dials_cnn_screen.util.files import replacing
-
-if TYPE_CHECKING:
-    import torch
-    from torch import nn
 
 FORMAT = "dials_cnn_screen.model"
 FORMAT_VERSION = "1"
@@ -42,13 +38,8 @@ _MODELS = Path(__file__).parent
 
 def save_model(path: str | Path, model: Model) -> None:
     """Write a model file, beside its name first and then in its place."""
-    import torch
-    from safetensors.torch import save_file
+    from safetensors.numpy import save_file
 
-    tensors = {
-        name: torch.from_numpy(np.array(values))
-        for name, values in model.arrays().items()
-    }
     metadata = {
         "format": FORMAT,
         "format_version": FORMAT_VERSION,
@@ -62,7 +53,7 @@ def save_model(path: str | Path, model: Model) -> None:
     for name, value in model.settings().items():
         metadata[name] = value if isinstance(value, str) else json.dumps(value)
     with replacing(path) as unfinished:
-        save_file(tensors, unfinished, metadata)
+        save_file(model.arrays(), unfinished, metadata)
 
 
 def load_model(model: str | Path = "default") -> Model:
@@ -83,9 +74,9 @@ def load_model(model: str | Path = "default") -> Model:
     if path.stat().st_size > _MAX_BYTES:
         raise ValueError(f"model '{path}' is over {_MAX_BYTES >> 20} MiB: not a model")
     try:
-        tensors, metadata = _read(path)
+        arrays, metadata = _read(path)
         _check_header(metadata)
-        return _make_model(tensors, metadata)
+        return _make_model(arrays, metadata)
     except ValueError as error:
         raise ValueError(f"model '{path}': {error}") from error
     except KeyError as error:
@@ -103,19 +94,18 @@ def packaged_models() -> dict[str, Path]:
     return {path.stem: path for path in sorted(_MODELS.glob("*.safetensors"))}
 
 
-def _make_model(tensors: dict[str, torch.Tensor], metadata: dict[str, str]) -> Model:
+def _make_model(arrays: dict[str, NDArray], metadata: dict[str, str]) -> Model:
     architecture = find_architecture(metadata["architecture"])
     preparation = architecture.preparation(**json.loads(metadata["preprocessing"]))
-    network = architecture.network(**json.loads(metadata["configuration"]))
-    architecture.check(network, preparation)
     calibration = Calibration(
         _positive(json.loads(metadata["temperature"])),
-        _hit_scores(tensors.pop(_HIT_SCORES).numpy()),
+        _hit_scores(arrays.pop(_HIT_SCORES)),
         metadata["calibrated_on"],
     )
-    out_of_distribution = _out_of_distribution(tensors, architecture, network)
-    network.load_state_dict(tensors)
-    network.eval()
+    distribution = _pop_distribution(arrays)
+    network = load_network(architecture, json.loads(metadata["configuration"]), arrays)
+    architecture.check(network, preparation)
+    n_features = architecture.n_features(network)
     return Model(
         name=metadata["name"],
         network=network,
@@ -124,20 +114,20 @@ def _make_model(tensors: dict[str, torch.Tensor], metadata: dict[str, str]) -> M
         calibration=calibration,
         trained_on=metadata["trained_on"],
         provenance=json.loads(metadata["provenance"]),
-        out_of_distribution=out_of_distribution,
+        out_of_distribution=_out_of_distribution(distribution, n_features),
     )
 
 
-def _read(path: Path) -> tuple[dict[str, torch.Tensor], dict[str, str]]:
+def _read(path: Path) -> tuple[dict[str, NDArray], dict[str, str]]:
     from safetensors import SafetensorError, safe_open
 
     try:
-        with safe_open(path, framework="pt") as file:
-            tensors = {
+        with safe_open(path, framework="np") as file:
+            arrays = {
                 _OLD_NAMES.get(name, name): file.get_tensor(name)
                 for name in list(file.keys())
             }
-            return tensors, file.metadata() or {}
+            return arrays, file.metadata() or {}
     except SafetensorError as error:
         raise ValueError(
             f"not a model file, or a damaged one ({error}); make one with "
@@ -158,20 +148,21 @@ def _check_header(metadata: dict[str, str]) -> None:
         raise ValueError(f"its classes are {str(labels)[:60]}, not Hit, Maybe, Miss")
 
 
-def _out_of_distribution(
-    tensors: dict[str, torch.Tensor], architecture: Architecture, network: nn.Module
-) -> OutOfDistribution | None:
-    """The out-of-distribution model among the tensors, taken out of them; or None.
+def _pop_distribution(arrays: dict[str, NDArray]) -> list[NDArray]:
+    """Those of the out-of-distribution model, taken out of the arrays; or none."""
+    if f"{_OUT_OF_DISTRIBUTION}location" not in arrays:
+        return []
+    names = ("location", "whitening", "limit")
+    return [arrays.pop(_OUT_OF_DISTRIBUTION + name) for name in names]
 
-    Raises ValueError where it is not of the network's features.
-    """
-    if f"{_OUT_OF_DISTRIBUTION}location" not in tensors:
+
+def _out_of_distribution(
+    distribution: list[NDArray], n_features: int
+) -> OutOfDistribution | None:
+    """What the file has, if that is of the network's features; else ValueError."""
+    if not distribution:
         return None
-    location, whitening, limit = (
-        tensors.pop(_OUT_OF_DISTRIBUTION + name).numpy()
-        for name in ("location", "whitening", "limit")
-    )
-    n_features = architecture.n_features(network)
+    location, whitening, limit = distribution
     if location.size != n_features:
         raise ValueError(
             f"its out-of-distribution model is of {location.size} features, its "

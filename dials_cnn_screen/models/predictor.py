@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from typing import Any
 
 import numpy as np
@@ -15,22 +16,27 @@ from dials_cnn_screen.util.errors import one_line
 
 
 class Predictor:
-    """Frame to network input to prediction, in two steps that can be timed."""
+    """Frame to network input to prediction, in two steps that can be timed.
+
+    Attributes:
+        device: cpu or cuda, where the network is.
+    """
 
     def __init__(
         self,
         pipeline: Pipeline,
         temperature: float,
         out_of_distribution: OutOfDistribution | None,
+        device: str,
     ) -> None:
         """As the model has them; compiles what has to be, so that no frame waits."""
-        import torch
-
+        self.device = device
         self._pipeline = pipeline
         self._temperature = temperature
         self._out_of_distribution = out_of_distribution
         # Frames are shared out among processes; threads within would only compete.
-        torch.set_num_threads(1)
+        if (torch := sys.modules.get("torch")) is not None:
+            torch.set_num_threads(1)
         nothing = np.zeros((2, 2), dtype=np.float32)
         pipeline.run(pipeline.prepare(Frame(nothing, nothing == 0, (1.0, 1.0))))
 

@@ -14,7 +14,7 @@ import itertools
 import logging
 from collections import deque
 from collections.abc import Callable, Iterator
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 
@@ -33,115 +33,193 @@ BATCH = 16
 BUFFERS = 3
 
 
-def classify_stream(
-    model: Model,
-    frames: Iterator[Frame],
-    *,
-    batch: int = BATCH,
-    device: str | None = None,
-) -> Iterator[Prediction | ValueError]:
-    """The predictions for frames, in order; the error of one with nothing on it.
+class Classified(NamedTuple):
+    """What became of a frame.
+
+    Attributes:
+        outcome: Its prediction; or why there is none: nothing is on the frame, or it
+            could not be read.
+        left_to_cpu: Whether it was classified on the CPU.
+    """
+
+    outcome: Prediction | Exception
+    left_to_cpu: bool
+
+
+class Group(NamedTuple):
+    """Frames that follow each other, as many as a batch has at most.
+
+    Attributes:
+        buffer: Where some of them are; None: nowhere.
+        frames: For each its row there; the frame itself, where it is left to the CPU;
+            or why it could not be read.
+    """
+
+    buffer: Buffer | None
+    frames: list[int | Frame | Exception]
+
+    @property
+    def left_out(self) -> list[Frame]:
+        """The frames that are not in the buffer."""
+        return [frame for frame in self.frames if isinstance(frame, Frame)]
+
+    @property
+    def is_stored(self) -> bool:
+        """Whether any frame is in the buffer."""
+        return any(isinstance(frame, int) for frame in self.frames)
+
+
+class GpuStream:
+    """A model on a GPU that classifies frames in batches.
 
     Frames go into a batch if they have the shape, data type and beam centre of the
-    first. Its mask is the pixels that are used on any of the first ``batch`` frames; on
-    a frame of int32 or float32 some of them may be unused.
-
-    Args:
-        model: Whose architecture has kernels for its preparation.
-        frames: Any number, read as they are needed.
-        batch: Frames on the device at once.
-        device: As of torch; None: the card of this process.
-    """
-    frames = iter(frames)
-    first = list(itertools.islice(frames, batch))
-    if not first:
-        return
-    stream = Stream(model, common_layout(first), batch, device or use_card())
-    yield from stream.classify(itertools.chain(first, frames))
-
-
-class Waiting(NamedTuple):
-    """A frame that waits for its prediction.
-
-    Attributes:
-        frame: The frame.
-        row: Its place in the batch; None: it is left to the CPU.
+    first. Its mask is the pixels that are used on any of the first frames; on a frame
+    of int32 or float32 some of them may be unused. Where as many frames as a batch has
+    follow each other and none fits, as at a file of another detector, the buffers are
+    made anew for frames like these.
     """
 
-    frame: Frame
-    row: int | None
+    def __init__(
+        self, model: Model, *, batch: int | None = None, device: str | None = None
+    ) -> None:
+        """Nothing is on the device yet.
 
+        Args:
+            model: Whose architecture has kernels for its preparation.
+            batch: Frames on the device at once; None: BATCH.
+            device: As of torch; None: the card of this process.
+        """
+        self._model, self._batch = model, batch or BATCH
+        self._device = device or use_card()
+        self._free: deque[Buffer] = deque()
+        self._failed = False
 
-class Stream:
-    """A model made ready for a stream of frames of one layout.
+    def classify(self, frames: Iterator[Frame | Exception]) -> Iterator[Classified]:
+        """What becomes of frames, in order.
 
-    Attributes:
-        n_frames: Frames classified so far.
-        n_left_to_cpu: Those of them that were not classified on the device.
-    """
-
-    def __init__(self, model: Model, layout: Layout, batch: int, device: str) -> None:
-        self._layout, self._batch = layout, batch
-        self._model = model
-        pipeline = model.entry.batches(
-            model.network, model.preparation, layout, batch, device
-        )
-        streams = Streams(device)
-        self._buffers = [
-            Buffer(layout, pipeline, batch, streams, device) for _ in range(BUFFERS)
-        ]
-        self.n_frames = self.n_left_to_cpu = 0
-
-    def classify(self, frames: Iterator[Frame]) -> Iterator[Prediction | ValueError]:
-        """The predictions for frames, in order, or the error of a frame."""
-        free = deque(self._buffers)
-        launched: deque[Buffer] = deque()
-        filling = None
-        for frame in frames:
-            if filling is None:
-                if not free:
-                    free.append(launched[0])
-                    yield from self._predictions(launched.popleft())
-                filling = free.popleft()
-            filling.add(frame)
-            if filling.is_full:
-                filling.launch()
-                launched.append(filling)
-                filling = None
-        if filling is not None:
-            filling.launch()
-            launched.append(filling)
+        Args:
+            frames: Any number, taken when there is room for them; an error where one
+                could not be read.
+        """
+        launched: deque[Group] = deque()
+        while True:
+            while launched and not self._free:
+                yield from self._finish(launched.popleft())
+            group = self._store(itertools.islice(frames, self._batch))
+            if not (group.is_stored or self._failed) and (
+                layout := _usual_layout(group.left_out)
+            ):
+                while launched:
+                    yield from self._finish(launched.popleft())
+                self._lay_out(layout)
+                group = self._store(iter(group.frames))
+            if not group.frames:
+                break
+            if group.buffer is not None:
+                with self._failing():
+                    group.buffer.launch()
+            launched.append(group)
+        self._release(group)
         while launched:
-            yield from self._predictions(launched.popleft())
-        if self.n_left_to_cpu:
-            logger.info(
-                "%d of %d frames did not fit the GPU's kernels and were classified on "
-                "the CPU",
-                self.n_left_to_cpu,
-                self.n_frames,
+            yield from self._finish(launched.popleft())
+
+    def _lay_out(self, layout: Layout) -> None:
+        """Make buffers for frames of a layout."""
+        self._free.clear()
+        with self._failing():
+            pipeline = self._model.entry.batches(
+                self._model.network,
+                self._model.preparation,
+                layout,
+                self._batch,
+                self._device,
             )
+            streams = Streams(self._device)
+            for _ in range(BUFFERS):
+                self._free.append(
+                    Buffer(layout, pipeline, self._batch, streams, self._device)
+                )
+
+    def _store(self, frames: Iterator[Any]) -> Group:
+        """Frames in a free buffer, or beside it."""
+        buffer = self._free.popleft() if self._free and not self._failed else None
+        group = Group(buffer, [])
+        for frame in frames:
+            if (
+                buffer is not None
+                and isinstance(frame, Frame)
+                and buffer.layout.holds(frame)
+            ):
+                group.frames.append(buffer.add(frame))
+            else:
+                group.frames.append(frame)
+        return group
+
+    def _release(self, group: Group) -> None:
+        if group.buffer is not None:
+            group.buffer.clear()
+            self._free.append(group.buffer)
+
+    @contextlib.contextmanager
+    def _failing(self) -> Iterator[None]:
+        """Whatever a driver or a compiler may raise leaves the rest to the CPU."""
+        try:
+            yield
+        except Exception as error:
+            if not self._failed:
+                why = " ".join(str(error).split())[:200] or type(error).__name__
+                logger.warning("The GPU failed (%s); the CPU is used from here on", why)
+            self._failed = True
 
     @functools.cached_property
     def _on_cpu(self) -> Predictor:
         """What classifies the frames that do not fit."""
         return self._model.predictor("cpu")
 
-    def _predictions(self, buffer: Buffer) -> Iterator[Prediction | ValueError]:
-        """What became of the frames of a buffer; empties it."""
-        for frame, output in buffer.outputs():
-            self.n_frames += 1
-            try:
+    def _finish(self, group: Group) -> Iterator[Classified]:
+        """What became of the frames of a group; its buffer is free again."""
+        outputs: list[NetworkOutput | None] = [None] * self._batch
+        if group.buffer is not None and not self._failed:
+            with self._failing():
+                outputs = group.buffer.outputs()
+        for frame in group.frames:
+            if isinstance(frame, Exception):
+                yield Classified(frame, left_to_cpu=False)
+                continue
+            if isinstance(frame, int):
+                output = outputs[frame]
                 if output is not None:
-                    yield prediction_of(
-                        output,
-                        self._model.calibration.temperature,
-                        self._model.out_of_distribution,
-                    )
+                    yield Classified(self._predict(output), left_to_cpu=False)
                     continue
-                self.n_left_to_cpu += 1
-                yield self._on_cpu.predict(frame)
-            except ValueError as error:
-                yield error
+                assert group.buffer is not None  # a row is one of a buffer
+                frame = group.buffer.frame(frame)
+            yield self._classify_on_cpu(frame)
+        self._release(group)
+
+    def _predict(self, output: NetworkOutput) -> Prediction | Exception:
+        """The prediction from what the network gives, or the error of the frame."""
+        try:
+            return prediction_of(
+                output,
+                self._model.calibration.temperature,
+                self._model.out_of_distribution,
+            )
+        except ValueError as error:
+            return error
+
+    def _classify_on_cpu(self, frame: Frame) -> Classified:
+        try:
+            return Classified(self._on_cpu.predict(frame), left_to_cpu=True)
+        except Exception as error:  # of this frame alone, whatever it is
+            return Classified(error, left_to_cpu=True)
+
+
+def _usual_layout(frames: list[Frame]) -> Layout | None:
+    """The layout of frames like the first; None where most of them are not."""
+    if not frames:
+        return None
+    layout = common_layout(frames)
+    return layout if 2 * sum(map(layout.holds, frames)) >= len(frames) else None
 
 
 class Streams:
@@ -172,12 +250,11 @@ class Buffer:
         streams: Streams,
         device: str,
     ) -> None:
-        self._layout, self._pipeline, self._streams = layout, pipeline, streams
+        self.layout, self._pipeline, self._streams = layout, pipeline, streams
         shape, dtype = (batch, *layout.padded), getattr(torch, layout.dtype.name)
         self._host = torch.zeros(shape, dtype=dtype, pin_memory=streams.on_gpu)
         self._places = self._host.numpy()
         self._frames = torch.zeros(shape, dtype=dtype, device=device)
-        self._waiting: list[Waiting] = []
         self._n = 0
         self._arrays: list[torch.Tensor] = []
         if streams.on_gpu:
@@ -191,21 +268,19 @@ class Buffer:
                 for t in self._tensors
             ]
 
-    @property
-    def is_full(self) -> bool:
-        """Whether there is no room for another frame.
+    def clear(self) -> None:
+        """Make room for the next frames."""
+        self._n = 0
 
-        Frames left to the CPU take half a place each, so that they do not pile up.
-        """
-        return max(self._n, len(self._waiting) // 2) == len(self._places)
+    def add(self, frame: Frame) -> int:
+        """Put a frame that the layout holds into the batch; its row."""
+        row, self._n = self._n, self._n + 1
+        self.layout.store(frame, self._places[row])
+        return row
 
-    def add(self, frame: Frame) -> None:
-        """Put a frame in the batch, or leave it to the CPU."""
-        row = None
-        if self._layout.holds(frame):
-            row, self._n = self._n, self._n + 1
-            self._layout.store(frame, self._places[row])
-        self._waiting.append(Waiting(frame, row))
+    def frame(self, row: int) -> Frame:
+        """The frame in a row, as the batch has it."""
+        return self.layout.restore(self._places[row])
 
     def launch(self) -> None:
         """Start to copy the frames and to compute."""
@@ -223,17 +298,12 @@ class Buffer:
                 array.copy_(tensor, non_blocking=True)
             self._done.record()
 
-    def outputs(self) -> Iterator[tuple[Frame, NetworkOutput | None]]:
-        """Wait for the device; each frame, and what the network made of it or None."""
+    def outputs(self) -> list[NetworkOutput | None]:
+        """Wait for the device; what the network made of each row, None: of no fit."""
         if self._streams.on_gpu:
             self._done.synchronize()
         arrays = [array.numpy() for array in self._arrays]
-        waiting, self._waiting, self._n = self._waiting, [], 0
-        for frame, row in waiting:
-            yield (
-                frame,
-                None if row is None else self._pipeline.output(arrays, row),
-            )
+        return [self._pipeline.output(arrays, row) for row in range(self._n)]
 
 
 def capture(

@@ -33,7 +33,9 @@ class ImageResult:
         prediction: None where the image could not be classified.
         error: Why it could not; None where it could.
         kept_because: Why it is kept; None where it is not.
-        seconds: Spent on reading, preparing and classifying; 0 where not known.
+        seconds: Spent on reading, preparing and classifying; 0 where not known. On a
+            GPU what is not reading is classifying.
+        left_to_cpu: Whether it did not fit the kernels of the GPU that was used.
     """
 
     name: ImageName
@@ -41,6 +43,7 @@ class ImageResult:
     error: str | None
     kept_because: KeptBecause | None
     seconds: tuple[float, float, float] = (0.0, 0.0, 0.0)
+    left_to_cpu: bool = False
 
     @property
     def kept(self) -> bool:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import functools
 import logging
 import time
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any, NamedTuple
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -18,6 +20,7 @@ from dials_cnn_screen.models.predictor import Predictor
 from dials_cnn_screen.screening.decision import Decision
 from dials_cnn_screen.screening.results import ImageResult, decide
 from dials_cnn_screen.util.errors import one_line
+from dials_cnn_screen.util.devices import may_have_gpu
 from dials_cnn_screen.util.mpi import mpi_world
 from dials_cnn_screen.util.progress import track
 from dials_cnn_screen.util.workers import (
@@ -26,20 +29,41 @@ from dials_cnn_screen.util.workers import (
     map_on_workers,
 )
 
+# torch is imported where there is a GPU.
+if TYPE_CHECKING:
+    from dials_cnn_screen.screening.gpu import GpuStream
+
 logger = logging.getLogger("dials.cnn_screen")
+
+# Images that a process with a GPU gets at once: some batches, so that copying and
+# computing overlap. By hand.
+_STREAMED = 128
 
 
 class Screener(NamedTuple):
-    """What each process has: what reads stills, the model made ready, the decision."""
+    """What each process has.
+
+    Attributes:
+        source: Reads stills.
+        predictor: The model made ready.
+        decision: Which images are kept.
+        stream: The model for batches on a GPU; None on a CPU, or without kernels.
+    """
 
     source: Source
     predictor: Predictor
     decision: Decision
+    stream: GpuStream | None = None
 
 
 def make_screener(model: Model, device: str, decision: Decision) -> Screener:
     """The model made ready on cpu or cuda, with the decision."""
-    return Screener(Source(), model.predictor(device), decision)
+    predictor, stream = model.predictor(device), None
+    if predictor.device == "cuda" and model.entry.has_kernels(model.preparation):
+        from dials_cnn_screen.screening.gpu import GpuStream
+
+        stream = GpuStream(model)
+    return Screener(Source(), predictor, decision, stream)
 
 
 def screen_still(screener: Screener, still: Still) -> ImageResult:
@@ -72,6 +96,38 @@ def _seconds(clock: list[float]) -> tuple[float, float, float]:
     return reading, preparing, classifying
 
 
+def screen_stream(
+    screener: Screener, stream: GpuStream, stills: Sequence[Still]
+) -> Iterator[ImageResult]:
+    """The results for stills in batches on a GPU, in order."""
+    reading = 0.0
+
+    def frames() -> Iterator[Frame | Exception]:
+        nonlocal reading
+        for still in stills:
+            start = time.perf_counter()
+            frame: Frame | Exception
+            try:
+                frame = screener.source.read(still)
+            except Exception as problem:  # whatever dxtbx or a file format may raise
+                frame = problem
+            reading += time.perf_counter() - start
+            yield frame
+
+    start = time.perf_counter()
+    for still, classified in zip(stills, stream.classify(frames()), strict=True):
+        prediction, error = None, None
+        if isinstance(classified.outcome, Exception):
+            error = one_line(classified.outcome)
+        else:
+            prediction = classified.outcome
+        now = time.perf_counter()
+        seconds = reading, 0.0, max(now - start - reading, 0.0)
+        start, reading = now, 0.0
+        result = decide(still.name, prediction, error, screener.decision, seconds)
+        yield replace(result, left_to_cpu=classified.left_to_cpu)
+
+
 def stream_results(
     stills: Sequence[Still],
     model: Model,
@@ -88,11 +144,26 @@ def stream_results(
     if mp.method == "mpi":
         world = mpi_world()
         logger.info("%s, %d MPI ranks", where, world.size)
-        return iter(screen_mpi(stills, model, device, decision, world))
+        return _count_left(iter(screen_mpi(stills, model, device, decision, world)))
     nproc = count_processes(mp.nproc, len(stills))
     logger.info("%s, nproc=%d", where, nproc)
     results = screen(stills, model, device, decision, nproc)
-    return track(results, "Screening", len(stills))
+    return _count_left(track(results, "Screening", len(stills)))
+
+
+def _count_left(results: Iterator[ImageResult]) -> Iterator[ImageResult]:
+    """The same results; the log says how many a GPU left to the CPU."""
+    n = left = 0
+    for result in results:
+        n, left = n + 1, left + result.left_to_cpu
+        yield result
+    if left:
+        logger.info(
+            "%d of %d images did not fit the GPU's kernels and were classified on the "
+            "CPU",
+            left,
+            n,
+        )
 
 
 def screen(
@@ -124,7 +195,34 @@ def screen(
     arguments = (model, device, decision)
     if fork:
         make_screener(*arguments)
-    yield from map_on_workers(work, stills, nproc, make_screener, arguments, fork=fork)
+        yield from map_on_workers(work, stills, nproc, make_screener, arguments)
+        return
+    size = max(1, min(_STREAMED, len(stills) // nproc))
+    parts = [stills[i : i + size] for i in range(0, len(stills), size)]
+    for results in map_on_workers(
+        functools.partial(_screen_part, work),
+        *(parts, nproc, make_screener, arguments),
+        chunk=1,
+        fork=False,
+    ):
+        yield from results
+
+
+def _screen_part(
+    work: Callable[[Screener, Still], Any], screener: Screener, stills: Sequence[Still]
+) -> list[Any]:
+    """The results for the stills that a process with a GPU gets at once."""
+    return list(_screen_all(work, screener, stills))
+
+
+def _screen_all(
+    work: Callable[[Screener, Still], Any], screener: Screener, stills: Sequence[Still]
+) -> Iterator[Any]:
+    """The results for stills, in order: in batches where all there is to do is that."""
+    if screener.stream is not None and work is screen_still:
+        yield from screen_stream(screener, screener.stream, stills)
+    else:
+        yield from (work(screener, still) for still in stills)
 
 
 def _screen_here(
@@ -138,7 +236,7 @@ def _screen_here(
     screener = make_screener(model, device, decision)
     with read_ahead(stills) as source:
         screener = screener._replace(source=source)
-        yield from (work(screener, still) for still in stills)
+        yield from _screen_all(work, screener, stills)
 
 
 def screen_mpi(
@@ -158,6 +256,8 @@ def screen_mpi(
 
 def choose_device(device: str) -> str:
     """cpu or cuda for auto, cpu or cuda; ValueError where there is no cuda."""
+    if device == "cpu" or (device == "auto" and not may_have_gpu()):
+        return "cpu"
     import torch
 
     if device == "auto":

@@ -15,11 +15,13 @@ from dials_cnn_screen.architecture import (
     Explanation,
     NetworkOutput,
     Pipeline,
+    StoredNetwork,
 )
 from dials_cnn_screen.images.batch import Layout
 from dials_cnn_screen.images.frame import Frame
 from dials_cnn_screen.labels.label import Label
 from dials_cnn_screen.spots.candidates import PATCH, Candidates, CandidateSearch
+from dials_cnn_screen.spots.configuration import SpotNetworkConfig, check_weights
 from dials_cnn_screen.util.devices import can_compile_kernels, use_card
 
 Floats = NDArray[np.float32]
@@ -51,25 +53,37 @@ class SpotArchitecture:
 
     def network(self, **configuration: Any) -> SpotNetwork:
         """A SpotNetwork with fresh weights."""
-        from dials_cnn_screen.spots.network import SpotNetwork, SpotNetworkConfig
+        from dials_cnn_screen.spots.network import SpotNetwork
 
         return SpotNetwork(SpotNetworkConfig(**configuration))
+
+    def stored_network(
+        self, configuration: dict[str, Any], weights: dict[str, NDArray]
+    ) -> StoredNetwork:
+        """The network that compiled_network makes ready without torch."""
+        config = SpotNetworkConfig(**configuration)
+        check_weights(config, weights)
+        arrays = {name: w.astype(np.float32) for name, w in weights.items()}
+        return StoredNetwork(config, arrays)
 
     def check(self, network: SpotNetwork, preparation: CandidateSearch) -> None:
         """Any number of candidates fits the network."""
 
-    def n_features(self, network: SpotNetwork) -> int:
+    def n_features(self, network: SpotNetwork | StoredNetwork) -> int:
         """What the head takes."""
-        return network.head[0].in_features
+        return network.config.n_features
 
     def max_spots(self, preparation: CandidateSearch) -> int:
         """Each candidate may be a spot."""
         return preparation.most
 
     def pipeline(
-        self, network: SpotNetwork, preparation: CandidateSearch, device: str
+        self, network: Any, preparation: CandidateSearch, device: str
     ) -> Pipeline:
-        """On cuda all on the GPU where there are kernels for it, else the network."""
+        """On cuda all on the GPU where there are kernels for it, else the network.
+
+        network: A SpotNetwork; for the CPU also a StoredNetwork.
+        """
         if device == "cuda":
             device = use_card()
         if device == "cpu":
@@ -188,12 +202,12 @@ class SpotPipeline:
 
 
 def compiled_network(
-    network: SpotNetwork,
+    network: SpotNetwork | StoredNetwork,
 ) -> Callable[[Candidates], tuple[Floats, Floats, Floats]]:
     """The network on one core of the CPU, four times as fast as torch."""
     from dials_cnn_screen.spots.network_cpu import classify, spot_weights
 
-    weights = spot_weights(network.cpu().state_dict())
+    weights = spot_weights(network.state_dict())
     return lambda candidates: classify(candidates, weights)
 
 

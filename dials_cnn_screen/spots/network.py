@@ -22,37 +22,11 @@ from torch import nn
 
 from dials_cnn_screen.labels.label import Label
 from dials_cnn_screen.spots.candidates import PATCH, Candidates
+from dials_cnn_screen.spots.configuration import SpotNetworkConfig
 from dials_cnn_screen.spots.features import N_FRAME, N_SCALARS, describe
 
 # What an empty slot has for a spot's logit: a probability of 1e-13.
 EMPTY_LOGIT = -30.0
-
-
-@dataclass(frozen=True)
-class SpotNetworkConfig:
-    """Widths of the layers.
-
-    By hand; half of these widths is a little worse (studies/ablation.py).
-
-    Attributes:
-        patch: Of the code of a patch.
-        candidate: Of the code of a candidate, patch and features.
-        context: Of the code of the frame.
-        head: Of the hidden layer that tells the classes.
-
-    Raises:
-        ValueError: A width is not an integer from 1 to 1024.
-    """
-
-    patch: int = 64
-    candidate: int = 48
-    context: int = 48
-    head: int = 64
-
-    def __post_init__(self) -> None:
-        for name, value in vars(self).items():
-            if not isinstance(value, int) or not 1 <= value <= 1024:
-                raise ValueError(f"{name}={value} is not from 1 to 1024")
 
 
 @dataclass(frozen=True, eq=False)

@@ -12,6 +12,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from dials_cnn_screen.architecture import as_array
 from dials_cnn_screen.spots.candidates import PATCH, Candidates
 from dials_cnn_screen.spots.features import NEIGHBOURHOOD, RING, describe_with
 from dials_cnn_screen.util.compiled import njit
@@ -46,14 +47,14 @@ class SpotWeights(NamedTuple):
 
 
 def spot_weights(state: Mapping[str, ArrayLike]) -> SpotWeights:
-    """The weights of a SpotNetwork, from its state_dict on the CPU or arrays like it.
+    """The weights of a SpotNetwork, from its state_dict or arrays like it.
 
     Raises:
         KeyError: It is not that of a SpotNetwork.
     """
 
     def layer(name: str) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-        weight, bias = (np.asarray(state[f"{name}.{kind}"]) for kind in _KINDS)
+        weight, bias = (as_array(state[f"{name}.{kind}"]) for kind in _KINDS)
         return np.array(weight, np.float32), np.array(bias, np.float32)
 
     spot, spot_bias = layer("spot.0")

@@ -24,7 +24,8 @@ from dials_cnn_screen.evaluation.metrics import area_under_curve, sensitivity_at
 from dials_cnn_screen.labels.label import Label
 from dials_cnn_screen.labels.probabilities import p_keep, softmax
 from dials_cnn_screen.spots.candidates import LEVELS
-from dials_cnn_screen.spots.network import SpotNetwork, SpotNetworkConfig
+from dials_cnn_screen.spots.configuration import SpotNetworkConfig
+from dials_cnn_screen.spots.network import SpotNetwork
 from dials_cnn_screen.spots.training_set import CandidateSet, SpotSchedule
 from dials_cnn_screen.studies.make_default import (
     SEED,

@@ -9,7 +9,7 @@ For each model and type of pixels:
 - frames/s on the device by batch size, without copies,
 - microseconds a frame of each stage,
 - frames/s from pinned memory, as in screening/gpu.py but with frames that are there,
-- frames/s of classify_stream, which copies each frame to pinned memory first,
+- frames/s of GpuStream, which copies each frame to pinned memory first,
 - the time of one frame from the host's memory to its probabilities.
 
 Times are medians; the spread is the range of the middle half.
@@ -38,7 +38,7 @@ from dials_cnn_screen.labels.probabilities import softmax
 from dials_cnn_screen.models.model import Calibration, Model
 from dials_cnn_screen.models.model_file import load_model
 from dials_cnn_screen.models.registry import find_architecture
-from dials_cnn_screen.screening.gpu import BATCH, BUFFERS, Stream, Streams, capture
+from dials_cnn_screen.screening.gpu import BATCH, BUFFERS, GpuStream, Streams, capture
 from dials_cnn_screen.spots.candidates import find_candidates
 from dials_cnn_screen.spots.network import batch_of_one
 from dials_cnn_screen.util.devices import use_card
@@ -155,7 +155,7 @@ def measure(
         torch.cuda.empty_cache()
     result["from_pinned_memory"] = streamed(batches(BATCH), layout, device)
     result["latency_ms"] = latency(batches(1), on_device(1).cpu())
-    result["classify_stream"] = whole_stream(model, layout, some, device)
+    result["gpu_stream"] = whole_stream(model, some, device)
     return result
 
 
@@ -256,10 +256,10 @@ def latency(pipeline: BatchPipeline, pixels: torch.Tensor) -> float:
 
 
 def whole_stream(
-    model: Model, layout: Layout, frames: list[Frame], device: str, n: int = 512
+    model: Model, frames: list[Frame], device: str, n: int = 512
 ) -> dict[str, float]:
-    """Frames/s of Stream.classify on frames in ordinary memory, one thread."""
-    stream = Stream(model, layout, BATCH, device)
+    """Frames/s of GpuStream.classify on frames in ordinary memory, one thread."""
+    stream = GpuStream(model, device=device)
 
     def repeated(n: int) -> Iterator[Frame]:
         for i in range(n):
@@ -267,9 +267,9 @@ def whole_stream(
 
     list(stream.classify(repeated(3 * BATCH)))
     start = time.perf_counter()
-    list(stream.classify(repeated(n)))
+    left = sum(done.left_to_cpu for done in stream.classify(repeated(n)))
     seconds = time.perf_counter() - start
-    return {"frames_per_s": n / seconds, "left_to_cpu": stream.n_left_to_cpu}
+    return {"frames_per_s": n / seconds, "left_to_cpu": left}
 
 
 def table(results: dict[str, Any]) -> str:
@@ -289,7 +289,7 @@ def table(results: dict[str, Any]) -> str:
             lines.append(f"{title:18}{n:>7}{row['frames_per_s']:>11.0f}{within:>13.0f}")
             for stage, time_us in row.get("stages_us_per_frame", {}).items():
                 lines.append(f"{'':18}  {stage:14}{time_us:8.2f} us a frame")
-        pinned, whole = result["from_pinned_memory"], result["classify_stream"]
+        pinned, whole = result["from_pinned_memory"], result["gpu_stream"]
         lines.append(f"{'':18} pinned{pinned['frames_per_s']:>11.0f}{bus:>13.0f}")
         lines.append(f"{'':18} stream{whole['frames_per_s']:>11.0f}{bus:>13.0f}")
         lines.append(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import os
+import sys
 
 # Where MPI and batch systems say which process of its machine one is.
 _LOCAL_RANK = (
@@ -25,6 +26,16 @@ def local_rank() -> int:
 
     identity = current_process()._identity
     return identity[-1] - 1 if identity else 0
+
+
+def may_have_gpu() -> bool:
+    """Whether this machine may have a GPU that torch can use; without torch's import.
+
+    On Linux drivers make files for NVIDIA's, AMD's and those of Windows's Linux.
+    """
+    if not sys.platform.startswith("linux"):
+        return True
+    return any(map(os.path.exists, ("/dev/nvidiactl", "/dev/kfd", "/dev/dxg")))
 
 
 def use_card() -> str:

@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import logging
 from dataclasses import replace
 
 import numpy as np
@@ -12,7 +11,8 @@ pytest.importorskip("triton")
 
 from dials_cnn_screen.images.frame import make_frame
 from dials_cnn_screen.models.model_file import load_model
-from dials_cnn_screen.screening.gpu import classify_stream
+from dials_cnn_screen.screening import gpu
+from dials_cnn_screen.screening.gpu import GpuStream
 from dials_cnn_screen.single_frames import SingleFrames
 from dials_cnn_screen.spots.architecture import SPOTS
 from dials_cnn_screen.util.devices import local_rank
@@ -38,28 +38,78 @@ def check(found, expected):
     assert found.label == expected.label
 
 
-def test_stream_keeps_the_order_whatever_fits(model, triton_device, caplog):
+def classify(model, frames, device, batch=2):
+    return list(GpuStream(model, batch=batch, device=device).classify(iter(frames)))
+
+
+def predict(model, frame):
+    return model.predict(frame.data, frame.mask, frame.beam_centre)
+
+
+def test_stream_keeps_the_order_whatever_fits(model, triton_device):
     some = np.random.default_rng(0).random(SHAPE) < 0.97
     flat = make_frame(np.full(SHAPE, 3, np.float32), None, CENTRE)
+    broken = OSError("the file ends")
     frames = [
         frame_with(0),
         frame_with(300, some),
         flat,
+        broken,
         frame_with(100, shape=(40, 40)),
         frame_with(200),
     ]
-    with caplog.at_level(logging.INFO, "dials.cnn_screen"):
-        found = list(
-            classify_stream(model, iter(frames), batch=2, device=triton_device)
-        )
-    for i in (0, 1, 3, 4):
-        check(found[i], model.predict(frames[i].data, frames[i].mask, CENTRE))
-    assert "every usable pixel has the same value, 3" in str(found[2])
-    assert "2 of 5 frames did not fit the GPU's kernels" in caplog.text
+    found = classify(model, frames, triton_device)
+    for i in (0, 1, 4, 5):
+        check(found[i].outcome, predict(model, frames[i]))
+    assert "every usable pixel has the same value, 3" in str(found[2].outcome)
+    assert found[3].outcome is broken
+    assert [i for i, one in enumerate(found) if one.left_to_cpu] == [2, 4]
 
 
 def test_stream_of_nothing(model, triton_device):
-    assert list(classify_stream(model, iter([]), device=triton_device)) == []
+    assert classify(model, [], triton_device) == []
+    assert [one.outcome.args for one in classify(model, [OSError(1)], "cpu")] == [(1,)]
+
+
+def test_stream_goes_on_with_another_detector(model, triton_device):
+    """Buffers are made anew for a group of frames of another shape, not for one."""
+    frames = [frame_with(100), frame_with(200, shape=(40, 40))]
+    expected = [predict(model, frame) for frame in frames]
+    stream = GpuStream(model, batch=2, device=triton_device)
+    # One that is in a batch with another like those before it is left to the CPU.
+    for order, left in (
+        ([0], [False]),
+        ([1, 1, 1], [False, False, False]),
+        ([1, 0], [False, True]),
+    ):
+        found = list(stream.classify(frames[i] for i in order))
+        for one, i in zip(found, order, strict=True):
+            check(one.outcome, expected[i])
+        assert [one.left_to_cpu for one in found] == left
+
+
+@pytest.mark.parametrize(("when", "n_on_gpu"), [("launch", 0), ("outputs", 2)])
+def test_a_gpu_that_fails_leaves_the_rest_to_the_cpu(
+    model, triton_device, monkeypatch, caplog, when, n_on_gpu
+):
+    some = np.random.default_rng(0).random(SHAPE) < 0.97
+    frames = [frame_with(h, some if h > 150 else None) for h in range(0, 300, 50)]
+    work, calls = getattr(gpu.Buffer, when), []
+
+    def fail(buffer):
+        calls.append(buffer)
+        if len(calls) == 2:
+            raise RuntimeError("an illegal memory\naccess")
+        return work(buffer)
+
+    monkeypatch.setattr(gpu.Buffer, when, fail)
+    found = classify(model, frames, triton_device)
+    for one, frame in zip(found, frames, strict=True):
+        check(one.outcome, predict(model, frame))
+    assert [one.left_to_cpu for one in found] == [
+        i >= n_on_gpu for i in range(len(frames))
+    ]
+    assert caplog.text.count("The GPU failed (an illegal memory access)") == 1
 
 
 def test_single_frames(model, triton_device):
@@ -98,5 +148,5 @@ def test_default_model_on_a_card(model):
         pytest.skip("no CUDA")
     whole = load_model("default")
     frames = [frame_with(height, shape=(1035, 1031)) for height in range(0, 500, 10)]
-    for found, frame in zip(classify_stream(whole, iter(frames)), frames, strict=True):
-        check(found, whole.predict(frame.data, frame.mask, CENTRE))
+    for found, frame in zip(classify(whole, frames, None, 16), frames, strict=True):
+        check(found.outcome, predict(whole, frame))

@@ -5,7 +5,8 @@ import torch
 
 from dials_cnn_screen.labels.label import Label
 from dials_cnn_screen.spots.candidates import CandidateSearch, find_candidates
-from dials_cnn_screen.spots.network import SpotNetwork, SpotNetworkConfig
+from dials_cnn_screen.spots.configuration import SpotNetworkConfig
+from dials_cnn_screen.spots.network import SpotNetwork
 from dials_cnn_screen.spots.training_set import (
     CandidateSet,
     SpotSchedule,

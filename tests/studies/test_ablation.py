@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from dials_cnn_screen.spots.network import SpotNetworkConfig
+from dials_cnn_screen.spots.configuration import SpotNetworkConfig
 from dials_cnn_screen.spots.training_set import CandidateSet, SpotSchedule
 from dials_cnn_screen.studies import ablation as module
 

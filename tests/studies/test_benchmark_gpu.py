@@ -42,7 +42,7 @@ def test_table():
             64: {"frames_per_s": 4e4, "stages_us_per_frame": {"flag": 6.0}},
         },
         "from_pinned_memory": {"frames_per_s": 7000.0},
-        "classify_stream": {"frames_per_s": 1000.0},
+        "gpu_stream": {"frames_per_s": 1000.0},
         "latency_ms": 0.5,
     }
     text = benchmark_gpu.table(
