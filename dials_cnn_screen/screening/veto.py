@@ -40,7 +40,7 @@ from dials_cnn_screen.screening.veto_record import Record, one_line
 from dials_cnn_screen.util.files import check_writable
 from dials_cnn_screen.util.mpi import mpi_world
 from dials_cnn_screen.util.parameters import read_parameters
-from dials_cnn_screen.util.program import CITATION, user_errors
+from dials_cnn_screen.util.program import CITATION, refuse, user_errors
 from dials_cnn_screen.util.workers import forks_ending_with_parent
 
 logger = logging.getLogger("dials.cnn_screen.veto")
@@ -149,6 +149,7 @@ def process(
 
 def _parse(parser: ArgumentParser, args: list[str] | None) -> tuple[Any, Any, list]:
     """Parameters, options and other words; ValueError for a value that can't be."""
+    parser.error = refuse
     try:
         return parser.parse_args(
             args, show_diff_phil=False, return_unhandled=True, quick_parse=True

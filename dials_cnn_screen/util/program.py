@@ -12,7 +12,7 @@ import os
 import re
 import sys
 from collections.abc import Iterator
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, NoReturn
 
 import dials.util.log
 import libtbx.phil
@@ -239,10 +239,19 @@ def _is_first_rank(params: Any) -> bool:
     return mpi_world().rank == 0
 
 
+def refuse(message: str) -> NoReturn:
+    """In place of a parser's error, which shows the usage and ends the program.
+
+    DIALS 3.30 calls it for a value that can't be, where 3.12 raises a RuntimeError.
+    """
+    raise RuntimeError(message)
+
+
 def _parse_arguments(
     parser: ArgumentParser, args: list[str] | None
 ) -> tuple[Any, argparse.Namespace]:
     """Parameters and options, by DIALS's parser and without its tracebacks."""
+    parser.error = refuse
     _, words = argparse.ArgumentParser.parse_known_args(parser, args)
     files = [word for word in words if "=" not in word and "://" not in word]
     for file in files:
