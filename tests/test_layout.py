@@ -24,7 +24,8 @@ LAYERS = (
     ("models",),
     ("screening",),
     ("outputs",),
-    ("evaluation", "explain", "training", "viewer"),
+    ("evaluation", "explain", "training"),
+    ("viewer",),
     ("studies",),
     ("command_line", "format_classes"),
 )

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Container, Sequence
+
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
@@ -24,6 +26,24 @@ def uncertain_order(p_keep: ArrayLike) -> list[int]:
     """
     distance = np.abs(np.asarray(p_keep, dtype=np.float64) - PAPER_THRESHOLD)
     return np.argsort(np.nan_to_num(distance, nan=np.inf), kind="stable").tolist()
+
+
+def reorder(
+    order: Sequence[int], fixed: Container[int], p_keep: ArrayLike
+) -> list[int]:
+    """An order whose first images stay, and the others go by uncertainty.
+
+    Args:
+        order: Indices of the images, first to last; any part of all images.
+        fixed: Indices of those that stay, before all others and as they were.
+        p_keep: As of uncertain_order, for all images.
+
+    Returns:
+        The same indices.
+    """
+    wanted = {i for i in order if i not in fixed}
+    first = [i for i in order if i in fixed]
+    return first + [i for i in uncertain_order(p_keep) if i in wanted]
 
 
 def diverse_order(features: NDArray[np.float64]) -> list[int]:

@@ -176,6 +176,7 @@ def label_curve(
         _start_curve,
         (folder, labels, splits, epochs),
         chunk=1,
+        fork=False,
     )
 
 

@@ -89,6 +89,7 @@ def train_networks(study: Study, wanted: Sequence[Wanted], nproc: int) -> None:
         _start,
         (replace(study),),  # without the shots
         chunk=1,
+        fork=False,
     )
     for _ in track(done, "Networks", len(missing), "network"):
         pass

@@ -10,7 +10,7 @@ import numpy as np
 
 from dials_cnn_screen.architecture import Architecture, Preparation, TrainingSet
 from dials_cnn_screen.images.frame import Frame, check_frame
-from dials_cnn_screen.images.read import read_frame
+from dials_cnn_screen.images.source import Source
 from dials_cnn_screen.images.stills import Still
 from dials_cnn_screen.labels.label import Label
 from dials_cnn_screen.util.files import check_room
@@ -21,6 +21,7 @@ from dials_cnn_screen.util.workers import map_on_workers
 class _Preparer(NamedTuple):
     """What each process has."""
 
+    source: Source
     architecture: Architecture
     preparation: Preparation
 
@@ -60,16 +61,20 @@ def prepare_stills(
         Frame(nothing, nothing == 0, (1.0, 1.0)), preparation
     )
     prepared = map_on_workers(
-        _prepare, stills, nproc, _Preparer, (architecture, preparation), chunk=8
+        _prepare, stills, nproc, _start, (architecture, preparation), chunk=8
     )
     for i, item in enumerate(track(prepared, title, len(stills))):
         data.put(i, item, labels[i])
     return data
 
 
+def _start(architecture: Architecture, preparation: Preparation) -> _Preparer:
+    return _Preparer(Source(), architecture, preparation)
+
+
 def _prepare(preparer: _Preparer, still: Still) -> Any:
     try:
-        frame = read_frame(still.imageset, still.position)
+        frame = preparer.source.read(still)
         check_frame(frame)
     except Exception as problem:  # whatever dxtbx or a file format may raise
         raise ValueError(

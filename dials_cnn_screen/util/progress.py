@@ -21,7 +21,11 @@ def track(
     """
     from tqdm import tqdm
 
+    # A thread that looks after the bar would be there as processes are forked.
+    tqdm.monitor_interval = 0
     close = getattr(results, "close", lambda: None)
     with contextlib.ExitStack() as stack:
         stack.callback(close)
-        yield from tqdm(results, desc=title, total=total, unit=unit, disable=None)
+        yield from tqdm(
+            results, desc=title, total=total, unit=unit, miniters=1, disable=None
+        )

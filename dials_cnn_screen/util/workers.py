@@ -62,7 +62,8 @@ def map_on_workers(
         arguments: Of start.
         chunk: Items that a process gets at once, at most.
         fork: Begin the processes as copies of this one, which is quick, where the
-            system can.
+            system can and no other thread of Python runs. False where threads of torch
+            or a GPU may be at work: a copy has their locks, and not them.
 
     Raises:
         ChildProcessError: A process died, for instance for want of memory.
@@ -71,10 +72,12 @@ def map_on_workers(
         state = start(*arguments)
         yield from (work(state, item) for item in items)
         return
-    method = "fork" if fork and sys.platform == "linux" else "spawn"
+    fork = fork and sys.platform == "linux" and threading.active_count() == 1
+    if fork:
+        _end_idle_threads()
     executor = ProcessPoolExecutor(
         nproc,
-        multiprocessing.get_context(method),
+        multiprocessing.get_context("fork" if fork else "spawn"),
         _start_worker,
         (work, items, start, arguments),
     )
@@ -90,8 +93,19 @@ def map_on_workers(
                 "a process died, perhaps for want of memory; try again with a smaller "
                 "mp.nproc"
             ) from error
-        finally:
+        except BaseException:  # the caller's end of it, Ctrl-C among others
             executor.shutdown(wait=False, cancel_futures=True)
+            raise
+
+
+def _end_idle_threads() -> None:
+    """Leave one thread in a process that is to be forked.
+
+    pandas, which DIALS loads, has threads of numexpr wait for work that never comes.
+    OpenBLAS, numpy's, ends its own before a fork.
+    """
+    if "numexpr" in sys.modules:
+        sys.modules["numexpr"].set_num_threads(1)
 
 
 # What a worker process keeps from one item to the next.

@@ -27,6 +27,7 @@ _BUTTONS = {
     "clear": "Clear",
     "whole_frame": "Frame",
     "answer": "Model",
+    "train": "Train",
 }
 
 
@@ -55,6 +56,8 @@ class AnnotationPanel(wx.Panel):
         buttons.AddSpacer(8)
         for action, text in _BUTTONS.items():
             self._add_button(buttons, action, text, keys).SetMinSize((-1, 40))
+        self._training = self._make_text()
+        buttons.Add(self._training, 1, wx.ALIGN_CENTER_VERTICAL | wx.LEFT, border=4)
         self._name = self._make_text(scale=1.1)
         self._label = self._make_text(scale=1.6, bold=True)
         self._progress = self._make_text()
@@ -112,6 +115,12 @@ class AnnotationPanel(wx.Panel):
             self._warning.Show(warning)
             self.GetParent().Layout()
         self.Layout()
+
+    def show_training(self, text: str, warning: bool = False) -> None:
+        """Show how far a training is, or what became of it."""
+        self._training.SetForegroundColour(_WARNING_COLOUR if warning else "#000000")
+        self._training.SetLabel(text)
+        self._training.SetToolTip(text)
 
     def show_refusal(self, message: str) -> None:
         """Say why nothing was done, without moving the image."""

@@ -8,9 +8,12 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields
 
+from numpy.typing import ArrayLike
+
 from dials_cnn_screen.labels.image_name import ImageName
 from dials_cnn_screen.labels.label import Label
 from dials_cnn_screen.labels.label_file import LabelFile
+from dials_cnn_screen.labels.orders import reorder
 
 # The rate is that of the latest labels.
 _LATEST = 20
@@ -28,6 +31,7 @@ class Keys:
         clear: Remove the label of the image.
         whole_frame: Show the whole frame, and back.
         answer: Show the model's answer for a labelled image, and hide it.
+        train: Train on the labels so far and re-order the other images, or stop that.
 
     Raises:
         ValueError: A key is not one printable character, or is used twice.
@@ -43,6 +47,7 @@ class Keys:
     clear: str = "c"
     whole_frame: str = "w"
     answer: str = "m"
+    train: str = "r"
 
     def __post_init__(self) -> None:
         used: dict[str, str] = {}
@@ -90,8 +95,7 @@ class Session:
             clock: Gives the time, in seconds.
         """
         self.labels = labels
-        self.order = list(range(len(labels.names)) if order is None else order)
-        self._positions = {index: i for i, index in enumerate(self.order)}
+        self._set_order(list(range(len(labels.names)) if order is None else order))
         self._undo: list[tuple[int, Label | None]] = []
         self._clock = clock
         self._last: float | None = None
@@ -193,6 +197,19 @@ class Session:
                 return True
         return False
 
+    def reorder(self, p_keep: ArrayLike) -> None:
+        """Show next the images without a label whose class is the least certain.
+
+        Those with a label, and the current image, come before them.
+
+        Args:
+            p_keep: (n,), P(Hit) + P(Maybe) of all images of the label file, or any
+                score that is 0.5 where it is least certain; NaN for an unknown one.
+        """
+        self._set_order(
+            reorder(self.order, {*self.labels.labels, self.current}, p_keep)
+        )
+
     def go_to(self, index: int) -> None:
         """Go to an image that was chosen in the viewer."""
         self.current = index
@@ -202,6 +219,10 @@ class Session:
         if self.position in (0, len(self.order)):
             return None
         return self.order[self.position]
+
+    def _set_order(self, order: list[int]) -> None:
+        self.order = order
+        self._positions = {index: i for i, index in enumerate(order)}
 
     def _set(self, index: int, label: Label | None) -> None:
         before = self.labels.get(index)

@@ -14,10 +14,12 @@ import numpy as np
 import wx
 from dials.util.image_viewer.spotfinder_frame import SpotFrame
 from dials.util.image_viewer.spotfinder_wrap import chooser_wrapper
+from dxtbx.imageset import ImageSequence
+from dxtbx.model import Experiment, ExperimentList
 from numpy.typing import NDArray
 
 from dials_cnn_screen.images.panels import find_beam_centre
-from dials_cnn_screen.images.stills import name_image
+from dials_cnn_screen.images.stills import name_image, one_image
 from dials_cnn_screen.labels.image_name import ImageName
 from dials_cnn_screen.viewer.drawing import Drawer, find_levels
 from dials_cnn_screen.viewer.overlay import Spots
@@ -53,6 +55,23 @@ class StockViewer:
     def names(self) -> list[ImageName]:
         """The images that the viewer was opened with, each once, in its order."""
         return list(self._wrappers)
+
+    @property
+    def experiments(self) -> ExperimentList:
+        """All images, one in each experiment, without crystals."""
+        experiments = ExperimentList()
+        for wrapper in self._wrappers.values():
+            imageset = one_image(wrapper.image_set, wrapper.index)
+            scan = imageset.get_scan() if isinstance(imageset, ImageSequence) else None
+            experiments.append(
+                Experiment(
+                    beam=wrapper.get_beam(),
+                    detector=wrapper.get_detector(),
+                    scan=scan,
+                    imageset=imageset,
+                )
+            )
+        return experiments
 
     @property
     def selected(self) -> ImageName:

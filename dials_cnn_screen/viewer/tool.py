@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import math
 import statistics
 import time
 from collections.abc import Callable, Iterator
@@ -19,9 +20,11 @@ from dials_cnn_screen.labels.label_file import LabelFile
 from dials_cnn_screen.screening.results import ImageResult
 from dials_cnn_screen.viewer.keyboard import Keyboard, is_for_control
 from dials_cnn_screen.viewer.panel import AnnotationPanel, format_answer, format_spots
+from dials_cnn_screen.viewer.selection import read_scores
 from dials_cnn_screen.viewer.session import Keys, Session
 from dials_cnn_screen.viewer.stock_viewer import StockViewer
 from dials_cnn_screen.viewer.task import Task
+from dials_cnn_screen.viewer.train_button import TrainButton
 from dials_cnn_screen.viewer.view import View
 
 logger = logging.getLogger("dials.cnn_annotate")
@@ -49,6 +52,7 @@ class AnnotationTool(AnnotationPanel):
         self._keys = task.keys if task else Keys()
         super().__init__(frame, self._keys, self._do)
         self._keyboard = Keyboard(self._keys)
+        self._train_button = TrainButton(self, self._keys.train, self._reorder)
         self._viewer = StockViewer(frame)
         self._task: Task | None = None
         self._session: Session | None = None
@@ -107,6 +111,7 @@ class AnnotationTool(AnnotationPanel):
         self._show_current(self._session)
 
     def _close(self) -> None:
+        self._train_button.stop()
         if self._seconds:
             logger.info(
                 "Time to display an image: %.2f s (median of %d)",
@@ -155,6 +160,8 @@ class AnnotationTool(AnnotationPanel):
             self._toggle_whole_frame()
         elif action == "answer":
             self._toggle_answer(session)
+        elif action == "train":
+            self._train_button.toggle(session.labels, self._viewer)
         elif _is_label(action) and not self._is_seen(pressed):
             # Only an image that can be seen is labelled.
             self._refuse(action, f"{session.name} was not displayed yet")
@@ -203,6 +210,29 @@ class AnnotationTool(AnnotationPanel):
         else:
             self._shows_answer = not self._shows_answer
             self._describe_image(session)
+
+    def _reorder(self, path: Path) -> None:
+        """Show next the images of whose class a new model is the least certain.
+
+        Args:
+            path: Its scores of all images.
+
+        Raises:
+            ValueError, OSError: As read_scores does.
+        """
+        session, task = self._session, self._task
+        if session is None or task is None:
+            return
+        names = session.labels.names
+        results = read_scores(path, names)
+        session.reorder([math.nan if r is None else r.p_keep for r in results])
+        answers = {n: r for n, r in zip(names, results, strict=True) if r is not None}
+        self._task = replace(task, answers=answers)
+        session.labels.note(order="uncertain", scores=str(path))
+        self._drawing_ahead = None
+        self._paint_timer.StartOnce(_PAINT_DELAY)  # another image follows now
+        self._describe_image(session)
+        self.show_session(session)
 
     @property
     def _answer(self) -> ImageResult | None:

@@ -4,6 +4,7 @@ import operator
 import os
 import subprocess
 import sys
+import threading
 
 import pytest
 
@@ -45,6 +46,24 @@ def test_processes_that_are_no_copies():
     # Of functions that a new process can import, as it can't import a test.
     results = map_on_workers(operator.mul, range(40), 2, int, (3,), fork=False)
     assert list(results) == [3 * i for i in range(40)]
+
+
+def test_a_process_with_threads_is_not_copied():
+    stop = threading.Event()
+    thread = threading.Thread(target=stop.wait)
+    thread.start()
+    forked = []
+    os.register_at_fork(before=lambda: forked.append(True))
+    try:
+        results = map_on_workers(operator.mul, range(40), 2, int, (3,))
+        assert list(results) == [3 * i for i in range(40)]
+    finally:
+        stop.set()
+        thread.join()
+    assert forked == []
+    # Without it, it is.
+    assert list(map_on_workers(operator.mul, range(4), 2, int, (3,))) == [0, 3, 6, 9]
+    assert forked
 
 
 def test_nothing_to_do():

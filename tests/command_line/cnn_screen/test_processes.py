@@ -19,6 +19,7 @@ pytestmark = pytest.mark.usefixtures("installed_formats", "in_tmp_path")
 
 # One process, unless a test says otherwise.
 ONE = "mp.nproc=1"
+PROGRAM = "from dials_cnn_screen.command_line.cnn_screen import run; run()"
 
 
 def test_two_processes_give_the_same(write_levels, model, levels):
@@ -30,12 +31,40 @@ def test_two_processes_give_the_same(write_levels, model, levels):
     assert one == two
 
 
+COUNTING = """
+import os
+def count():
+    print("threads:", len(os.listdir("/proc/self/task")), flush=True)
+os.register_at_fork(after_in_parent=count)
+"""
+
+
+def test_only_a_process_of_one_thread_is_forked(write_levels, model, levels):
+    """A copy of a process with threads may wait for ever; Python 3.12 warns of it."""
+    if not Path("/proc/self/task").is_dir():
+        pytest.skip("no /proc")
+    write_levels("run1.h5", levels)
+    terminal, program_end = os.openpty()  # there is a progress bar
+    done = subprocess.run(
+        [sys.executable, "-c", COUNTING + PROGRAM, "run1.h5", model, "mp.nproc=2"],
+        stdout=subprocess.PIPE,
+        stderr=program_end,
+        text=True,
+        check=True,
+    )
+    os.close(program_end)
+    assert "Screening: 100%" in os.read(terminal, 1 << 16).decode()
+    os.close(terminal)
+    counts = [line for line in done.stdout.splitlines() if line.startswith("threads")]
+    assert counts
+    assert set(counts) == {"threads: 1"}
+
+
 def test_mpi_gives_the_same(images, model, mpirun, results):
     run([images, model, ONE])
     one = results()
     hits = Path("hits.expt").read_bytes()
-    code = "from dials_cnn_screen.command_line.cnn_screen import run; run()"
-    ranks = mpirun(2, code, images, model, "mp.method=mpi")
+    ranks = mpirun(2, PROGRAM, images, model, "mp.method=mpi")
     assert ranks.returncode == 0, ranks.stderr
     assert ranks.stdout.count("Saved the scores") == 1
     assert ranks.stdout.count("2 MPI ranks") == 1
