@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -10,6 +10,7 @@ from numpy.typing import ArrayLike, NDArray
 from dials_cnn_screen.architecture import CandidateScores
 from dials_cnn_screen.labels.label import Label
 from dials_cnn_screen.labels.probabilities import classify, p_keep
+from dials_cnn_screen.spots.eye import Eye
 from dials_cnn_screen.spots.out_of_distribution import is_out_of_distribution
 
 
@@ -48,6 +49,24 @@ class Prediction:
     def n_spots(self) -> int | None:
         """Number of spots; None where the model looks for none."""
         return None if self.spots is None else len(self.spots)
+
+    def seen_by(self, eye: Eye) -> Prediction:
+        """The prediction with probabilities and class by what an eye sees.
+
+        Spots, candidates and out-of-distribution score stay the model's.
+
+        Raises:
+            ValueError: The candidates are not known.
+        """
+        if self.candidates is None:
+            raise ValueError(
+                "the scores do not have the candidates of the images, which an eye "
+                "counts; screen the images again, with a model that looks for spots"
+            )
+        p = eye.probabilities([self.candidates])[0]
+        return replace(
+            self, probabilities=p, p_keep=float(p_keep(p)), label=Label(int(classify(p)))
+        )
 
 
 def make_prediction(

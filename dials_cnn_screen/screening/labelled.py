@@ -9,9 +9,9 @@ from dials_cnn_screen.labels.annotation import Annotation, read_annotations
 from dials_cnn_screen.labels.image_name import NameIndex
 from dials_cnn_screen.labels.label import Label
 from dials_cnn_screen.labels.matching import find_annotated
-from dials_cnn_screen.models.model import Model
 from dials_cnn_screen.screening.results import (
     ImageResult,
+    ModelSummary,
     ScreeningResults,
     read_results,
 )
@@ -24,7 +24,7 @@ class LabelledImages:
     Attributes:
         images: Labels and results.
         left_out: Labels that were not used, a line for each reason.
-        run: The run that the results are of, without its other images' use.
+        run: That the results are of.
     """
 
     images: list[tuple[Label, ImageResult]]
@@ -33,7 +33,7 @@ class LabelledImages:
 
 
 def read_labelled_images(
-    annotation: str | Path, scores: str | Path, model: Model
+    annotation: str | Path, scores: str | Path, model: ModelSummary
 ) -> LabelledImages:
     """The labelled images of an annotation file, with their results of an earlier run.
 
@@ -68,7 +68,22 @@ def read_labelled_images(
     return LabelledImages(used, remarks, results)
 
 
-def _check_model(results: ScreeningResults, scores: str | Path, model: Model) -> None:
+def check_own(run: ScreeningResults, scores: str | Path) -> None:
+    """Raise ValueError where the classes of a run are by an eye, not the model's own.
+
+    scores: the file of the run.
+    """
+    if run.decision.eye is not None:
+        raise ValueError(
+            f"the scores in '{scores}' are by an eye (visible_sigma="
+            f"{run.decision.eye.visible_sigma:g}), and those of the model by itself "
+            "are needed; give the cnn_screen.json of a run without eye"
+        )
+
+
+def _check_model(
+    results: ScreeningResults, scores: str | Path, model: ModelSummary
+) -> None:
     if results.model.sha256 != model.sha256:
         raise ValueError(
             f"the scores in '{scores}' are of model {results.model.name} (sha256 "

@@ -3,7 +3,8 @@
 The likelihood of a label is the eye's probability of it, but that SLIPS of the labels
 may be anything. The prior of ln(visible_sigma) is the upper half of a normal
 distribution that begins at the model's own threshold, so that few labels do not lead
-far from it; that of ln(spread) is normal about SPREAD. Both parameters are searched on a grid, which gives an interval too.
+far from it; that of ln(spread) is normal about SPREAD. Both parameters are searched on
+a grid, which gives an interval too.
 
 The constants were chosen by hand, and looked at on simulated shots (studies/eye.py).
 """
