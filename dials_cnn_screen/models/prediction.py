@@ -65,7 +65,10 @@ class Prediction:
             )
         p = eye.probabilities([self.candidates])[0]
         return replace(
-            self, probabilities=p, p_keep=float(p_keep(p)), label=Label(int(classify(p)))
+            self,
+            probabilities=p,
+            p_keep=float(p_keep(p)),
+            label=Label(int(classify(p))),
         )
 
 

@@ -15,6 +15,9 @@ from dials_cnn_screen.screening.results import ModelSummary
 from dials_cnn_screen.spots.eye import MODEL_SIGMA, Eye
 from dials_cnn_screen.spots.eye_fit import EyeFit, fit_eye
 
+# Of fewer labels a single slip would make an eye: by hand.
+LEAST_LABELS = 10
+
 logger = logging.getLogger("dials.cnn_screen.eye")
 
 
@@ -105,12 +108,13 @@ def fit_to_predictions(
         annotation: The file of the labels.
 
     Raises:
-        ValueError: There are none, or a prediction does not have the candidates.
+        ValueError: There are too few, or a prediction does not have the candidates.
     """
-    if not labels:
+    if len(labels) < LEAST_LABELS:
         raise ValueError(
-            f"no image that is labelled in {annotation} has a prediction; label some "
-            "of those that were screened"
+            f"{len(labels)} of the images that are labelled in {annotation} can be used "
+            f"to fit an eye, which takes {LEAST_LABELS}, or better twenty; label more of "
+            "those that were screened"
         )
     source = f"{len(labels)} image{'s' * (len(labels) != 1)} labelled in {annotation}"
     frames = [p.candidates for p in predictions if p.candidates is not None]
