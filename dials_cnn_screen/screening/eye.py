@@ -112,9 +112,9 @@ def fit_to_predictions(
     """
     if len(labels) < LEAST_LABELS:
         raise ValueError(
-            f"{len(labels)} of the images that are labelled in {annotation} can be used "
-            f"to fit an eye, which takes {LEAST_LABELS}, or better twenty; label more of "
-            "those that were screened"
+            f"{len(labels)} of the images that are labelled in {annotation} can be "
+            f"used to fit an eye, which takes {LEAST_LABELS}, or better twenty; label "
+            "more of those that were screened"
         )
     source = f"{len(labels)} image{'s' * (len(labels) != 1)} labelled in {annotation}"
     frames = [p.candidates for p in predictions if p.candidates is not None]

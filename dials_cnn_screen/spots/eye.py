@@ -38,6 +38,8 @@ MODEL_SIGMA = 5.5
 SOFTNESS = 0.1
 # Of the threshold from image to image, in its logarithm, where it is not fitted.
 SPREAD = 0.2
+# Draws that are less likely than this leave the count as it is: by hand.
+_NEGLIGIBLE = 1e-6
 # Nodes and weights of the mean over a normal distribution.
 _NODES, _WEIGHTS = np.polynomial.hermite_e.hermegauss(7)
 _WEIGHTS = _WEIGHTS / _WEIGHTS.sum()
@@ -124,7 +126,7 @@ def count_probabilities(p: NDArray[np.float64], n_counts: int) -> NDArray[np.flo
     """
     counts = np.zeros((n_counts, p.shape[0], p.shape[2]))
     counts[0] = 1
-    for i in range(p.shape[1]):
+    for i in np.flatnonzero(p.max(axis=(0, 2)) > _NEGLIGIBLE):
         moved = counts * p[:, i]  # one more success
         counts -= moved
         counts[1:] += moved[:-1]
@@ -133,4 +135,4 @@ def count_probabilities(p: NDArray[np.float64], n_counts: int) -> NDArray[np.flo
 
 def _logistic(x: NDArray[np.float64]) -> NDArray[np.float64]:
     """1 / (1 + exp(-x / SOFTNESS))."""
-    return np.exp(-np.logaddexp(0, -x / SOFTNESS))
+    return 1 / (1 + np.exp(np.minimum(-x / SOFTNESS, 700)))  # no overflow

@@ -206,19 +206,22 @@ def classes_by_head(
 
 
 def compare(
-    shots: Shots, eye: float, repeats: int, head_repeats: int
+    shots: Shots,
+    predictions: Sequence[Prediction],
+    eye: float,
+    repeats: int,
+    head_repeats: int,
 ) -> dict[str, list[Outcome]]:
     """Outcomes by the name of what made the classes, one a repeat.
 
     Args:
         shots: POOL shots to label and more to test on.
+        predictions: The default model's.
         eye: Of the expert, standard deviations.
         repeats: Draws of labels.
         head_repeats: In so many of them the head is fitted too.
     """
-    predictions = predict(load_model(), shots.data)
-    n = len(predictions)
-    pool, test = np.arange(POOL), np.arange(POOL, n)
+    pool, test = np.arange(POOL), np.arange(POOL, len(predictions))
     right = shots.labels(eye)[test]
     own = np.array([predictions[i].label for i in test])
     n_right = int(np.count_nonzero((own == Label.MISS) == (right == Label.MISS)))
@@ -269,7 +272,7 @@ def print_table(outcomes: dict[float, dict[str, list[Outcome]]]) -> None:
     for i, row in enumerate(table_rows(outcomes)):
         print(f"| {' | '.join(row)} |")
         if i == 0:
-            print("|---" * len(row) + "|", flush=True)
+            print("|---" * len(row) + "|")
 
 
 def main() -> None:
@@ -294,10 +297,12 @@ def main() -> None:
         for name in options.experiments:
             n = POOL + options.test
             shots = simulate_shots(name, folder, n, options.nproc)
+            predictions = predict(load_model(), shots.data)
             found = {
-                eye: compare(shots, eye, options.repeats, options.head) for eye in EYES
+                eye: compare(shots, predictions, eye, options.repeats, options.head)
+                for eye in EYES
             }
-            print(f"\n{name}")
+            print(f"\n{name}", flush=True)
             print_table(found)
             for eye, outcomes in found.items():
                 for key, values in outcomes.items():
