@@ -24,7 +24,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -124,7 +124,7 @@ def simulate_shots(experiment: str, folder: Path, n: int, nproc: int) -> Shots:
     """Simulate n shots, or find them in the folder."""
     path = folder / f"{experiment}-{n}.npz"
     if not path.is_file():
-        search = load_model().preparation
+        search: Any = load_model().preparation
         jobs = plan_run(experiment, n, SHARES, SEED)
         data = CandidateSet.empty(n, search.most)
         visible = np.zeros((n, _MOST_VISIBLE), np.float32)

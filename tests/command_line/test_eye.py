@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
 from pathlib import Path
 
@@ -14,35 +13,30 @@ pytest.importorskip("dials")
 from dials.util import Sorry
 
 from dials_cnn_screen.command_line import cnn_evaluate, cnn_screen
-from dials_cnn_screen.models.model_file import load_model, save_model
 
 pytestmark = pytest.mark.usefixtures("installed_formats", "in_tmp_path")
 
 ONE = "mp.nproc=1"
-# Photons of the spots of each image: the expert sees the bright ones only.
-BRIGHTNESS = [150, 45] * 8
+MODEL = "model=default"
+# Brightness of the spots of each image, photons of the middle pixel: the expert sees
+# the bright ones only, of some 30 standard deviations; the others have 7 to 10.
+BRIGHTNESS = [150, 30] * 8
 EXPERT = ["Hit", "Miss"] * 8
 
 
 @pytest.fixture
 def images(write_cxidb76) -> str:
-    """Frames of noise with 30 spots of one pixel each, bright or weak by turns."""
+    """Frames of noise with 30 spots of 3 x 3 pixels each, bright or weak by turns."""
     rng = np.random.default_rng(0)
-    frames = rng.poisson(20, (len(BRIGHTNESS), 240, 240)).astype(np.int32)
-    for frame, photons in zip(frames, BRIGHTNESS, strict=True):
-        tiles = rng.permutation(144)[:30]
-        frame[tiles // 12 * 20 + 9, tiles % 12 * 20 + 10] += photons
-    centre = 120 * 0.0886
-    centre = {"BEAM_CENTER_X": centre, "BEAM_CENTER_Y": centre}
-    return str(write_cxidb76("run1.h5", frames, kind="Rayonix", **centre))
-
-
-@pytest.fixture
-def model() -> str:
-    """The default model, for which these small frames are as good as any."""
-    model = dataclasses.replace(load_model(), out_of_distribution=None)
-    save_model("model.safetensors", model)
-    return "model=model.safetensors"
+    frames = rng.poisson(20, (len(BRIGHTNESS), 360, 360)).astype(np.int32)
+    weights = np.outer([1, 2, 1], [1, 2, 1]).ravel() / 16
+    for frame, brightness in zip(frames, BRIGHTNESS, strict=True):
+        for slow, fast in rng.integers(20, 340, (30, 2)):
+            spot = rng.multinomial(4 * brightness, weights).reshape(3, 3)
+            frame[slow - 1 : slow + 2, fast - 1 : fast + 2] += spot
+    centre = 180 * 0.0886
+    beam = {"BEAM_CENTER_X": centre, "BEAM_CENTER_Y": centre}
+    return str(write_cxidb76("run1.h5", frames, kind="Rayonix", **beam))
 
 
 @pytest.fixture
@@ -62,15 +56,15 @@ def classes(path: str) -> list[str]:
 
 
 @pytest.fixture
-def screened(images, model) -> str:
-    cnn_screen.run([images, model, ONE, "output.scores=first.json"])
+def screened(images) -> str:
+    cnn_screen.run([images, MODEL, ONE, "output.scores=first.json"])
     assert classes("first.json") == ["Hit"] * 16
     return "eye.scores=first.json"
 
 
-def test_from_labels_to_hits(images, model, labels, screened):
+def test_from_labels_to_hits(images, labels, screened):
     fit = [f"eye.annotation={labels}", screened]
-    cnn_screen.run([images, model, ONE, *fit])
+    cnn_screen.run([images, MODEL, ONE, *fit])
     assert classes("cnn_screen.json") == EXPERT
     found = read("cnn_screen.json")
     assert found["summary"]["kept"] == 8
@@ -88,12 +82,12 @@ def test_from_labels_to_hits(images, model, labels, screened):
         assert image["candidates"] == before["candidates"]
 
 
-def test_eye_as_given(images, model):
-    cnn_screen.run([images, model, ONE, "eye.visible_sigma=14"])
+def test_eye_as_given(images):
+    cnn_screen.run([images, MODEL, ONE, "eye.visible_sigma=14"])
     assert classes("cnn_screen.json") == EXPERT
 
 
-def test_evaluation_leaves_out_what_the_eye_knows(images, model, labels, screened):
+def test_evaluation_leaves_out_what_the_eye_knows(images, labels, screened):
     fit = [f"eye.annotation={labels}", screened]
     both = ["annotation=labels.txt", "annotation=others.txt"]
     cnn_evaluate.run([*both, "scores=first.json", *fit])
@@ -104,7 +98,7 @@ def test_evaluation_leaves_out_what_the_eye_knows(images, model, labels, screene
     assert "Images that the eye was fitted to, left out: 12" in (
         Path("dials.cnn_evaluate.log").read_text()
     )
-    cnn_evaluate.run([images, model, ONE, *both, *fit])
+    cnn_evaluate.run([images, MODEL, ONE, *both, *fit])
     by_images = read("cnn_evaluate.json")
     assert (
         by_images["cnn"]["confusion_percent"] == (by_scores["cnn"]["confusion_percent"])
@@ -116,8 +110,8 @@ def test_evaluation_leaves_out_what_the_eye_knows(images, model, labels, screene
         cnn_evaluate.run(["annotation=labels.txt", "scores=first.json", *fit])
 
 
-def test_max_hit_loss_with_an_eye(images, model, labels, screened):
-    fit = [images, model, ONE, f"eye.annotation={labels}", screened]
+def test_max_hit_loss_with_an_eye(images, labels, screened):
+    fit = [images, MODEL, ONE, f"eye.annotation={labels}", screened]
     with pytest.raises(Sorry, match=r"max_hit_loss with an eye needs labels of your"):
         cnn_screen.run([*fit, "decision.max_hit_loss=0.4"])
     scores = "calibration.scores=first.json"
@@ -128,11 +122,11 @@ def test_max_hit_loss_with_an_eye(images, model, labels, screened):
     assert decision["eye"] is not None
 
 
-def test_a_model_that_looks_for_no_spots(images, level_model, model, labels, screened):
+def test_a_model_that_looks_for_no_spots(images, level_model, labels):
     blind = [images, f"model={level_model}", ONE, "eye.visible_sigma=12"]
     for program, more in ((cnn_screen, []), (cnn_evaluate, ["annotation=labels.txt"])):
         with pytest.raises(Sorry, match="level does not look for spots") as refusal:
             program.run([*blind, *more])
         assert "\n" not in str(refusal.value)
     with pytest.raises(Sorry, match=r"visible_sigma=4 is not 5\.5 or more"):
-        cnn_screen.run([images, model, ONE, "eye.visible_sigma=4"])
+        cnn_screen.run([images, MODEL, ONE, "eye.visible_sigma=4"])
