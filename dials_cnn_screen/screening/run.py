@@ -19,8 +19,8 @@ from dials_cnn_screen.models.model import Model
 from dials_cnn_screen.models.predictor import Predictor
 from dials_cnn_screen.screening.decision import Decision
 from dials_cnn_screen.screening.results import ImageResult, decide
-from dials_cnn_screen.util.errors import one_line
 from dials_cnn_screen.util.devices import may_have_gpu
+from dials_cnn_screen.util.errors import one_line
 from dials_cnn_screen.util.mpi import mpi_world
 from dials_cnn_screen.util.progress import track
 from dials_cnn_screen.util.workers import (

@@ -28,6 +28,7 @@ _BUTTONS = {
     "whole_frame": "Frame",
     "answer": "Model",
     "train": "Train",
+    "eye": "Eye",
 }
 
 

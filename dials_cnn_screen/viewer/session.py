@@ -32,6 +32,7 @@ class Keys:
         whole_frame: Show the whole frame, and back.
         answer: Show the model's answer for a labelled image, and hide it.
         train: Train on the labels so far and re-order the other images, or stop that.
+        eye: Fit an eye to the labels so far, and order the other images by its doubt.
 
     Raises:
         ValueError: A key is not one printable character, or is used twice.
@@ -48,6 +49,7 @@ class Keys:
     whole_frame: str = "w"
     answer: str = "m"
     train: str = "r"
+    eye: str = "e"
 
     def __post_init__(self) -> None:
         used: dict[str, str] = {}

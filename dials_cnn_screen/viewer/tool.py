@@ -18,6 +18,7 @@ from dials_cnn_screen.labels.image_name import ImageName
 from dials_cnn_screen.labels.label import Label
 from dials_cnn_screen.labels.label_file import LabelFile
 from dials_cnn_screen.screening.results import ImageResult
+from dials_cnn_screen.viewer.eye import reorder_by_eye
 from dials_cnn_screen.viewer.keyboard import Keyboard, is_for_control
 from dials_cnn_screen.viewer.panel import AnnotationPanel, format_answer, format_spots
 from dials_cnn_screen.viewer.selection import read_scores
@@ -162,6 +163,8 @@ class AnnotationTool(AnnotationPanel):
             self._toggle_answer(session)
         elif action == "train":
             self._train_button.toggle(session.labels, self._viewer)
+        elif action == "eye":
+            self._order_by_eye(session)
         elif _is_label(action) and not self._is_seen(pressed):
             # Only an image that can be seen is labelled.
             self._refuse(action, f"{session.name} was not displayed yet")
@@ -214,11 +217,7 @@ class AnnotationTool(AnnotationPanel):
     def _reorder(self, path: Path) -> None:
         """Show next the images of whose class a new model is the least certain.
 
-        Args:
-            path: Its scores of all images.
-
-        Raises:
-            ValueError, OSError: As read_scores does.
+        path: its scores of all images; raises what read_scores does.
         """
         session, task = self._session, self._task
         if session is None or task is None:
@@ -229,6 +228,24 @@ class AnnotationTool(AnnotationPanel):
         answers = {n: r for n, r in zip(names, results, strict=True) if r is not None}
         self._task = replace(task, answers=answers)
         session.labels.note(order="uncertain", scores=str(path))
+        self._show_new_order(session)
+
+    def _order_by_eye(self, session: Session) -> None:
+        """Fit an eye to the labels so far; the images of its doubt are shown next."""
+        answers = {} if self._task is None else self._task.answers
+        if not answers:
+            self.show_refusal("An eye needs scores; give scores=cnn_screen.json")
+            return
+        try:
+            fitted = reorder_by_eye(session, answers)
+        except ValueError as error:
+            self.show_refusal(str(error))
+            return
+        logger.info("%s", fitted)
+        self._show_new_order(session)
+        self.show_message(fitted)
+
+    def _show_new_order(self, session: Session) -> None:
         self._drawing_ahead = None
         self._paint_timer.StartOnce(_PAINT_DELAY)  # another image follows now
         self._describe_image(session)
