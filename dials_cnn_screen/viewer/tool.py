@@ -187,7 +187,6 @@ class AnnotationTool(AnnotationPanel):
         return pressed is None or pressed >= self._seen_since
 
     def _refuse(self, action: str, reason: str) -> None:
-        """Say that a key or button did nothing."""
         self._n_refused += 1
         times = f" ({self._n_refused} times)" if self._n_refused > 1 else ""
         name = action.replace("_", " ").capitalize()
@@ -231,10 +230,9 @@ class AnnotationTool(AnnotationPanel):
         self._show_new_order(session)
 
     def _order_by_eye(self, session: Session) -> None:
-        """Fit an eye to the labels so far; the images of its doubt are shown next."""
         answers = {} if self._task is None else self._task.answers
         if not answers:
-            self.show_refusal("An eye needs scores; give scores=cnn_screen.json")
+            self.show_refusal("An eye needs scores=cnn_screen.json")
             return
         try:
             fitted = reorder_by_eye(session, answers)

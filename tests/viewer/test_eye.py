@@ -47,12 +47,12 @@ def test_images_in_doubt_come_first(labels, answers):
     session = Session(labels)
     told = reorder_by_eye(session, answers)
     assert told.startswith("By 12 images labelled in ")
-    assert session.order[:N_LABELLED] == list(range(N_LABELLED))
+    # The labelled ones, and the one in sight.
+    assert session.order[: N_LABELLED + 1] == list(range(N_LABELLED + 1))
     # Four strong spots are at the line between Maybe and Miss, forty and none are not.
-    assert sorted(session.order[N_LABELLED:]) == [12, 13, 14, 15]
-    assert set(session.order[N_LABELLED : N_LABELLED + 2]) == {13, 15}
-    assert session.current == session.order[N_LABELLED]
-    assert session.position == N_LABELLED + 1
+    assert set(session.order[N_LABELLED + 1 : N_LABELLED + 3]) == {13, 15}
+    assert session.order[-1] == 14
+    assert session.current == N_LABELLED
     notes = json.loads((labels.path.parent / "labels.txt.json").read_text())
     assert notes["order"] == "eye"
 
@@ -66,10 +66,10 @@ def test_images_without_an_answer_come_last(labels, answers):
 
 
 def test_only_images_of_the_order_are_shown(labels, answers):
-    session = Session(labels, [15, 3, 12])
+    session = Session(labels, [12, 14, 3, 15])
     reorder_by_eye(session, answers)
-    assert session.order == [3, 15, 12]
-    assert session.current == 15
+    assert session.order == [12, 3, 15, 14]
+    assert session.current == 12
 
 
 def test_too_few_labels_leave_the_order(labels, answers):
