@@ -39,11 +39,14 @@ class Calibration:
         hit_scores: float64 (n,), sorted P(Hit) + P(Maybe) of held-out images that are
             Hit or Maybe.
         source: What images those are.
+        shares: Of Hit, Maybe and Miss among the images of training; None where not
+            known, or where classes were drawn equally often.
     """
 
     temperature: float = 1.0
     hit_scores: NDArray[np.float64] = field(default_factory=_no_hits)
     source: str = "none"
+    shares: tuple[float, ...] | None = None
 
 
 @dataclass(frozen=True)

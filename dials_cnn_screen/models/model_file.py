@@ -47,6 +47,7 @@ def save_model(path: str | Path, model: Model) -> None:
         "name": model.name,
         "labels": json.dumps([label.name for label in Label]),
         "calibrated_on": model.calibration.source,
+        "shares": json.dumps(model.calibration.shares),
         "trained_on": model.trained_on,
         "provenance": json.dumps(model.provenance),
     }
@@ -101,6 +102,7 @@ def _make_model(arrays: dict[str, NDArray], metadata: dict[str, str]) -> Model:
         _positive(json.loads(metadata["temperature"])),
         _hit_scores(arrays.pop(_HIT_SCORES)),
         metadata["calibrated_on"],
+        _shares(json.loads(metadata.get("shares", "null"))),
     )
     distribution = _pop_distribution(arrays)
     network = load_network(architecture, json.loads(metadata["configuration"]), arrays)
@@ -175,6 +177,14 @@ def _positive(value: Any) -> float:
     if not isinstance(value, (int, float)) or not 0 < value < 100:
         raise ValueError(f"its temperature is {str(value)[:20]}, not from 0 to 100")
     return float(value)
+
+
+def _shares(shares: Any) -> tuple[float, ...] | None:
+    if shares is None:
+        return None
+    if len(shares) != len(Label) or not all(0 < share < 1 for share in shares):
+        raise ValueError(f"its shares of classes are {str(shares)[:60]}")
+    return tuple(shares)
 
 
 def _hit_scores(scores: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -7,6 +7,7 @@ import textwrap
 
 from dials.util import tabulate
 
+from dials_cnn_screen.labels.label import Label
 from dials_cnn_screen.models.model import Model
 from dials_cnn_screen.outputs.rates import list_rates
 from dials_cnn_screen.screening.results import ScreeningResults
@@ -67,6 +68,8 @@ def log_results(results: ScreeningResults, elapsed: float) -> None:
         colalign=("left", "right", "right", "right"),
     )
     logger.info("\n%s", table)
+    if shares := results.estimate_shares():
+        log_text(format_shares(shares))
     log_failures(results)
     log_out_of_distribution(results)
     reading, preparing, classifying = 1e3 * results.mean_seconds()
@@ -77,6 +80,16 @@ def log_results(results: ScreeningResults, elapsed: float) -> None:
         reading,
         preparing,
         classifying,
+    )
+
+
+def format_shares(shares: dict[str, float]) -> str:
+    """The estimated shares of the classes, a sentence."""
+    hit, maybe, miss = (100 * shares[label.key] for label in Label)
+    return (
+        f"By the probabilities of all images about {hit:.1f}% are Hits, {maybe:.1f}% "
+        f"Maybes and {miss:.1f}% Misses: an estimate without labels, which takes "
+        "account of how common hits are here."
     )
 
 

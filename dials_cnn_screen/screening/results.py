@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ from dials_cnn_screen.labels.label import Label, count_labels
 from dials_cnn_screen.models.model import Model
 from dials_cnn_screen.models.prediction import Prediction, make_prediction
 from dials_cnn_screen.screening.decision import Decision, KeptBecause, why_kept
+from dials_cnn_screen.screening.shares import estimate_shares
 from dials_cnn_screen.spots.eye import Eye
 from dials_cnn_screen.util.files import replacing
 
@@ -105,6 +107,7 @@ class ModelSummary:
         name, sha256, architecture, trained_on: As in Model.
         max_spots: How many spots of an image it finds at most; None if it looks for
             none.
+        shares: Of the classes where its probabilities hold, as in Calibration.
     """
 
     name: str
@@ -112,6 +115,7 @@ class ModelSummary:
     architecture: str = ""
     trained_on: str = ""
     max_spots: int | None = None
+    shares: Sequence[float] | None = None
 
     @classmethod
     def of(cls, model: Model) -> ModelSummary:
@@ -122,6 +126,7 @@ class ModelSummary:
             model.architecture,
             model.trained_on,
             model.max_spots,
+            model.calibration.shares,
         )
 
 
@@ -177,6 +182,22 @@ class ScreeningResults:
             "out_of_distribution": None if unknown else sum(map(bool, known)),
         }
 
+    def estimate_shares(self) -> dict[str, float] | None:
+        """Estimated shares of the classes in the run, by their keys, without labels.
+
+        None where the model does not know for which shares its probabilities hold, or
+        classes are by an eye, or no image could be classified.
+        """
+        classified = [image.prediction for image in self.classified]
+        if self.model.shares is None or self.decision.eye or not classified:
+            return None
+        p = [prediction.probabilities for prediction in classified if prediction]
+        shares = estimate_shares(np.array(p), self.model.shares)
+        return {
+            label.key: round(float(share), _DIGITS)
+            for label, share in zip(Label, shares, strict=True)
+        }
+
     def display_names(self) -> list[ImageName]:
         """Names with as much of the path as tells the images apart."""
         return short_names([image.name for image in self.images])
@@ -198,6 +219,7 @@ class ScreeningResults:
             "model": asdict(self.model),
             "decision": asdict(self.decision),
             "summary": self.summary(),
+            "estimated_shares": self.estimate_shares(),
             "images": [
                 image_as_json(i, image, name) for i, (image, name) in enumerate(entries)
             ],

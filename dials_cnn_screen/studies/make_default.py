@@ -71,6 +71,7 @@ def make_default(folder: Path, left_out: Sequence[str]) -> None:
         calibration=calibrate(
             *predict_logits(network, data, held_out, "cpu"),
             source=f"{len(held_out)} simulated shots",
+            shares=tuple(np.bincount(data.labels[training]) / len(training)),
         ),
         trained_on=f"{len(training)} simulated shots of random experiments",
         provenance={

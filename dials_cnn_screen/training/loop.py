@@ -328,15 +328,21 @@ def fit_temperature(logits: torch.Tensor, labels: torch.Tensor) -> float:
     return float(min(grid, key=lambda t: balanced_loss(logits / t, labels)))
 
 
-def calibrate(logits: torch.Tensor, labels: torch.Tensor, source: str) -> Calibration:
+def calibrate(
+    logits: torch.Tensor,
+    labels: torch.Tensor,
+    source: str,
+    shares: tuple[float, ...] | None = None,
+) -> Calibration:
     """Calibration by held-out images.
 
     Args:
         logits: float (n, 3).
         labels: int64 (n,).
         source: What images those are.
+        shares: As in Calibration.
     """
     temperature = fit_temperature(logits, labels)
     kept = p_keep(softmax(logits.numpy(), temperature))
     hits = labels.numpy() != Label.MISS
-    return Calibration(temperature, np.sort(kept[hits]), source)
+    return Calibration(temperature, np.sort(kept[hits]), source, shares)

@@ -43,6 +43,24 @@ def path(tmp_path, model):
     return tmp_path / "model.safetensors"
 
 
+def test_shares_of_the_classes(path, model):
+    """Files without them have none."""
+    assert load_model(path).calibration.shares is None
+    rewrite(path, shares=None)
+    assert load_model(path).calibration.shares is None
+    shares = (0.25, 0.25, 0.5)
+    calibration = dataclasses.replace(model.calibration, shares=shares)
+    save_model(path, dataclasses.replace(model, calibration=calibration))
+    assert load_model(path).calibration.shares == shares
+
+
+@pytest.mark.parametrize("shares", ["[0.5, 0.5]", "[0, 0.5, 0.5]"])
+def test_shares_that_are_none(path, shares):
+    rewrite(path, shares=shares)
+    with pytest.raises(ValueError, match="its shares of classes are"):
+        load_model(path)
+
+
 def read_metadata(path):
     content = path.read_bytes()
     (length,) = struct.unpack("<Q", content[:8])

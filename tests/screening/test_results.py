@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import dataclasses
 import json
 import math
 
@@ -20,6 +21,7 @@ from dials_cnn_screen.screening.results import (
     read_results,
     write_results,
 )
+from dials_cnn_screen.spots.eye import Eye
 
 DECISION = Decision(0.4)
 NAMES = [ImageName("/data/run ü.h5", i + 1) for i in range(3)]
@@ -86,6 +88,17 @@ def test_decision_in_json(results):
         "seed": 0,
         "eye": None,
     }
+
+
+def test_shares_of_the_run_are_estimated(results):
+    assert results.estimate_shares() is None
+    model = dataclasses.replace(results.model, shares=(0.4, 0.2, 0.4))
+    known = dataclasses.replace(results, model=model)
+    shares = known.as_json()["estimated_shares"]
+    assert list(shares) == ["hit", "maybe", "miss"]
+    assert sum(shares.values()) == pytest.approx(1, abs=3e-4)
+    by_eye = dataclasses.replace(DECISION, eye=Eye(8.0))
+    assert dataclasses.replace(known, decision=by_eye).estimate_shares() is None
 
 
 def test_spots_of_each_image(results):
