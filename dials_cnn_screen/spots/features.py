@@ -12,11 +12,13 @@ from numpy.typing import NDArray
 from dials_cnn_screen.spots.candidates import DEPTHS, LEVELS, Candidates
 
 # Features of a candidate, and of a frame: what describe gives.
-N_SCALARS = 9
+N_SCALARS = 11
 N_FRAME = len(LEVELS) + len(DEPTHS) + 3
 # Candidates up to this far from each other are neighbours, and those whose distances
-# from the beam differ by up to RING may be of one powder ring; pixels. By hand.
-NEIGHBOURHOOD, RING = 24.0, 2.0
+# from the beam differ by up to RING may be of one powder ring; pixels. Within BROAD_RING
+# there are few more if it is one, and in proportion if it is not; and a broad ring, or
+# one about another centre, has its own there. By hand.
+NEIGHBOURHOOD, RING, BROAD_RING = 24.0, 2.0, 8.0
 
 
 def describe(
@@ -28,9 +30,10 @@ def describe(
         candidates: n of them.
 
     Returns:
-        Of each candidate, float32 (n, 9): significance of pixel and weighted sum,
+        Of each candidate, float32 (n, 11): significance of pixel and weighted sum,
         noise, skewness, distance from the beam, rank, and the neighbourhood:
-        distance of the nearest, number near, number in the same ring.
+        distance of the nearest, number near, number in the same ring, number in the
+        same broad ring, brightness along the ring.
         Of the frame, float32 (14,): maxima of each of LEVELS, low pixels of each of
         DEPTHS, spread of weighted sums, number of candidates, used pixels.
     """
@@ -42,6 +45,7 @@ def describe_with(
     square: NDArray[np.float64],
     near: NDArray[np.int64],
     ring: NDArray[np.int64],
+    broad: NDArray[np.int64],
 ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
     """As describe, with what count_neighbours gives."""
     n = len(candidates.z)
@@ -56,9 +60,11 @@ def describe_with(
             np.log1p(np.sqrt(square)) / 4,
             np.log1p(near) / 2,
             np.log1p(ring) / 2,
+            np.log1p(broad) / 2,
+            4 * candidates.along_ring,
         ],
         axis=1,
-    )  # (n, 9)
+    )  # (n, 11)
     frame = np.concatenate(
         [
             np.log1p(candidates.total) / 4,
@@ -72,7 +78,9 @@ def describe_with(
 
 def count_neighbours(
     candidates: Candidates,
-) -> tuple[NDArray[np.float64], NDArray[np.int64], NDArray[np.int64]]:
+) -> tuple[
+    NDArray[np.float64], NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]
+]:
     """How each candidate lies among the n of its frame.
 
     Defects and scratches come in clusters, grains of ice and salt in rings, and spots
@@ -81,16 +89,17 @@ def count_neighbours(
     Returns:
         The squared distance to the nearest candidate, pixels^2, 1e8 where there is no
         other; how many are within NEIGHBOURHOOD; and how many others are at the same
-        distance from the beam, within RING; (n,) each.
+        distance from the beam, within RING and within BROAD_RING; (n,) each.
     """
     slow, fast = (c[:, None] - c for c in (candidates.slow, candidates.fast))  # (n, n)
     # Integers, squared: exact, and much faster than distances.
     square = (slow * slow + fast * fast).astype(np.float64)  # (n, n), pixels^2
     np.fill_diagonal(square, np.inf)
     radius = candidates.radius  # (n,), pixels
-    ring = np.abs(radius[:, None] - radius) <= RING  # (n, n)
+    apart = np.abs(radius[:, None] - radius)  # (n, n), pixels
     return (
         square.min(axis=1, initial=1e8),
         np.count_nonzero(square <= NEIGHBOURHOOD**2, axis=1),
-        np.count_nonzero(ring, axis=1) - 1,
+        np.count_nonzero(apart <= RING, axis=1) - 1,
+        np.count_nonzero(apart <= BROAD_RING, axis=1) - 1,
     )

@@ -7,7 +7,7 @@ import triton.language as tl
 
 from dials_cnn_screen.spots import candidates as reference
 from dials_cnn_screen.spots import features
-from dials_cnn_screen.spots.maxima_cuda import place_of_key
+from dials_cnn_screen.spots.maxima_cuda import place_of_key, radii
 from dials_cnn_screen.spots.pixels_cuda import interpolate, significances, z_of_pixels
 
 # Of a patch, and a power of two that holds its pixels as 16 x 16.
@@ -16,6 +16,9 @@ _REACH = tl.constexpr(reference.REACH)
 _N_SCALARS = tl.constexpr(features.N_SCALARS)
 _NEIGHBOURHOOD = tl.constexpr(features.NEIGHBOURHOOD**2)
 _RING = tl.constexpr(features.RING)
+_BROAD_RING = tl.constexpr(features.BROAD_RING)
+_NEAREST = tl.constexpr(reference.SURROUNDINGS[0] ** 2)
+_FARTHEST = tl.constexpr(reference.SURROUNDINGS[1] ** 2)
 _NORM = tl.constexpr(reference.NORM)
 # Room for candidates: they are compared with each other at once.
 SLOTS = 256
@@ -35,13 +38,6 @@ def _asinh(v):
 @triton.jit
 def _log1p(v):
     return tl.log(1.0 + v.to(tl.float32))
-
-
-@triton.jit
-def _radius(y, x, beam_y, beam_x):
-    """candidates.radii of pixels."""
-    y, x = y.to(tl.float64) + 0.5 - beam_y, x.to(tl.float64) + 0.5 - beam_x
-    return tl.sqrt(y * y + x * x).to(tl.float32)
 
 
 @triton.jit(do_not_specialize=["most", "rows", "columns"])
@@ -76,7 +72,7 @@ def describe_kernel(
         chosen, n_chosen: int64 (b, SLOTS) and int32 (b,), of choose_kernel.
         beam_centre: float64 (2,), (slow, fast), pixels.
         patches: float32 (b, most, 2, 13, 13), written.
-        scalars: float32 (b, most, 9), written.
+        scalars: float32 (b, most, 11), written.
         present: uint8 (b, most), written.
         places: int32 (b, most), y * 16 columns + x, written; -1 in an empty slot.
     """
@@ -100,9 +96,11 @@ def describe_kernel(
     square = tl.where(others & (q != slot), square, 1e8)
     near = tl.sum((square <= _NEIGHBOURHOOD).to(tl.int32))
     beam_y, beam_x = tl.load(beam_centre), tl.load(beam_centre + 1)
-    radius = _radius(y, x, beam_y, beam_x)
-    ring = tl.abs(_radius(at // width, at % width, beam_y, beam_x) - radius) <= _RING
-    along = tl.sum((others & ring & (q != slot)).to(tl.int32))
+    radius = radii(y, x, beam_y, beam_x)
+    apart = tl.abs(radii(at // width, at % width, beam_y, beam_x) - radius)
+    rest = others & (q != slot)
+    in_ring = tl.sum((rest & (apart <= _RING)).to(tl.int32))
+    in_broad = tl.sum((rest & (apart <= _BROAD_RING)).to(tl.int32))
     # The patch.
     pixels = data + frame * n_blocks * 256
     mean += frame * n_blocks
@@ -125,6 +123,16 @@ def describe_kernel(
     patch = patches + out * (2 * _PATCH * _PATCH) + i * _PATCH + j
     tl.store(patch, _asinh(z), mask=box)
     tl.store(patch + _PATCH * _PATCH, tl.where(used, 1.0, 0.0), mask=box)
+    # candidates.along_ring
+    ay, ax = (i - _REACH).to(tl.float32), (j - _REACH).to(tl.float32)
+    ry = (y.to(tl.float64) + 0.5 - beam_y).to(tl.float32)
+    rx = (x.to(tl.float64) + 0.5 - beam_x).to(tl.float32)
+    distance, from_beam = ay * ay + ax * ax, tl.maximum(ry * ry + rx * rx, 1e-12)
+    around = box & used & (distance >= _NEAREST) & (distance <= _FARTHEST)
+    cosine = (ax * ax - ay * ay) * (rx * rx - ry * ry) + 4.0 * ax * ay * rx * ry
+    cosine = cosine / (tl.maximum(distance, 1.0) * from_beam)
+    n_around = tl.maximum(tl.sum(around.to(tl.float32)), 1.0)
+    along = -tl.sum(tl.where(around, _asinh(z) * cosine, 0.0)) / n_around
     # The features.
     ci, cj = tl.abs(i - _REACH), tl.abs(j - _REACH)
     weight = tl.where((ci <= 1) & (cj <= 1), (2 - ci) * (2 - cj), 0).to(tl.float32)
@@ -143,7 +151,9 @@ def describe_kernel(
     _store(row + 5, _log1p(rank) * 0.25, filled)
     _store(row + 6, _log1p(tl.sqrt(tl.min(square))) * 0.25, filled)
     _store(row + 7, _log1p(near) * 0.5, filled)
-    _store(row + 8, _log1p(along) * 0.5, filled)
+    _store(row + 8, _log1p(in_ring) * 0.5, filled)
+    _store(row + 9, _log1p(in_broad) * 0.5, filled)
+    _store(row + 10, 4.0 * along, filled)
     tl.store(present + out, filled.to(tl.uint8))
     tl.store(places + out, tl.where(filled, place, -1))
 

@@ -13,7 +13,12 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from dials_cnn_screen.spots.candidates import PATCH, Candidates
-from dials_cnn_screen.spots.features import NEIGHBOURHOOD, RING, describe_with
+from dials_cnn_screen.spots.features import (
+    BROAD_RING,
+    NEIGHBOURHOOD,
+    RING,
+    describe_with,
+)
 from dials_cnn_screen.util.compiled import njit
 
 # Sums may be reordered, so that they vectorise.
@@ -89,16 +94,20 @@ def _count_neighbours(slow, fast, radius):
     n = len(slow)
     square = np.full(n, 1e8)
     near, ring = np.zeros(n, np.int64), np.zeros(n, np.int64)
+    broad = np.zeros(n, np.int64)
     for i in range(n):
         for j in range(i):
             y, x = slow[i] - slow[j], fast[i] - fast[j]
             distance = np.float64(y * y + x * x)
             square[i], square[j] = min(square[i], distance), min(square[j], distance)
             is_near = np.int64(distance <= NEIGHBOURHOOD**2)
-            in_ring = np.int64(abs(radius[i] - radius[j]) <= np.float32(RING))
+            apart = abs(radius[i] - radius[j])
+            in_ring = np.int64(apart <= np.float32(RING))
+            in_broad = np.int64(apart <= np.float32(BROAD_RING))
             near[i], near[j] = near[i] + is_near, near[j] + is_near
             ring[i], ring[j] = ring[i] + in_ring, ring[j] + in_ring
-    return square, near, ring
+            broad[i], broad[j] = broad[i] + in_broad, broad[j] + in_broad
+    return square, near, ring, broad
 
 
 @njit()
@@ -107,14 +116,14 @@ def _forward(patches, scalars, frame, w):
 
     Args:
         patches: float32 (n, 2 * 13 * 13).
-        scalars: float32 (n, 9).
+        scalars: float32 (n, 11).
         frame: float32 (14,).
         w: SpotWeights.
     """
     n = len(patches)
     hidden = _relu(_dense(patches, w.patch_0, w.patch_0_bias))  # (n, patch)
     hidden = _dense(hidden, w.patch_2, w.patch_2_bias)  # (n, patch)
-    described = _relu(np.concatenate((hidden, scalars), axis=1))  # (n, patch + 9)
+    described = _relu(np.concatenate((hidden, scalars), axis=1))  # (n, patch + 11)
     code = _relu(_dense(described, w.code, w.code_bias))  # (n, candidate)
     width = code.shape[1]
     pooled = np.zeros(2 * width + len(frame), np.float32)

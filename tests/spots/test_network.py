@@ -93,7 +93,7 @@ def test_frame_without_candidates(network):
 def test_features_of_candidates_and_frame():
     found = candidates_of(12)
     scalars, numbers = describe(found)
-    assert scalars.shape == (len(found.z), 9)
+    assert scalars.shape == (len(found.z), 11)
     np.testing.assert_allclose(scalars[:, 0], np.arcsinh(found.z), rtol=1e-5)
     np.testing.assert_allclose(scalars[:, 4], np.log1p(found.radius) / 4, rtol=1e-5)
     assert numbers.shape == (14,)
@@ -106,7 +106,7 @@ def test_neighbourhood_features():
     data[[20, 20, 20, 48], [48, 60, 70, 20]] = 50
     found = find_candidates(data, np.ones(data.shape, bool), (48.5, 48.5), SEARCH)
     scalars, _ = describe(found)
-    nearest, near, ring = scalars[np.lexsort((found.fast, found.slow)), 6:].T
+    nearest, near, ring, broad, _ = scalars[np.lexsort((found.fast, found.slow)), 6:].T
     np.testing.assert_allclose(np.expm1(4 * nearest[:3]), [12, 10, 10], rtol=1e-5)
     np.testing.assert_allclose(np.expm1(2 * near), [2, 2, 2, 0], atol=1e-5)
     np.testing.assert_allclose(np.expm1(2 * ring), [1, 0, 0, 1], atol=1e-5)
