@@ -15,9 +15,9 @@ from dials_cnn_screen.spots.candidates import DEPTHS, LEVELS, Candidates
 N_SCALARS = 11
 N_FRAME = len(LEVELS) + len(DEPTHS) + 3
 # Candidates up to this far from each other are neighbours, and those whose distances
-# from the beam differ by up to RING may be of one powder ring; pixels. Within BROAD_RING
-# there are few more if it is one, and in proportion if it is not; and a broad ring, or
-# one about another centre, has its own there. By hand.
+# from the beam differ by up to RING may be of one powder ring; pixels. If they are not,
+# there are more within BROAD_RING in proportion. A broad ring, or one about another
+# centre, shows only there. By hand.
 NEIGHBOURHOOD, RING, BROAD_RING = 24.0, 2.0, 8.0
 
 

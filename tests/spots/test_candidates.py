@@ -68,7 +68,7 @@ def test_of_equal_neighbours_one_is_a_candidate():
 
 
 @pytest.mark.parametrize(
-    "beam_centre, sign",
+    ("beam_centre", "sign"),
     [((48.5, -60.0), 1), ((-60.0, 48.5), -1), ((48.5, 48.5), 0)],
 )
 def test_surroundings_are_brighter_along_a_ring(beam_centre, sign):

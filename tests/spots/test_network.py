@@ -106,7 +106,11 @@ def test_neighbourhood_features():
     data[[20, 20, 20, 48], [48, 60, 70, 20]] = 50
     found = find_candidates(data, np.ones(data.shape, bool), (48.5, 48.5), SEARCH)
     scalars, _ = describe(found)
-    nearest, near, ring, broad, _ = scalars[np.lexsort((found.fast, found.slow)), 6:].T
+    order = np.lexsort((found.fast, found.slow))
+    nearest, near, ring, broad, along = scalars[order, 6:].T
     np.testing.assert_allclose(np.expm1(4 * nearest[:3]), [12, 10, 10], rtol=1e-5)
     np.testing.assert_allclose(np.expm1(2 * near), [2, 2, 2, 0], atol=1e-5)
     np.testing.assert_allclose(np.expm1(2 * ring), [1, 0, 0, 1], atol=1e-5)
+    # 28, 30.5, 35.6 and 28 pixels from the beam.
+    np.testing.assert_allclose(np.expm1(2 * broad), [3, 3, 3, 3], atol=1e-5)
+    np.testing.assert_allclose(along, 4 * found.along_ring[order], atol=1e-6)
