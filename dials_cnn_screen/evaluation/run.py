@@ -16,8 +16,8 @@ from dials_cnn_screen.evaluation.input import (
     LabelledImages,
     SpotFindingResults,
     combine_spots,
-    read_labelled,
     match_screening,
+    read_labelled,
     read_spots,
 )
 from dials_cnn_screen.evaluation.results import Evaluation

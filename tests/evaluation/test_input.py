@@ -10,8 +10,8 @@ pytest.importorskip("dials")
 
 from dials_cnn_screen.evaluation.input import (
     combine_spots,
-    read_labelled,
     match_screening,
+    read_labelled,
     read_spots,
 )
 from dials_cnn_screen.evaluation.results import Evaluation
