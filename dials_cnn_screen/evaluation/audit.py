@@ -37,8 +37,8 @@ class Audit:
     def upper_limit(self) -> float:
         """Fraction of the rejected images that are hits at most, with CONFIDENCE.
 
-        The one-sided limit of Clopper and Pearson (1934, Biometrika 26, 404). It assumes
-        nothing but that the labelled images are drawn at random from the rejected.
+        The one-sided limit of Clopper and Pearson (1934, Biometrika 26, 404). It
+        assumes only that the labelled images are drawn at random from the rejected.
         """
         from scipy.stats import binomtest
 
