@@ -36,5 +36,5 @@ def find_rings(radius: NDArray[np.float32]) -> NDArray[np.float64]:
     rings: list[float] = []
     for i in np.argsort(-sigma, kind="stable"):
         if crowded[i] and all(abs(radius[i] - r) > _APART for r in rings):
-            rings.append(float(radius[apart[i] <= RING].mean()))
+            rings.append(float(np.median(radius[apart[i] <= RING])))
     return np.sort(np.array(rings))
