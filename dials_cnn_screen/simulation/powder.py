@@ -91,7 +91,7 @@ def powder_rings(
 def draw_grains(
     experiment: Experiment, wavelength: float, most: int, rng: np.random.Generator
 ) -> Spots:
-    """Spots of three grains or more, with relative intensities.
+    """Spots of three grains or more, with relative intensities; half have many.
 
     They are where the rings of the powder are, arcs of a few to some tens of
     milliradians at most, and of any strength; in three frames of ten they have a
@@ -105,7 +105,8 @@ def draw_grains(
     """
     detector = experiment.detector
     spacings = np.array(experiment.background.powder)
-    n = int(log_uniform(3, most, rng))
+    fewest = 3 if rng.random() < 0.5 else most / 15
+    n = int(log_uniform(fewest, most, rng))
     share = rng.exponential(size=len(spacings))
     ring = rng.choice(len(spacings), size=n, p=share / share.sum())
     radii = np.array(

@@ -110,6 +110,7 @@ class Candidates:
         total: int64 (len(LEVELS),), local maxima of the frame at least so strong.
         low: int64 (len(DEPTHS),), pixels at least so far below the background.
         used: Pixels of the frame that are used.
+        beam_centre: (slow, fast), pixels.
     """
 
     slow: NDArray[np.int64]
@@ -125,6 +126,7 @@ class Candidates:
     total: NDArray[np.int64]
     low: NDArray[np.int64]
     used: int
+    beam_centre: tuple[float, float]
 
 
 def find_candidates(
@@ -170,6 +172,7 @@ def find_candidates(
         total=total,
         low=np.array([np.count_nonzero(depth >= level) for level in DEPTHS]),
         used=int(np.count_nonzero(mask)),
+        beam_centre=beam_centre,
     )
 
 

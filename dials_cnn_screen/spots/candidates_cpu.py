@@ -96,6 +96,7 @@ def find_candidates(
         total=total,
         low=low,
         used=int(np.count_nonzero(mask)),
+        beam_centre=beam_centre,
     )
 
 

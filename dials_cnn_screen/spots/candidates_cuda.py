@@ -24,8 +24,13 @@ from dials_cnn_screen.images.batch import Layout
 from dials_cnn_screen.spots import candidates as reference
 from dials_cnn_screen.spots.background import LEAST_WHOLE
 from dials_cnn_screen.spots.background_cuda import BackgroundKernels, counters_room
-from dials_cnn_screen.spots.features import N_FRAME, N_SCALARS
-from dials_cnn_screen.spots.features_cuda import SLOTS, describe_kernel
+from dials_cnn_screen.spots.features import N_FRAME, N_SCALARS, RING_OFFSETS
+from dials_cnn_screen.spots.features_cuda import (
+    OFFSETS,
+    SLOTS,
+    centre_kernel,
+    describe_kernel,
+)
 from dials_cnn_screen.spots.flags_cuda import compact_kernel, flag_kernel
 from dials_cnn_screen.spots.maxima_cuda import (
     choose_kernel,
@@ -98,6 +103,8 @@ class CandidateKernels:
         self._strong, self._maxima = new(2, batch, STRONG, dtype=torch.int64)
         self._chosen = new(batch, SLOTS, dtype=torch.int64)
         self._n_chosen = new(batch, dtype=torch.int32)
+        self._offsets = on_device(RING_OFFSETS, np.float64)
+        self._pairs = new(batch, OFFSETS, dtype=torch.int64)
         # One array, so that one fill clears all: used, short, varied (background_cuda);
         # sampled, flagged, strong, maxima, kept; low.
         self._room = counters_room(batch)
@@ -256,6 +263,15 @@ class CandidateKernels:
             SIZE=_KEYS,
             num_warps=8,
         )
+        centre_kernel[(OFFSETS, self._n)](
+            self._chosen,
+            self._n_chosen,
+            self._beam_centre,
+            self._offsets,
+            self._pairs,
+            self._size["columns"],
+            num_warps=4,
+        )
         describe_kernel[(self._search.most, self._n)](
             *self._of_pixels(frames),
             self._blocks.skew,
@@ -265,6 +281,8 @@ class CandidateKernels:
             self._chosen,
             self._n_chosen,
             self._beam_centre,
+            self._offsets,
+            self._pairs,
             self.batch.patches,
             self.batch.scalars,
             self.batch.present.view(torch.uint8),

@@ -21,6 +21,21 @@ N_FRAME = len(LEVELS) + len(DEPTHS) + 3
 NEIGHBOURHOOD, RING, BROAD_RING = 24.0, 2.0, 8.0
 
 
+def _offsets() -> NDArray[np.float64]:
+    """Offsets (k, 2) of up to 12 pixels along both axes, in steps of 2, least first."""
+    step = np.arange(-12.0, 13.0, 2.0)
+    grid = np.stack(np.meshgrid(step, step, indexing="ij"), axis=-1).reshape(-1, 2)
+    return grid[np.argsort((grid**2).sum(axis=1), kind="stable")]
+
+
+# Where the centre of the rings is looked for, (slow, fast) from the beam centre, pixels:
+# users' beam centres are often wrong by some pixels, and rings about another point are
+# none. By hand.
+RING_OFFSETS = _offsets()
+# Width of the bins of radii that are counted for that, pixels: by hand.
+RING_BIN = 2.0
+
+
 def describe(
     candidates: Candidates,
 ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
@@ -89,13 +104,13 @@ def count_neighbours(
     Returns:
         The squared distance to the nearest candidate, pixels^2, 1e8 where there is no
         other; how many are within NEIGHBOURHOOD; and how many others are at the same
-        distance from the beam, within RING and within BROAD_RING; (n,) each.
+        distance from ring_centre, within RING and within BROAD_RING; (n,) each.
     """
+    radius = radii_about(candidates, *ring_centre(candidates))  # (n,), pixels
     slow, fast = (c[:, None] - c for c in (candidates.slow, candidates.fast))  # (n, n)
     # Integers, squared: exact, and much faster than distances.
     square = (slow * slow + fast * fast).astype(np.float64)  # (n, n), pixels^2
     np.fill_diagonal(square, np.inf)
-    radius = candidates.radius  # (n,), pixels
     apart = np.abs(radius[:, None] - radius)  # (n, n), pixels
     return (
         square.min(axis=1, initial=1e8),
@@ -103,3 +118,32 @@ def count_neighbours(
         np.count_nonzero(apart <= RING, axis=1) - 1,
         np.count_nonzero(apart <= BROAD_RING, axis=1) - 1,
     )
+
+
+def ring_centre(candidates: Candidates) -> tuple[float, float]:
+    """The point near the beam centre about which candidates lie on rings most.
+
+    At each of RING_OFFSETS the radii are counted in bins; the offset is taken that has
+    the largest sum over all pairs of 2 for the same bin and 1 for the next one. Of
+    equal ones it is the nearest to the beam centre.
+
+    Returns:
+        (slow, fast), pixels.
+    """
+    best, most = candidates.beam_centre, -1
+    for offset in RING_OFFSETS:
+        slow, fast = np.add(candidates.beam_centre, offset)
+        bins = (radii_about(candidates, slow, fast) / RING_BIN).astype(np.int64)
+        count = np.bincount(bins)
+        pairs = int(2 * (count * count).sum() + 2 * (count[1:] * count[:-1]).sum())
+        if pairs > most:
+            best, most = (float(slow), float(fast)), pairs
+    return best
+
+
+def radii_about(
+    candidates: Candidates, slow: float, fast: float
+) -> NDArray[np.float64]:
+    """Distance of n candidates from a point (slow, fast), float64 (n,), pixels."""
+    y, x = candidates.slow + 0.5 - slow, candidates.fast + 0.5 - fast
+    return np.sqrt(y * y + x * x)

@@ -17,6 +17,9 @@ _N_SCALARS = tl.constexpr(features.N_SCALARS)
 _NEIGHBOURHOOD = tl.constexpr(features.NEIGHBOURHOOD**2)
 _RING = tl.constexpr(features.RING)
 _BROAD_RING = tl.constexpr(features.BROAD_RING)
+_RING_BIN = tl.constexpr(features.RING_BIN)
+OFFSETS = len(features.RING_OFFSETS)
+_OFFSETS = tl.constexpr(OFFSETS)
 _NEAREST = tl.constexpr(reference.SURROUNDINGS[0] ** 2)
 _FARTHEST = tl.constexpr(reference.SURROUNDINGS[1] ** 2)
 _NORM = tl.constexpr(reference.NORM)
@@ -40,6 +43,50 @@ def _log1p(v):
     return tl.log(1.0 + v.to(tl.float32))
 
 
+@triton.jit(do_not_specialize=["columns"])
+def centre_kernel(chosen, n_chosen, beam_centre, offsets, pairs, columns):
+    """What features.ring_centre has for one offset, with its number, turned round.
+
+    Args:
+        chosen, n_chosen: int64 (b, SLOTS) and int32 (b,), of choose_kernel.
+        beam_centre: float64 (2,), (slow, fast), pixels.
+        offsets: float64 (OFFSETS, 2), RING_OFFSETS.
+        pairs: int64 (b, OFFSETS), written: 256 times the pairs, and OFFSETS - k.
+    """
+    k, frame = tl.program_id(0), tl.program_id(1).to(tl.int64)
+    n = tl.load(n_chosen + frame)
+    slow = tl.load(beam_centre) + tl.load(offsets + 2 * k)
+    fast = tl.load(beam_centre + 1) + tl.load(offsets + 2 * k + 1)
+    chosen += frame * _SLOTS
+    own = _bins(chosen, tl.arange(0, _SLOTS), n, slow, fast, columns)
+    total = tl.zeros([_SLOTS], tl.int32)
+    for start in range(0, n, 16):
+        other = _bins(chosen, start + tl.arange(0, 16), n, slow, fast, columns)
+        apart = tl.abs(own[:, None] - other[None, :])  # (SLOTS, 16)
+        both = (own >= 0)[:, None] & (other >= 0)[None, :]
+        total += tl.sum(tl.where(both & (apart < 2), 2 - apart, 0), axis=1)
+    key = tl.sum(total).to(tl.int64) * 256 + (_OFFSETS - k)
+    tl.store(pairs + frame * _OFFSETS + k, key)
+
+
+@triton.jit
+def _bins(chosen, q, n, slow, fast, columns):
+    """Bins of the radii of the chosen q about a point, int32; -1 for none."""
+    here = q < n
+    place = tl.where(here, place_of_key(tl.load(chosen + q, mask=here, other=0)), 0)
+    radius = _distances(place, slow, fast, columns)
+    return tl.where(here, (radius / _RING_BIN).to(tl.int32), -1)
+
+
+@triton.jit
+def _distances(place, slow, fast, columns):
+    """features.radii_about of places, float64."""
+    width = columns * 16
+    y, x = (place // width).to(tl.float64), (place % width).to(tl.float64)
+    y, x = y + 0.5 - slow, x + 0.5 - fast
+    return tl.sqrt(y * y + x * x)
+
+
 @triton.jit(do_not_specialize=["most", "rows", "columns"])
 def describe_kernel(
     data,
@@ -54,6 +101,8 @@ def describe_kernel(
     chosen,
     n_chosen,
     beam_centre,
+    offsets,
+    pairs,
     patches,
     scalars,
     present,
@@ -71,6 +120,7 @@ def describe_kernel(
         middle, spread: float32 (b,).
         chosen, n_chosen: int64 (b, SLOTS) and int32 (b,), of choose_kernel.
         beam_centre: float64 (2,), (slow, fast), pixels.
+        offsets, pairs: As of centre_kernel.
         patches: float32 (b, most, 2, 13, 13), written.
         scalars: float32 (b, most, 11), written.
         present: uint8 (b, most), written.
@@ -97,7 +147,13 @@ def describe_kernel(
     near = tl.sum((square <= _NEIGHBOURHOOD).to(tl.int32))
     beam_y, beam_x = tl.load(beam_centre), tl.load(beam_centre + 1)
     radius = radii(y, x, beam_y, beam_x)
-    apart = tl.abs(radii(at // width, at % width, beam_y, beam_x) - radius)
+    k = tl.arange(0, 256)
+    keys = tl.load(pairs + frame * _OFFSETS + k, mask=k < _OFFSETS, other=0)
+    best = _OFFSETS - (tl.max(keys) & 255).to(tl.int32)
+    centre_y = beam_y + tl.load(offsets + 2 * best)
+    centre_x = beam_x + tl.load(offsets + 2 * best + 1)
+    own = _distances(place, centre_y, centre_x, columns)
+    apart = tl.abs(_distances(at, centre_y, centre_x, columns) - own)
     rest = others & (q != slot)
     in_ring = tl.sum((rest & (apart <= _RING)).to(tl.int32))
     in_broad = tl.sum((rest & (apart <= _BROAD_RING)).to(tl.int32))

@@ -5,6 +5,7 @@ import pytest
 import torch
 
 from dials_cnn_screen.labels.label import Label
+from dials_cnn_screen.spots import features
 from dials_cnn_screen.spots.candidates import CandidateSearch, find_candidates
 from dials_cnn_screen.spots.features import describe
 from dials_cnn_screen.spots.network import (
@@ -100,7 +101,8 @@ def test_features_of_candidates_and_frame():
     assert numbers[0] == pytest.approx(np.log1p(found.total[0]) / 4)
 
 
-def test_neighbourhood_features():
+def test_neighbourhood_features(monkeypatch):
+    monkeypatch.setattr(features, "RING_OFFSETS", np.zeros((1, 2)))
     data = np.zeros((96, 96), np.float32)
     # Three near each other, and one as far from the beam as the first.
     data[[20, 20, 20, 48], [48, 60, 70, 20]] = 50
