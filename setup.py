@@ -24,6 +24,7 @@ RUN_REQUIRES = [
     "tqdm",  # progress bars
     "jinja2",  # the HTML report
     "matplotlib",  # figures in the report
+    "scipy",  # the exact limit of an audit; DIALS needs it too
     "filelock",  # two people at one label file; torch needs it too
 ]
 
@@ -103,7 +104,7 @@ if __name__ == "__main__":
             # has no such filter yet
             "hdf5": ["hdf5plugin"],
             # dials.cnn_explain: the map of images that are alike, and groups of pixels
-            "explain": ["scikit-learn", "scipy", "threadpoolctl"],
+            "explain": ["scikit-learn", "threadpoolctl"],
             "test": ["pytest"],
             "lint": ["ruff", "mypy"],
         },

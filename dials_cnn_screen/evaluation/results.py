@@ -11,6 +11,7 @@ import numpy as np
 from dials.util.version import dials_version
 
 from dials_cnn_screen import __version__
+from dials_cnn_screen.evaluation.audit import Audit
 from dials_cnn_screen.evaluation.figures import LabelledResults, evaluate
 from dials_cnn_screen.evaluation.input import LabelledImages, SpotFindingResults
 from dials_cnn_screen.labels.label import Label
@@ -35,11 +36,13 @@ class Evaluation:
         images: The images, n of them.
         screening: The model's results for them, in their order; None without a model.
         spots: Those of spot finding, in their order; None without.
+        audit: Of the whole run that the results are from; None without.
     """
 
     images: LabelledImages
     screening: ScreeningResults | None
     spots: SpotFindingResults | None
+    audit: Audit | None = None
 
     def as_json(self, parameters: str) -> dict[str, Any]:
         """All figures and images, in the form of cnn_evaluate.json.
@@ -64,6 +67,7 @@ class Evaluation:
                 self.images.training,
                 None if spots is None else spots.min_spots,
             ),
+            "audit": None if self.audit is None else self.audit.as_json(),
             "images": self._describe_images(),
         }
         if screening is not None:

@@ -10,13 +10,14 @@ from dataclasses import dataclass
 from dials.util import tabulate
 from dxtbx.model import ExperimentList
 
+from dials_cnn_screen.evaluation.audit import Audit, audit_rejected
 from dials_cnn_screen.evaluation.figures import check_training_split
 from dials_cnn_screen.evaluation.input import (
     LabelledImages,
     SpotFindingResults,
     combine_spots,
+    match_screening,
     read_labelled,
-    read_screening,
     read_spots,
 )
 from dials_cnn_screen.evaluation.results import Evaluation
@@ -104,10 +105,10 @@ def evaluate_images(
     images = _read_labelled(stills, sources, chosen)
     # First what takes no time, as there may be something wrong with it.
     spots = _read_spots(images, experiments, stills, sources)
-    screening = _screen(images, sources, chosen.eye)
+    screening, audit = _screen(images, sources, chosen.eye)
     if finding is not None and images.stills is not None:
         spots = _find_spots(experiments, images, images.stills, sources, finding)
-    return Evaluation(images, screening, spots)
+    return Evaluation(images, screening, spots, audit)
 
 
 def log_table(table: Table) -> None:
@@ -199,17 +200,19 @@ def _read_labelled(
 
 def _screen(
     images: LabelledImages, sources: Sources, eye: Eye | None
-) -> ScreeningResults | None:
-    """The model's results for the images, of an earlier run or now."""
+) -> tuple[ScreeningResults | None, Audit | None]:
+    """The model's results for the images, of an earlier run or now, and its audit."""
     decision = Decision(sources.decision.threshold, eye=eye)
     if sources.scores is not None:
-        return read_screening(images, sources.scores, decision)
+        earlier = read_results(sources.scores)
+        screening = match_screening(images, earlier, sources.scores, decision)
+        return screening, audit_rejected(earlier, images.names, images.labels)
     if images.stills is None or sources.model is None:
-        return None
+        return None, None
     model = load_model(sources.model)
     log_model(model)
     results = stream_results(images.stills, model, decision, sources.device, sources.mp)
-    return ScreeningResults(ModelSummary.of(model), decision, list(results))
+    return ScreeningResults(ModelSummary.of(model), decision, list(results)), None
 
 
 def _read_spots(

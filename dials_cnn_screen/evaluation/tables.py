@@ -195,8 +195,26 @@ def _seconds(results: dict[str, Any]) -> Table | None:
     return Table("Time", headers, rows, note) if rows else None
 
 
+def _audit(results: dict[str, Any]) -> Table | None:
+    audit = results["audit"]
+    if audit is None:
+        return None
+    cells = [audit[key] for key in ("rejected", "audited", "labelled", "hits")]
+    limit = f"{100 * audit['upper_limit']:.2f}"
+    row = [*map(str, cells), limit, f"{audit['upper_limit_images']:.0f}"]
+    headers = ["Rejected", "audited", "labelled", "hits", "hits at most, %", "images"]
+    note = (
+        "Hits (labelled Hit or Maybe) among the rejected images of the whole run: the "
+        f"{100 * audit['confidence']:.0f}% upper limit by Clopper and Pearson. It "
+        "holds for any model, if the labelled images are all of the audited ones, or "
+        "some drawn at random."
+    )
+    return Table("Audit of the rejected images", headers, [row], note, n_left=0)
+
+
 _TABLES = (
     _agreement,
+    _audit,
     _confusion,
     _ranking,
     _three_classes,

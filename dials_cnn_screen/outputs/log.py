@@ -72,6 +72,13 @@ def log_results(results: ScreeningResults, elapsed: float) -> None:
         log_text(format_shares(shares))
     log_failures(results)
     log_out_of_distribution(results)
+    if n := len(results.audited):
+        log_text(
+            f"{n} of {results.kept.count(False) + n} rejected images are kept at "
+            "random, for an audit. Label them all, and dials.cnn_evaluate "
+            "scores=cnn_screen.json annotation=labels.txt gives an upper limit of the "
+            "hits among the rejected."
+        )
     reading, preparing, classifying = 1e3 * results.mean_seconds()
     logger.info(
         "\n%.1f images/s. Mean time per image: %.1f ms to read, %.1f ms to prepare, "

@@ -160,6 +160,11 @@ class ScreeningResults:
         return [image for image in self.images if image.prediction is None]
 
     @property
+    def audited(self) -> list[ImageResult]:
+        """Those that are kept at random."""
+        return [i for i in self.images if i.kept_because is KeptBecause.AUDIT]
+
+    @property
     def out_of_distribution(self) -> list[ImageResult]:
         """Those out of the distribution of the model's training, the farthest first."""
         return sorted(

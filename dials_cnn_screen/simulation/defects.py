@@ -36,6 +36,12 @@ class Defects:
         column_noise: sd of the offset of a column of a tile, ADU.
         zingers: Mean number of single bright pixels.
         tracks: Mean number of tracks and blobs of charged particles.
+        pulses: Mean number of additional pulses in single pixels, per expected photon.
+            Real charge-integrating detectors have noise with an exponential tail that
+            grows with the flux.
+        pulse_charge: Mean charge of a pulse, photons.
+        pulse_texture: sd of the logarithm of their rate, from area to area.
+        glow: Charge without photon noise under that of the photons, over it.
         gain_switch: Photons above which a pixel switches to low gain; 0 for one gain.
         gain_switch_noise: Dark noise of a pixel in low gain over that in high gain.
     """
@@ -57,6 +63,10 @@ class Defects:
     column_noise: float = 0.0
     zingers: float = 1.0
     tracks: float = 0.0
+    pulses: float = 0.0
+    pulse_charge: float = 2.0
+    pulse_texture: float = 0.0
+    glow: float = 0.0
     gain_switch: float = 0.0
     gain_switch_noise: float = 1.0
 

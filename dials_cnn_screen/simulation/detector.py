@@ -9,6 +9,7 @@ from functools import lru_cache
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch.nn import functional
 
 from dials_cnn_screen.simulation.defects import (
     Defects,
@@ -16,6 +17,10 @@ from dials_cnn_screen.simulation.defects import (
     draw_pixel_defects,
 )
 from dials_cnn_screen.simulation.tiling import Rectangle
+
+# Edge of the areas whose pixels have pulses about as often, pixels: by hand, after the
+# frames of a CSPAD, whose noise varies within its tiles of 194 x 185.
+_PULSE_AREA = 32
 
 
 @dataclass(frozen=True)
@@ -29,7 +34,7 @@ class Detector:
         gain: ADU per photon.
         dark_noise: Standard deviation of a pixel without light, ADU.
         pedestal: Value of a pixel without light, ADU.
-        saturation: Largest value, ADU; pixels that have it are not trusted.
+        saturation: Largest value, ADU; pixels that have it are overloaded, and used.
         min_trusted: Smallest value, ADU.
         psf: Radius g of the point spread of a fibre-coupled CCD, pixels; 0 for none.
         active_areas: The tiles; empty where the whole frame is active.
@@ -185,6 +190,23 @@ def noise_map(detector: Detector) -> torch.Tensor:
 
 
 @lru_cache(maxsize=4)
+def pulse_map(detector: Detector) -> torch.Tensor:
+    """Pulses of each pixel per expected photon, float32 (slow, fast).
+
+    The rate varies smoothly over some tens of pixels.
+    """
+    defects = detector.defects
+    generator = torch.Generator().manual_seed(defects.seed + 5)
+    coarse = [n // _PULSE_AREA + 2 for n in detector.shape]
+    field = defects.pulse_texture * torch.randn(1, 1, *coarse, generator=generator)
+    smooth = functional.interpolate(
+        field, scale_factor=_PULSE_AREA, mode="bilinear", align_corners=False
+    )[0, 0, : detector.shape[0], : detector.shape[1]]
+    rate = torch.exp(smooth)
+    return defects.pulses * rate / rate.mean()
+
+
+@lru_cache(maxsize=4)
 def defect_maps(detector: Detector) -> tuple[NDArray[np.uint8], NDArray[np.bool_]]:
     """PixelDefect of each pixel, and whether users mask it; both (slow, fast)."""
     return draw_pixel_defects(detector.defects, detector.shape)
@@ -222,10 +244,10 @@ def usable_pixels(detector: Detector, image: NDArray[np.integer]) -> NDArray[np.
         image: Integers (slow, fast), ADU.
 
     Returns:
-        bool (slow, fast), True = use: the static mask within the trusted range.
+        bool (slow, fast), True = use: the static mask, without pixels below the trusted
+        range. Overloaded pixels are signal.
     """
-    trusted = (image >= detector.min_trusted) & (image < detector.saturation)
-    return trusted & static_mask(detector)
+    return (image >= detector.min_trusted) & static_mask(detector)
 
 
 def resolution_radius(

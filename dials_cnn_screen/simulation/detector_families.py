@@ -128,17 +128,20 @@ def _integrating(
     noises: Range,
     switching: float = 0.0,
     low_gain: float = 0.08,
+    pulsing: float = 0.4,
 ) -> Detector:
     """A charge-integrating pixel array.
 
     gains: ADU per photon. noises: dark noise, photons. switching: chance that its gain
     switches at high signal. low_gain: chance that its inner part is in low gain.
+    pulsing: chance that its noise has an exponential tail.
     """
     shape = extent(areas)
     gain = log_uniform(*gains, rng)
     dark_noise = gain * log_uniform(*noises, rng)
     switches = rng.random() < switching
     pedestal = float(rng.choice([0.0, 0.0, 10 ** rng.uniform(0, 3)]))
+    pulses = rng.random() < pulsing
     return Detector(
         shape=shape,
         pixel_size=pixel_size,
@@ -165,6 +168,10 @@ def _integrating(
             column_noise=_line_noise(dark_noise, rng),
             zingers=log_uniform(0.05, 3.0, rng),
             tracks=log_uniform(0.01, 1.0, rng),
+            pulses=log_uniform(1e-4, 3e-2, rng) if pulses else 0.0,
+            pulse_charge=log_uniform(0.7, 6.0, rng),
+            pulse_texture=rng.uniform(0.0, 1.5),
+            glow=rng.uniform(0.0, 1.5) if pulses else 0.0,
             gain_switch=log_uniform(5, 100, rng) if switches else 0.0,
             gain_switch_noise=log_uniform(2, 15, rng),
         ),
@@ -211,7 +218,9 @@ def _line_noise(dark_noise: float, rng: np.random.Generator) -> float:
 
 def _cspad(rng: np.random.Generator) -> Detector:
     gain, noise = (3.0, 30.0), (0.1, 1.0)
-    detector = _integrating(rng, cspad_areas(), 0.11, gain, noise, low_gain=0.4)
+    detector = _integrating(
+        rng, cspad_areas(), 0.11, gain, noise, low_gain=0.4, pulsing=0.8
+    )
     return replace(detector, shape=(1765, 1765), pedestal=0.0)
 
 

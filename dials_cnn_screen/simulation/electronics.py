@@ -12,6 +12,7 @@ from dials_cnn_screen.simulation.detector import (
     noise_map,
     pedestal_map,
     pixel_area_map,
+    pulse_map,
     radius_map,
     tile_areas,
     tile_map,
@@ -27,6 +28,30 @@ def efficiency(detector: Detector) -> torch.Tensor:
     """
     area = pixel_area_map(detector)
     return area * gain_map(detector) if detector.counting else area
+
+
+def excess_charge(
+    expected: torch.Tensor, detector: Detector, generator: torch.Generator
+) -> torch.Tensor:
+    """Charge beyond that of detected photons: the glow, and pulses in single pixels.
+
+    Args:
+        expected: float32 (slow, fast), mean photons of the background.
+        detector: Its defects say how much there is.
+        generator: Of the shot.
+
+    Returns:
+        float32 (slow, fast), photons.
+    """
+    defects = detector.defects
+    charge = defects.glow * expected
+    if defects.pulses:
+        rate = pulse_map(detector) * expected  # (slow, fast)
+        drawn = torch.rand(detector.shape, generator=generator)
+        struck = (drawn < rate).nonzero(as_tuple=True)
+        pulses = torch.empty(len(struck[0])).exponential_(generator=generator)
+        charge[struck] += defects.pulse_charge * pulses
+    return charge
 
 
 def photons_to_adu(

@@ -44,6 +44,7 @@ class Experiment:
             of the detector, pixels.
         streak: Standard deviation of a smear of all spots along one direction, pixels.
         background: What else the shots show.
+        centre_error: By which users' beam centre is wrong, (slow, fast), pixels.
     """
 
     name: str
@@ -67,6 +68,7 @@ class Experiment:
     focus: Range = (0.25, 0.7)
     streak: Range = (0.0, 0.0)
     background: BackgroundParameters = field(default_factory=BackgroundParameters)
+    centre_error: tuple[float, float] = (0.0, 0.0)
 
 
 def _cspad(

@@ -1,4 +1,4 @@
-"""Ice and salt: smooth rings, or single spots of grains on them, never protein."""
+"""Powder rings of ice, salt, lipid and protein: smooth, or spots of single grains."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dials_cnn_screen.simulation.background import Ring
+from dials_cnn_screen.simulation.crystal import Crystal, lattice_points
 from dials_cnn_screen.simulation.detector import resolution_radius
 from dials_cnn_screen.simulation.draws import log_uniform
 from dials_cnn_screen.simulation.experiments import Experiment
@@ -27,6 +28,46 @@ POWDERS = {
     "silver behenate": (58.4, 29.2, 19.5, 14.6, 11.7, 9.73, 8.34),
     "lipid": (4.55, 4.15),
 }
+# Edges of the cells of other powders (A), of salts and minerals or of protein, and how
+# many rings they have at most: by hand.
+_SMALL_EDGES, _PROTEIN_EDGES, _MOST_RINGS = (3.0, 14.0), (30.0, 120.0), 25
+# The mean edge of the cell of a powder over its resolution limit: by hand, for some
+# hundred rings to choose from.
+_RESOLUTION = 6.0
+
+
+def draw_powder(rng: np.random.Generator) -> tuple[float, ...]:
+    """Spacings (A) of the rings of one substance: a common one, or any lattice."""
+    kind = rng.choice(["common", "small cell", "protein"], p=[0.5, 0.35, 0.15])
+    if kind == "common":
+        return POWDERS[str(rng.choice(list(POWDERS)))]
+    edges = _SMALL_EDGES if kind == "small cell" else _PROTEIN_EDGES
+    return _lattice_spacings(edges, rng)
+
+
+def _lattice_spacings(
+    edges: tuple[float, float], rng: np.random.Generator
+) -> tuple[float, ...]:
+    """Spacings (A) of the stronger rings of a random lattice.
+
+    A ring of many equivalent reflections is stronger, and so likelier to be among them.
+    """
+    a, b, c = (log_uniform(*edges, rng) for _ in range(3))
+    system = rng.choice(["cubic", "tetragonal", "hexagonal", "orthorhombic"])
+    if system != "orthorhombic":
+        b = a
+    if system == "cubic":
+        c = a
+    cell = (a, b, c, 90.0, 90.0, 120.0 if system == "hexagonal" else 90.0)
+    crystal = Crystal(cell, str(rng.choice(["P", "I", "F"])))
+    points = lattice_points(crystal, d_min=(a * b * c) ** (1 / 3) / _RESOLUTION)
+    inverse, multiplicity = np.unique(
+        np.linalg.norm(points, axis=1).round(6), return_counts=True
+    )
+    falloff = np.exp(-inverse / np.median(inverse))
+    strength = multiplicity * falloff * rng.exponential(size=len(inverse))
+    strongest = np.argsort(-strength)[: rng.integers(3, _MOST_RINGS + 1)]
+    return tuple(float(d) for d in 1 / inverse[strongest])
 
 
 def powder_rings(
@@ -39,8 +80,8 @@ def powder_rings(
         level: Photons per pixel of the scatter that they stand on.
         rng: Of the shot.
     """
-    width = log_uniform(4e-4, 6e-3, rng)
-    peak = level * log_uniform(0.1, 8.0, rng)
+    width = log_uniform(1e-4, 6e-3, rng)
+    peak = level * log_uniform(0.1, 50.0, rng)
     return tuple(
         Ring(d, width * rng.uniform(0.8, 1.2), peak * rng.exponential(), skew=1.0)
         for d in spacings
@@ -48,26 +89,34 @@ def powder_rings(
 
 
 def draw_grains(
-    experiment: Experiment, wavelength: float, rng: np.random.Generator
+    experiment: Experiment, wavelength: float, most: int, rng: np.random.Generator
 ) -> Spots:
-    """Spots of three to three hundred grains, with relative intensities.
+    """Spots of three grains or more, with relative intensities; half have many.
 
     They are where the rings of the powder are, arcs of a few to some tens of
-    milliradians at most, and of any strength. These sizes are by hand.
+    milliradians at most, and of any strength; in three frames of ten they have a
+    preferred orientation. These sizes are by hand.
 
     Args:
         experiment: The spacings are those of its background.
         wavelength: Of the shot, A.
+        most: Number of grains at most.
         rng: Of the shot.
     """
     detector = experiment.detector
-    n = int(log_uniform(3, 300, rng))
-    d = rng.choice(experiment.background.powder, size=n)
-    d = d * rng.normal(1, log_uniform(2e-4, 4e-3, rng), n)
-    radius = np.array(
-        [resolution_radius(detector, x, experiment.distance, wavelength) for x in d]
+    spacings = np.array(experiment.background.powder)
+    fewest = 3 if rng.random() < 0.5 else most / 15
+    n = int(log_uniform(fewest, most, rng))
+    share = rng.exponential(size=len(spacings))
+    ring = rng.choice(len(spacings), size=n, p=share / share.sum())
+    radii = np.array(
+        [
+            resolution_radius(detector, d, experiment.distance, wavelength)
+            for d in spacings
+        ]
     )
-    azimuth = rng.uniform(0, 2 * np.pi, n)[np.isfinite(radius)]
+    radius = radii[ring] * rng.normal(1, log_uniform(2e-4, 4e-3, rng), n)
+    azimuth = _draw_azimuths(n, rng)[np.isfinite(radius)]
     radius = radius[np.isfinite(radius)]
     outward = np.stack([np.sin(azimuth), np.cos(azimuth)], axis=1)  # (n, 2)
     slow, fast = (np.array(detector.beam_centre) + radius[:, None] * outward).T
@@ -77,8 +126,20 @@ def draw_grains(
     covariance = rng.uniform(*experiment.focus) ** 2 * np.eye(2) + (
         arc[:, None, None] ** 2 * (np.eye(2) - radial)
     )
-    intensity = rng.exponential(size=len(radius))
+    intensity = rng.lognormal(0.0, rng.uniform(0.3, 1.5), len(radius))
     return Spots(slow[active], fast[active], covariance[active], intensity[active])
+
+
+def _draw_azimuths(n: int, rng: np.random.Generator) -> NDArray[np.float64]:
+    """Azimuths of n grains, radians."""
+    azimuth = rng.uniform(0, 2 * np.pi, n)
+    if rng.random() < 0.3:
+        folds = rng.integers(1, 7)  # directions, evenly spaced
+        preferred = (
+            rng.uniform(0, 2 * np.pi) + 2 * np.pi * rng.integers(0, folds, n) / folds
+        )
+        azimuth = preferred + rng.vonmises(0, log_uniform(0.5, 20, rng), n)
+    return azimuth
 
 
 def brighten_grains(

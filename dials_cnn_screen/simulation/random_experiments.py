@@ -28,7 +28,7 @@ from dials_cnn_screen.simulation.detector_families import (
 )
 from dials_cnn_screen.simulation.draws import Range, log_uniform
 from dials_cnn_screen.simulation.experiments import EXPERIMENTS, Experiment
-from dials_cnn_screen.simulation.powder import POWDERS
+from dials_cnn_screen.simulation.powder import draw_powder
 
 # Name of the experiment, class aimed at, seed.
 Job = tuple[str, Label, int]
@@ -145,7 +145,14 @@ def _draw(name: str, detector: Detector, rng: np.random.Generator) -> Experiment
         focus=_range_about(log_uniform(0.12, 1.8, rng), 2.0, rng),
         streak=(0.0, rng.uniform(1, 6)) if rng.random() < 0.1 else (0.0, 0.0),
         background=_draw_background(detector, photons, rng),
+        centre_error=_draw_centre_error(rng),
     )
+
+
+def _draw_centre_error(rng: np.random.Generator) -> tuple[float, float]:
+    """Most users' beam centres are right within a pixel; three in ten are not."""
+    size = log_uniform(1, 8, rng) if rng.random() < 0.3 else 0.4
+    return float(rng.normal(0, size)), float(rng.normal(0, size))
 
 
 def _farthest_corner(detector: Detector) -> float:
@@ -234,7 +241,7 @@ def _draw_background(
         ((rng.uniform(3, 12), log_uniform(0.005, 0.06, rng)),),
         ((3.7, 0.05), (7.5, 0.03)),
     ]
-    powder = POWDERS[str(rng.choice(list(POWDERS)))] if rng.random() < 0.45 else ()
+    powder = draw_powder(rng) if rng.random() < 0.45 else ()
     return BackgroundParameters(
         solvent=solvents[rng.choice(6, p=[0.4, 0.1, 0.15, 0.1, 0.15, 0.1])],
         fluctuation=float(rng.choice([0.1, 0.4, 1.0])),

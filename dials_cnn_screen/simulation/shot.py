@@ -23,11 +23,16 @@ from dials_cnn_screen.simulation.detector import (
     Detector,
     good_pixels,
     noise_profile,
+    pulse_map,
     resolution_radius,
     usable_pixels,
 )
 from dials_cnn_screen.simulation.draws import log_uniform
-from dials_cnn_screen.simulation.electronics import efficiency, photons_to_adu
+from dials_cnn_screen.simulation.electronics import (
+    efficiency,
+    excess_charge,
+    photons_to_adu,
+)
 from dials_cnn_screen.simulation.experiments import Experiment
 from dials_cnn_screen.simulation.point_spread import (
     blur,
@@ -54,7 +59,12 @@ from dials_cnn_screen.simulation.spots import (
 )
 
 # Hits have up to this many visible spots, drawn evenly in the logarithm: by hand.
-_MOST_SPOTS = 500
+_MOST_SPOTS = 2000
+# Grains of powder in a shot at most. Where there is a crystal to be seen they are
+# fewer, so that it can be seen. By hand.
+_MOST_GRAINS, _MOST_GRAINS_WITH_CRYSTAL = 5000, 800
+# Share of the shots with grains that have a smooth ring under them: by hand.
+_GRAINS_ON_RINGS = 0.5
 # Two spots nearer to each other than this are one to the eye, pixels: by hand.
 _SEPARATION = 2.0
 # Spots behind shadows that let less than this through are left out: by hand.
@@ -128,7 +138,7 @@ def simulate_shot(experiment: Experiment, aim: Label, seed: int) -> Shot:
     background = draw_background(experiment, rng) if beam else NO_BEAM
     powder = beam and rng.random() < experiment.background.powder_chance
     grainy = powder and rng.random() < experiment.background.powder_grains
-    if powder and not grainy:
+    if powder and (not grainy or rng.random() < _GRAINS_ON_RINGS):
         background = add_powder_rings(background, experiment, rng)
     exposure = _expose(experiment, background, wavelength)
 
@@ -139,7 +149,8 @@ def simulate_shot(experiment: Experiment, aim: Label, seed: int) -> Shot:
         spots, strength = _draw_protein(exposure, wavelength, n_visible, rng)
     grains, grain_strength = no_spots(), np.empty(0)
     if grainy:
-        grains, grain_strength = _draw_powder(exposure, wavelength, rng)
+        most = _MOST_GRAINS_WITH_CRYSTAL if n_visible else _MOST_GRAINS
+        grains, grain_strength = _draw_powder(exposure, wavelength, most, rng)
 
     photons = torch.poisson(exposure.expected, generator=generator)  # (slow, fast)
     if len(spots) or len(grains):
@@ -148,6 +159,7 @@ def simulate_shot(experiment: Experiment, aim: Label, seed: int) -> Shot:
         photons = blur(photons, detector.psf)
     if detector.sharing:
         photons = share_charge(photons, detector.sharing)
+    photons += excess_charge(exposure.expected, detector, generator)
     adu = photons_to_adu(photons, detector, exposure.low_gain_radius, generator)
     image = adu.numpy()
     visible = strength >= VISIBLE_SIGMA
@@ -242,10 +254,10 @@ def _draw_protein(
 
 
 def _draw_powder(
-    exposure: _Exposure, wavelength: float, rng: np.random.Generator
+    exposure: _Exposure, wavelength: float, most: int, rng: np.random.Generator
 ) -> tuple[Spots, NDArray[np.float64]]:
     """Spots of grains with drawn photons, and their significance."""
-    grains = exposure.attenuate(draw_grains(exposure.experiment, wavelength, rng))
+    grains = exposure.attenuate(draw_grains(exposure.experiment, wavelength, most, rng))
     counts = exposure.counts(grains)
     grains = brighten_grains(grains, counts, rng)
     return grains, exposure.significance(grains, counts)
@@ -276,7 +288,12 @@ def _noise(
         noise = noise * np.where(switched, defects.gain_switch_noise, 1.0)
     fixed = defects.pixel_pedestal**2 + defects.row_noise**2 + defects.column_noise**2
     fixed += 1 / 12  # whole ADU
-    return np.sqrt((noise**2 + fixed) / detector.gain**2 + gain_noise**2)
+    pulses = np.zeros(len(spots))
+    if defects.pulses:
+        # The mean square of an exponential distribution is twice its squared mean.
+        rate = level * spots.on_pixels(pulse_map(detector).numpy())
+        pulses = 2 * rate * defects.pulse_charge**2
+    return np.sqrt((noise**2 + fixed) / detector.gain**2 + gain_noise**2 + pulses)
 
 
 def _separation(spots: Spots, detector: Detector) -> float:

@@ -10,8 +10,11 @@ dark background.
    standard deviation on this frame. A spot of one pixel stands out in z, a wider one in
    the sum.
 3. Strength is the significance of z, less a handicap, or that of the weighted sum,
-   whichever is larger. Local maxima of strength are candidates; the strongest are kept.
-4. Around each candidate a patch of asinh(z) is cut out, with its mask.
+   whichever is larger. Local maxima of strength are candidates; the strongest are kept,
+   but only some of each narrow ring round the beam, so that powder rings leave room for
+   the spots of a lattice.
+4. Around each candidate a patch of asinh(z) is cut out, with its mask, and it is
+   measured whether its surroundings are brighter along the ring round the beam.
 
 The constants were chosen by hand; no study compares other values. What the patches and
 features are worth is in models/default.md (studies/ablation.py).
@@ -51,6 +54,12 @@ ROUNDING = 1e4
 LEAST_SKEW = 0.02
 # The pixels by which the standard deviation of weighted sums is measured.
 SAMPLE = np.s_[1::32, 1::4]
+# Surroundings of a candidate: pixels at these distances, beyond most spots and within
+# the patch. By hand.
+SURROUNDINGS = (3.0, 6.5)
+# Width of the rings of which CandidateSearch.per_ring candidates are kept, pixels. By
+# hand.
+RING_WIDTH = 4.0
 # The standard deviation of Gaussian noise over its median absolute deviation.
 MAD_TO_DEVIATION = 1.4826
 
@@ -61,16 +70,20 @@ class CandidateSearch:
 
     Attributes:
         most: How many candidates of a frame are kept at most. Chosen by hand.
+        per_ring: How many of those in a ring of RING_WIDTH are kept at most. By hand,
+            more than lattices have there.
 
     Raises:
-        ValueError: most is not an integer from 1 to 4096.
+        ValueError: One of them is not an integer from 1 to 4096.
     """
 
     most: int = 192
+    per_ring: int = 16
 
     def __post_init__(self) -> None:
-        if not isinstance(self.most, int) or not 1 <= self.most <= 4096:
-            raise ValueError(f"most={self.most} is not from 1 to 4096")
+        for name, value in vars(self).items():
+            if not isinstance(value, int) or not 1 <= value <= 4096:
+                raise ValueError(f"{name}={value} is not from 1 to 4096")
 
     def as_dict(self) -> dict[str, Any]:
         """The fields, as JSON values."""
@@ -90,11 +103,14 @@ class Candidates:
             the frame.
         skew: float32 (n,), skewness of the background.
         radius: float32 (n,), pixels from the beam centre.
+        along_ring: float32 (n,), how much brighter the surroundings are along the ring
+            round the beam than across it, in asinh(z).
         spread: Standard deviation of the frame's weighted sums over that of independent
             pixels, 1 or more; the point spread makes it larger.
         total: int64 (len(LEVELS),), local maxima of the frame at least so strong.
         low: int64 (len(DEPTHS),), pixels at least so far below the background.
         used: Pixels of the frame that are used.
+        beam_centre: (slow, fast), pixels.
     """
 
     slow: NDArray[np.int64]
@@ -105,10 +121,12 @@ class Candidates:
     noise: NDArray[np.float32]
     skew: NDArray[np.float32]
     radius: NDArray[np.float32]
+    along_ring: NDArray[np.float32]
     spread: float
     total: NDArray[np.int64]
     low: NDArray[np.int64]
     used: int
+    beam_centre: tuple[float, float]
 
 
 def find_candidates(
@@ -135,22 +153,26 @@ def find_candidates(
     pixel, summed = significance(z, skew), significance(sums, SUM_SKEW * skew)
     strength = np.where(mask, strongest(pixel, summed), -np.inf)  # (slow, fast)
     slow, fast = np.nonzero(_local_maxima(strength))  # (maxima,) each
-    order, total = rank(strength[slow, fast], search)  # (n,), (levels,)
+    radius = radii(slow, fast, beam_centre)  # (maxima,)
+    order, total = rank(strength[slow, fast], radius, search)  # (n,), (levels,)
     slow, fast = slow[order], fast[order]  # (n,) each
     depth = np.where(mask, -np.minimum(z, sums), 0)  # (slow, fast)
+    patches = _cut_patches(z, mask, slow, fast)  # (n, 2, 13, 13)
     return Candidates(
         slow=slow,
         fast=fast,
-        patches=_cut_patches(z, mask, slow, fast),
+        patches=patches,
         z=pixel[slow, fast],
         summed=summed[slow, fast],
         noise=over_median(scale[slow, fast], blocks.inverse),
         skew=skew[slow, fast],
-        radius=radii(slow, fast, beam_centre),
+        radius=radius[order],
+        along_ring=along_ring(patches, slow, fast, beam_centre),
         spread=spread,
         total=total,
         low=np.array([np.count_nonzero(depth >= level) for level in DEPTHS]),
         used=int(np.count_nonzero(mask)),
+        beam_centre=beam_centre,
     )
 
 
@@ -204,20 +226,29 @@ def sum_deviation(sums: NDArray[np.float32]) -> float:
 
 
 def rank(
-    strength: NDArray[np.float32], search: CandidateSearch
+    strength: NDArray[np.float32],
+    radius: NDArray[np.float32],
+    search: CandidateSearch,
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """The strongest maxima, and how many there are.
+    """The strongest maxima of each ring, and how many maxima there are.
 
     Args:
         strength: float32 (m,), of all local maxima.
+        radius: float32 (m,), of them, pixels.
         search: How many are kept.
 
     Returns:
-        Indices of the n strongest, int64 (n,), in order; and the number of maxima of
-        each of LEVELS, int64 (len(LEVELS),).
+        Indices of the n that are kept, int64 (n,), the strongest first; and the number
+        of maxima of each of LEVELS, int64 (len(LEVELS),).
     """
     total = np.array([np.count_nonzero(strength >= level) for level in LEVELS])
-    return np.argsort(-strength, kind="stable")[: search.most], total
+    order = np.argsort(-strength, kind="stable")  # (m,)
+    ring = (radius[order] / RING_WIDTH).astype(np.int64)  # (m,)
+    by_ring = np.argsort(ring, kind="stable")  # (m,), the strongest of a ring first
+    first = np.searchsorted(ring[by_ring], ring[by_ring])  # (m,), of the same ring
+    stronger = np.empty(len(ring), np.int64)
+    stronger[by_ring] = np.arange(len(ring)) - first
+    return order[stronger < search.per_ring][: search.most], total
 
 
 def over_median(
@@ -242,6 +273,54 @@ def radii(
     return np.hypot(slow + 0.5 - beam_centre[0], fast + 0.5 - beam_centre[1]).astype(
         np.float32
     )
+
+
+def ring_weights() -> NDArray[np.float32]:
+    """cos and sin of twice the direction of the pixels of SURROUNDINGS, and 1 there.
+
+    Returns:
+        float32 (13, 13, 3), 0 at other pixels of a patch. Directions are from fast
+        towards slow.
+    """
+    offset = np.arange(PATCH) - REACH
+    slow, fast = np.meshgrid(offset, offset, indexing="ij")  # (13, 13) each
+    distance = np.hypot(slow, fast)
+    nearest, farthest = SURROUNDINGS
+    inside = (nearest <= distance) & (distance <= farthest)
+    angle = 2 * np.arctan2(slow, fast)
+    weights = np.stack([np.cos(angle), np.sin(angle), np.ones_like(angle)], axis=-1)
+    return (weights * inside[:, :, None]).astype(np.float32)
+
+
+def along_ring(
+    patches: NDArray[np.float32],
+    slow: NDArray[np.int64],
+    fast: NDArray[np.int64],
+    beam_centre: tuple[float, float],
+) -> NDArray[np.float32]:
+    """How much brighter the surroundings of candidates are along their ring.
+
+    The quadrupole moment -sum(v cos(2 (a - r))) / n of the n used pixels of
+    SURROUNDINGS: v is asinh(z), a the direction from the candidate to the pixel, r that
+    from the beam to the candidate. Powder rings make it positive, the radial streaks of
+    a broad bandwidth negative; a spot by itself gives about 0.
+
+    Args:
+        patches: (n, 2, 13, 13), as in Candidates.
+        slow, fast: (n,), pixel indices.
+        beam_centre: (slow, fast), pixels.
+
+    Returns:
+        float32 (n,).
+    """
+    values, used = patches.reshape(-1, 2, PATCH * PATCH).swapaxes(0, 1)  # (n, 169) each
+    weights = ring_weights().reshape(-1, 3)  # (169, 3)
+    moments = values @ weights[:, :2]  # (n, 2)
+    number = np.maximum(used @ weights[:, 2], 1)  # (n,)
+    y, x = slow + 0.5 - beam_centre[0], fast + 0.5 - beam_centre[1]  # (n,), pixels
+    # cos 2r and sin 2r times the squared radius.
+    across = moments[:, 0] * (x * x - y * y) + moments[:, 1] * (2 * x * y)
+    return (-across / (np.maximum(x * x + y * y, 1e-12) * number)).astype(np.float32)
 
 
 def _weighted_sums(z: NDArray[np.float32]) -> NDArray[np.float32]:

@@ -76,7 +76,8 @@ def find_candidates(
     # (maxima, 2), (maxima, 4), (depths,)
     positions, heights, low = _find_maxima(*frame, blocks.skew, spread)
     strength, z, summed, skew = heights.T  # (maxima,) each
-    order, total = reference.rank(strength, search)
+    radius = reference.radii(*positions.T, beam_centre)  # (maxima,)
+    order, total = reference.rank(strength, radius, search)
     slow, fast = positions[order].T  # (n,) each
     patches = np.zeros((len(order), 2, PATCH, PATCH), np.float32)
     scale = np.empty(len(order), np.float32)
@@ -89,11 +90,13 @@ def find_candidates(
         summed=summed[order],
         noise=reference.over_median(scale, blocks.inverse),
         skew=skew[order],
-        radius=reference.radii(slow, fast, beam_centre),
+        radius=radius[order],
+        along_ring=reference.along_ring(patches, slow, fast, beam_centre),
         spread=spread,
         total=total,
         low=low,
         used=int(np.count_nonzero(mask)),
+        beam_centre=beam_centre,
     )
 
 

@@ -24,12 +24,18 @@ from dials_cnn_screen.images.batch import Layout
 from dials_cnn_screen.spots import candidates as reference
 from dials_cnn_screen.spots.background import LEAST_WHOLE
 from dials_cnn_screen.spots.background_cuda import BackgroundKernels, counters_room
-from dials_cnn_screen.spots.features import N_FRAME, N_SCALARS
-from dials_cnn_screen.spots.features_cuda import SLOTS, describe_kernel
+from dials_cnn_screen.spots.features import N_FRAME, N_SCALARS, RING_OFFSETS
+from dials_cnn_screen.spots.features_cuda import (
+    OFFSETS,
+    SLOTS,
+    centre_kernel,
+    describe_kernel,
+)
 from dials_cnn_screen.spots.flags_cuda import compact_kernel, flag_kernel
 from dials_cnn_screen.spots.maxima_cuda import (
     choose_kernel,
     maxima_kernel,
+    ring_kernel,
     strong_kernel,
 )
 from dials_cnn_screen.spots.network import CandidateBatch
@@ -45,6 +51,7 @@ _SAMPLE_THREADS = 128
 _COMPACT_THREADS = 1024
 _STRONG_THREADS = 64
 _MAXIMA_THREADS = 16
+_RING_THREADS = 64
 _CHUNK, _KEYS = 4096, 2048
 # Programs in all that go over lists of unknown length.
 _PROGRAMS = 8 if INTERPRETED else 4096
@@ -66,7 +73,7 @@ class CandidateKernels:
         mask = layout.padded_mask
         rows, columns = (n // BLOCK for n in mask.shape)
         self._size = {"rows": rows, "columns": columns}
-        self._layout, self._most, self._n = layout, search.most, batch
+        self._layout, self._search, self._n = layout, search, batch
         self._trusted = layout.trusted is not None
         self._range = layout.trusted or (0.0, 0.0)
         self._background = BackgroundKernels(mask, layout.trusted, batch, device)
@@ -96,10 +103,12 @@ class CandidateKernels:
         self._strong, self._maxima = new(2, batch, STRONG, dtype=torch.int64)
         self._chosen = new(batch, SLOTS, dtype=torch.int64)
         self._n_chosen = new(batch, dtype=torch.int32)
+        self._offsets = on_device(RING_OFFSETS, np.float64)
+        self._pairs = new(batch, OFFSETS, dtype=torch.int64)
         # One array, so that one fill clears all: used, short, varied (background_cuda);
-        # sampled, flagged, strong, maxima; low.
+        # sampled, flagged, strong, maxima, kept; low.
         self._room = counters_room(batch)
-        self._counters = new(7 + len(reference.DEPTHS), self._room, dtype=torch.int32)
+        self._counters = new(8 + len(reference.DEPTHS), self._room, dtype=torch.int32)
         self.batch = CandidateBatch(
             new(batch, search.most, 2, reference.PATCH, reference.PATCH),
             new(batch, search.most, N_SCALARS),
@@ -176,7 +185,7 @@ class CandidateKernels:
 
     def _find_maxima(self, frames: torch.Tensor) -> None:
         flagged, strong, maxima = self._counters[4:7]
-        low = self._counters[7:]
+        low = self._counters[8:]
         n_words = self._words.shape[1]
         compact_kernel[(triton.cdiv(n_words, _COMPACT_THREADS), self._n)](
             self._words,
@@ -222,25 +231,48 @@ class CandidateKernels:
         )
 
     def _describe(self, frames: torch.Tensor) -> None:
-        used, short, varied, _, flagged, strong, maxima = self._counters[:7]
+        used, short, varied, _, flagged, strong, maxima, kept = self._counters[:8]
+        # The room of the strong pixels is free again.
+        ring_kernel[(max(_PROGRAMS // self._n, 1), self._n)](
+            self._maxima,
+            maxima,
+            self._strong,
+            kept,
+            STRONG,
+            self._search.per_ring,
+            self._beam_centre,
+            self._size["columns"],
+            THREADS=_RING_THREADS,
+        )
         choose_kernel[(self._n,)](
             self._maxima,
             maxima,
-            self._counters[7:],
+            self._strong,
+            kept,
+            self._counters[8:],
             used,
             self._spread,
             self._levels,
             self._chosen,
             self._n_chosen,
             self.batch.frame,
-            self._most,
+            self._search.most,
             STRONG,
             SLOTS,
             self._room,
             SIZE=_KEYS,
             num_warps=8,
         )
-        describe_kernel[(self._most, self._n)](
+        centre_kernel[(OFFSETS, self._n)](
+            self._chosen,
+            self._n_chosen,
+            self._beam_centre,
+            self._offsets,
+            self._pairs,
+            self._size["columns"],
+            num_warps=4,
+        )
+        describe_kernel[(self._search.most, self._n)](
             *self._of_pixels(frames),
             self._blocks.skew,
             self._blocks.middle,
@@ -249,11 +281,13 @@ class CandidateKernels:
             self._chosen,
             self._n_chosen,
             self._beam_centre,
+            self._offsets,
+            self._pairs,
             self.batch.patches,
             self.batch.scalars,
             self.batch.present.view(torch.uint8),
             self.places,
-            self._most,
+            self._search.most,
             **self._size,
             TRUSTED=self._trusted,
         )

@@ -76,7 +76,17 @@ def take(candidates: Candidates, chosen: NDArray[np.int64]) -> Candidates:
     strength = strongest(candidates.z, candidates.summed)
     left_out = np.delete(strength, chosen)
     fewer = [np.count_nonzero(left_out >= level) for level in LEVELS]
-    names = ("slow", "fast", "patches", "z", "summed", "noise", "skew", "radius")
+    names = (
+        "slow",
+        "fast",
+        "patches",
+        "z",
+        "summed",
+        "noise",
+        "skew",
+        "radius",
+        "along_ring",
+    )
     return dataclasses.replace(
         candidates,
         **{name: getattr(candidates, name)[chosen] for name in names},

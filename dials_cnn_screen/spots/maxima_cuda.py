@@ -6,6 +6,7 @@ different.
 
     strong_kernel    flagged pixels: count the low ones, keys of the strong ones
     maxima_kernel    strong pixels that no neighbour exceeds
+    ring_kernel      of these the strongest of each ring round the beam
     choose_kernel    the largest keys, and the features of the frame
 """
 
@@ -22,6 +23,7 @@ _LEVELS = tl.constexpr(len(reference.LEVELS))
 _DEPTHS = tl.constexpr(len(reference.DEPTHS))
 _LEAST_DEPTH = tl.constexpr(reference.DEPTHS[0])
 _NORM = tl.constexpr(reference.NORM)
+_RING_WIDTH = tl.constexpr(reference.RING_WIDTH)
 
 
 @triton.jit
@@ -41,6 +43,13 @@ def strength_of_key(key):
 def place_of_key(key):
     """The place in a key."""
     return 0x7FFFFFFF - (key & 0xFFFFFFFF).to(tl.int32)
+
+
+@triton.jit
+def radii(y, x, beam_y, beam_x):
+    """candidates.radii of pixels."""
+    y, x = y.to(tl.float64) + 0.5 - beam_y, x.to(tl.float64) + 0.5 - beam_x
+    return tl.sqrt(y * y + x * x).to(tl.float32)
 
 
 @triton.jit
@@ -177,6 +186,56 @@ def maxima_kernel(
 
 
 @triton.jit
+def _rings(key, here, beam_y, beam_x, width):
+    """Number of the ring of each key; -1 where there is none."""
+    place = tl.where(here, place_of_key(key), 0)
+    radius = radii(place // width, place % width, beam_y, beam_x)
+    return tl.where(here, (radius / _RING_WIDTH).to(tl.int32), -1)
+
+
+@triton.jit(do_not_specialize=["room", "per_ring", "columns"])
+def ring_kernel(
+    maxima,
+    n_maxima,
+    kept,
+    n_kept,
+    room,
+    per_ring,
+    beam_centre,
+    columns,
+    THREADS: tl.constexpr,
+):
+    """The strongest maxima of each ring.
+
+    Args:
+        maxima, n_maxima: int64 (b, room) and int32 (b,), of maxima_kernel.
+        kept, n_kept: The same, written and added to.
+        per_ring: How many of a ring are kept at most.
+        beam_centre: float64 (2,), (slow, fast), pixels.
+    """
+    frame = tl.program_id(1).to(tl.int64)
+    n = tl.minimum(tl.load(n_maxima + frame), room)
+    keys = maxima + frame * room
+    width = columns * 16
+    beam_y, beam_x = tl.load(beam_centre), tl.load(beam_centre + 1)
+    step = tl.num_programs(0) * THREADS
+    for start in range(tl.program_id(0) * THREADS, n, step):
+        k = start + tl.arange(0, THREADS)
+        key = tl.load(keys + k, mask=k < n, other=0)
+        ring = _rings(key, k < n, beam_y, beam_x, width)
+        stronger = tl.zeros([THREADS], tl.int32)
+        for other_start in range(0, n, THREADS):
+            q = other_start + tl.arange(0, THREADS)
+            other = tl.load(keys + q, mask=q < n, other=0)
+            rings = _rings(other, q < n, beam_y, beam_x, width)
+            same = rings[None, :] == ring[:, None]  # (THREADS, THREADS)
+            same &= other[None, :] > key[:, None]
+            stronger += tl.sum(same.to(tl.int32), axis=1)
+        chosen = (k < n) & (stronger < per_ring)
+        _append(kept + frame * room, n_kept + frame, room, key, chosen)
+
+
+@triton.jit
 def _count_from(keys, n, least, SIZE: tl.constexpr):
     """How many of n keys are not below the least."""
     count = tl.full([], 0, tl.int32)
@@ -197,6 +256,8 @@ def _log1p(count):
 def choose_kernel(
     maxima,
     n_maxima,
+    kept,
+    n_kept,
     n_low,
     n_used,
     spread,
@@ -214,6 +275,7 @@ def choose_kernel(
 
     Args:
         maxima, n_maxima: Of maxima_kernel, (b, room).
+        kept, n_kept: Of ring_kernel, (b, room).
         n_low: int32 (len(DEPTHS), b), of strong_kernel.
         n_used: int32 (b,), used pixels.
         spread: float32 (b,).
@@ -225,8 +287,8 @@ def choose_kernel(
         SIZE: How many keys are read at once.
     """
     frame = tl.program_id(0).to(tl.int64)
-    keys = maxima + frame * room
-    n = tl.minimum(tl.load(n_maxima + frame), room)
+    keys = kept + frame * room
+    n = tl.minimum(tl.load(n_kept + frame), room)
     # The least key that leaves no more than most, by bisection.
     low = tl.full([], 0, tl.int64)
     high = tl.full([], 0x7FFFFFFFFFFFFFFF, tl.int64)
@@ -246,6 +308,8 @@ def choose_kernel(
         tl.store(chosen + frame * slots + slot, key, mask=taken & (slot < most))
         done += tl.sum(taken.to(tl.int32))
     tl.store(n_chosen + frame, done)
+    keys = maxima + frame * room
+    n = tl.minimum(tl.load(n_maxima + frame), room)
     row = features + frame * (_LEVELS + _DEPTHS + 3)
     for i in range(_LEVELS):
         least = tl.load(levels + i).to(tl.int32, bitcast=True).to(tl.int64) << 32

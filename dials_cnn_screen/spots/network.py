@@ -35,7 +35,7 @@ class CandidateBatch:
 
     Attributes:
         patches: float32 (b, k, 2, 13, 13), asinh(z) and mask.
-        scalars: float32 (b, k, 9), features of candidates.
+        scalars: float32 (b, k, 11), features of candidates.
         present: bool (b, k), whether a slot is filled.
         frame: float32 (b, 14), features of frames.
     """

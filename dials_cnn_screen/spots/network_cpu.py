@@ -14,7 +14,14 @@ from numpy.typing import ArrayLike, NDArray
 
 from dials_cnn_screen.architecture import as_array
 from dials_cnn_screen.spots.candidates import PATCH, Candidates
-from dials_cnn_screen.spots.features import NEIGHBOURHOOD, RING, describe_with
+from dials_cnn_screen.spots.features import (
+    BROAD_RING,
+    NEIGHBOURHOOD,
+    RING,
+    RING_BIN,
+    RING_OFFSETS,
+    describe_with,
+)
 from dials_cnn_screen.util.compiled import njit
 
 # Sums may be reordered, so that they vectorise.
@@ -78,28 +85,66 @@ def classify(
 
     Within 1e-5 of network.SpotNetwork.
     """
-    neighbours = _count_neighbours(candidates.slow, candidates.fast, candidates.radius)
+    slow, fast = candidates.slow, candidates.fast
+    neighbours = _count_neighbours(slow, fast, *candidates.beam_centre)
     scalars, frame = describe_with(candidates, *neighbours)
     patches = candidates.patches.reshape(-1, 2 * PATCH * PATCH)  # (n, 2 * 13 * 13)
     return _forward(patches, scalars, frame, weights)
 
 
 @njit()
-def _count_neighbours(slow, fast, radius):
-    """features.count_neighbours: slow, fast, radius (n,)."""
+def _count_neighbours(slow, fast, beam_slow, beam_fast):
+    """features.count_neighbours: slow, fast (n,) pixels; the beam centre, pixels."""
     n = len(slow)
+    radius = _ring_radii(slow, fast, beam_slow, beam_fast)
     square = np.full(n, 1e8)
     near, ring = np.zeros(n, np.int64), np.zeros(n, np.int64)
+    broad = np.zeros(n, np.int64)
     for i in range(n):
         for j in range(i):
             y, x = slow[i] - slow[j], fast[i] - fast[j]
             distance = np.float64(y * y + x * x)
             square[i], square[j] = min(square[i], distance), min(square[j], distance)
             is_near = np.int64(distance <= NEIGHBOURHOOD**2)
-            in_ring = np.int64(abs(radius[i] - radius[j]) <= np.float32(RING))
+            apart = abs(radius[i] - radius[j])
+            in_ring = np.int64(apart <= RING)
+            in_broad = np.int64(apart <= BROAD_RING)
             near[i], near[j] = near[i] + is_near, near[j] + is_near
             ring[i], ring[j] = ring[i] + in_ring, ring[j] + in_ring
-    return square, near, ring
+            broad[i], broad[j] = broad[i] + in_broad, broad[j] + in_broad
+    return square, near, ring, broad
+
+
+@njit()
+def _ring_radii(slow, fast, beam_slow, beam_fast):
+    """Radii of candidates about features.ring_centre: float64 (n,)."""
+    n = len(slow)
+    radius, best = np.empty(n), np.empty(n)
+    count = np.zeros(1, np.int64)
+    most = -1
+    for k in range(len(RING_OFFSETS)):
+        largest = 0
+        for i in range(n):
+            y = slow[i] + 0.5 - (beam_slow + RING_OFFSETS[k, 0])
+            x = fast[i] + 0.5 - (beam_fast + RING_OFFSETS[k, 1])
+            radius[i] = np.sqrt(y * y + x * x)
+            largest = max(largest, int(radius[i] / RING_BIN))
+        if largest + 2 > len(count):
+            count = np.zeros(largest + 2, np.int64)
+        # Each adds what it has to do with those before it, itself included.
+        pairs = 0
+        for i in range(n):
+            b = int(radius[i] / RING_BIN)
+            pairs += 4 * count[b] + 2 + 2 * count[b + 1]
+            if b > 0:
+                pairs += 2 * count[b - 1]
+            count[b] += 1
+        for i in range(n):
+            count[int(radius[i] / RING_BIN)] = 0
+        if pairs > most:
+            most = pairs
+            best[:] = radius
+    return best
 
 
 @njit()
@@ -108,14 +153,14 @@ def _forward(patches, scalars, frame, w):
 
     Args:
         patches: float32 (n, 2 * 13 * 13).
-        scalars: float32 (n, 9).
+        scalars: float32 (n, 11).
         frame: float32 (14,).
         w: SpotWeights.
     """
     n = len(patches)
     hidden = _relu(_dense(patches, w.patch_0, w.patch_0_bias))  # (n, patch)
     hidden = _dense(hidden, w.patch_2, w.patch_2_bias)  # (n, patch)
-    described = _relu(np.concatenate((hidden, scalars), axis=1))  # (n, patch + 9)
+    described = _relu(np.concatenate((hidden, scalars), axis=1))  # (n, patch + 11)
     code = _relu(_dense(described, w.code, w.code_bias))  # (n, candidate)
     width = code.shape[1]
     pooled = np.zeros(2 * width + len(frame), np.float32)

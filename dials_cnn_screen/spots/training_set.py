@@ -27,7 +27,7 @@ class CandidateSet:
 
     Attributes:
         patches: float16 (n, k, 2, 13, 13).
-        scalars: float32 (n, k, 9).
+        scalars: float32 (n, k, 11).
         present: bool (n, k), whether a slot is filled.
         frame: float32 (n, 14).
         truth: float32 (n, k), 1 for a visible spot, 0 for none, NaN where not known.

@@ -23,6 +23,9 @@ from dials_cnn_screen.spots.candidates import Candidates, CandidateSearch
 from dials_cnn_screen.spots.training_set import CandidateSet, match_spots
 from dials_cnn_screen.util.progress import track
 
+# Rings of fewer visible grains teach nothing about single ones: by hand.
+_FEWEST_GRAINS = 10
+
 
 class NetworkInput(NamedTuple):
     """The input of one kind of network.
@@ -114,8 +117,10 @@ def simulate_prepared(
 
 def as_frame(shot: Shot, experiment: str) -> Frame:
     """A shot of an experiment as all models take it, float32 as dxtbx reads images."""
-    beam_centre = find_experiment(experiment).detector.beam_centre
-    return Frame(shot.image.astype(np.float32), shot.mask, beam_centre)
+    drawn = find_experiment(experiment)
+    slow, fast = np.add(drawn.detector.beam_centre, drawn.centre_error)
+    data = shot.image.astype(np.float32)
+    return Frame(data, shot.mask, (float(slow), float(fast)))
 
 
 def candidate_truth(candidates: Candidates, shot: PreparedShot) -> NDArray[np.float32]:
@@ -126,6 +131,8 @@ def candidate_truth(candidates: Candidates, shot: PreparedShot) -> NDArray[np.fl
     """
     truth = match_spots(candidates, shot.spots, shot.significance)
     # A grain of ice looks like a spot: only its radius, beside others, tells it apart.
+    if len(shot.powder) >= _FEWEST_GRAINS:
+        return truth
     certain = np.full(len(shot.powder), np.inf)
     grains = match_spots(candidates, shot.powder, certain) == 1
     truth[grains & (truth == 0)] = np.nan

@@ -38,6 +38,7 @@ def results(cnn=True, n_spots=True, min_spots=5, n_training=0, ood_score=None) -
     training = np.arange(4 * repeat) < n_training
     found = evaluate(labelled, training, min_spots if n_spots else None)
     seconds = {"reading": 0.25, "preparing": 0.01, "classifying": 0.002}
+    found["audit"] = None
     if cnn:
         found["cnn"]["seconds"] = seconds
     if n_spots:

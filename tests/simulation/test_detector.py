@@ -10,12 +10,13 @@ import torch
 
 from dials_cnn_screen.simulation.detector import (
     pixel_area_map,
+    pulse_map,
     radius_map,
     resolution_radius,
     tile_map,
     usable_pixels,
 )
-from dials_cnn_screen.simulation.electronics import photons_to_adu
+from dials_cnn_screen.simulation.electronics import excess_charge, photons_to_adu
 from dials_cnn_screen.simulation.experiments import EXPERIMENTS
 from dials_cnn_screen.simulation.point_spread import blur
 from dials_cnn_screen.simulation.tiling import cspad_areas
@@ -267,6 +268,33 @@ def test_electronics_leave_the_photons_as_they_are(ccd):
     assert not torch.equal(first, photons_to_adu(photons, ccd, 0.0, generator(4)))
 
 
+def test_excess_charge_is_glow_and_pulses(pad):
+    defects = replace(
+        pad.defects, glow=0.5, pulses=0.01, pulse_charge=3.0, pulse_texture=1.0
+    )
+    detector = replace(pad, defects=defects)
+    expected = torch.full(pad.shape, 4.0)
+    charge = excess_charge(expected, detector, generator())
+    struck = charge > 2.0
+    assert (charge[~struck] == 2.0).all()
+    assert float(struck.double().mean()) == pytest.approx(0.04, rel=0.2)
+    heights = charge[struck].double() - 2.0
+    # Exponential: the standard deviation is the mean.
+    assert float(heights.mean()) == pytest.approx(3.0, rel=0.1)
+    assert float(heights.std()) == pytest.approx(3.0, rel=0.2)
+    other = excess_charge(expected, detector, generator(1))
+    assert not torch.equal(charge, other)
+
+
+def test_pulses_come_in_areas(pad):
+    defects = replace(pad.defects, pulses=0.01, pulse_texture=1.0)
+    rate = pulse_map(replace(pad, defects=defects)).double()
+    assert float(rate.mean()) == pytest.approx(0.01)
+    assert float(rate.std() / rate.mean()) > 0.3
+    # Neighbours have nearly the same.
+    assert float((rate[1:] / rate[:-1] - 1).abs().max()) < 0.4
+
+
 # Mask
 
 
@@ -274,9 +302,9 @@ def test_usable_pixels_of_a_pad(pad):
     image = np.zeros(pad.shape, np.int32)
     image[20, 20], image[21, 21], image[22, 22] = -401, 14000, -400
     mask = usable_pixels(pad, image)
-    assert mask.sum() == 4 * 78 * 88 - 2
+    assert mask.sum() == 4 * 78 * 88 - 1
     assert not mask[20, 20]
-    assert not mask[21, 21]
+    assert mask[21, 21]  # overloaded: signal
     assert mask[22, 22]
     assert not mask[10, 50]
     assert not mask[50, 99]
@@ -288,4 +316,4 @@ def test_usable_pixels_of_a_ccd(ccd):
     image[90:110, 110:130] = 0
     image[0, 0] = 65535
     mask = usable_pixels(ccd, image)
-    assert mask.sum() == 200 * 240 - 401
+    assert mask.sum() == 200 * 240 - 400

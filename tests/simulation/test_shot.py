@@ -141,9 +141,9 @@ def test_number_of_visible_spots_drawn():
         assert {label_from_spots(n) for n in numbers} == {aim}
     hits, misses = drawn[Label.HIT], drawn[Label.MISS]
     assert hits.min() == 10
-    assert 400 < hits.max() <= 500
+    assert 1500 < hits.max() <= 2000
     # Even in the logarithm: the median is the geometric mean of 10 and 500.
-    assert np.median(hits) == pytest.approx(np.sqrt(5000), rel=0.1)
+    assert np.median(hits) == pytest.approx(np.sqrt(20_000), rel=0.1)
     assert set(drawn[Label.MAYBE]) == {4, 5, 6, 7, 8, 9}
     assert np.mean(misses > 0) == pytest.approx(0.2, abs=0.03)
     assert misses.max() == 3

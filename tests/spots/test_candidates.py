@@ -67,6 +67,22 @@ def test_of_equal_neighbours_one_is_a_candidate():
     assert (found.slow.tolist(), found.fast.tolist()) == ([20], [20])
 
 
+@pytest.mark.parametrize(
+    ("beam_centre", "sign"),
+    [((48.5, -60.0), 1), ((-60.0, 48.5), -1), ((48.5, 48.5), 0)],
+)
+def test_surroundings_are_brighter_along_a_ring(beam_centre, sign):
+    # A spot on a line along slow: seen from a beam far along fast that is its ring.
+    data = noise(level=20, shape=(97, 97))
+    data[:, 48] += 20
+    data[48, 48] += 200
+    found = find_candidates(data, np.ones(data.shape, bool), beam_centre, SEARCH)
+    at = (found.slow == 48) & (found.fast == 48)
+    (along,) = found.along_ring[at]
+    assert along == pytest.approx(sign * abs(along), abs=1e-6)
+    assert abs(along) > (0.05 if sign else -1)
+
+
 def test_patch_at_the_corner_is_padded():
     data = np.zeros((64, 64), np.float32)
     data[0, 63] = 9
@@ -91,9 +107,18 @@ def test_sum_deviation_sees_the_point_spread():
 
 
 def test_rank():
-    order, total = rank(np.array([6.5, 9.0, 4.5, 5.0]), CandidateSearch(most=3))
+    strength, radius = np.array([6.5, 9.0, 4.5, 5.0]), np.arange(4.0) * 10
+    order, total = rank(strength, radius, CandidateSearch(most=3))
     assert order.tolist() == [1, 0, 3]
     assert total.tolist() == [4, 4, 3, 2, 1, 0, 0]
+
+
+def test_rings_leave_room_for_others():
+    strength = np.array([9.0, 8.0, 8.0, 7.0, 5.0, 4.0])
+    radius = np.array([12.0, 15.9, 12.1, 14.0, 16.0, 11.9], np.float32)
+    order, total = rank(strength, radius, CandidateSearch(most=4, per_ring=2))
+    assert order.tolist() == [0, 1, 4, 5]
+    assert total[0] == 6
 
 
 def test_noise_beside_a_noisier_region_is_no_candidate():

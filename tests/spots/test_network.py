@@ -5,6 +5,7 @@ import pytest
 import torch
 
 from dials_cnn_screen.labels.label import Label
+from dials_cnn_screen.spots import features
 from dials_cnn_screen.spots.candidates import CandidateSearch, find_candidates
 from dials_cnn_screen.spots.features import describe
 from dials_cnn_screen.spots.network import (
@@ -93,20 +94,25 @@ def test_frame_without_candidates(network):
 def test_features_of_candidates_and_frame():
     found = candidates_of(12)
     scalars, numbers = describe(found)
-    assert scalars.shape == (len(found.z), 9)
+    assert scalars.shape == (len(found.z), 11)
     np.testing.assert_allclose(scalars[:, 0], np.arcsinh(found.z), rtol=1e-5)
     np.testing.assert_allclose(scalars[:, 4], np.log1p(found.radius) / 4, rtol=1e-5)
     assert numbers.shape == (14,)
     assert numbers[0] == pytest.approx(np.log1p(found.total[0]) / 4)
 
 
-def test_neighbourhood_features():
+def test_neighbourhood_features(monkeypatch):
+    monkeypatch.setattr(features, "RING_OFFSETS", np.zeros((1, 2)))
     data = np.zeros((96, 96), np.float32)
     # Three near each other, and one as far from the beam as the first.
     data[[20, 20, 20, 48], [48, 60, 70, 20]] = 50
     found = find_candidates(data, np.ones(data.shape, bool), (48.5, 48.5), SEARCH)
     scalars, _ = describe(found)
-    nearest, near, ring = scalars[np.lexsort((found.fast, found.slow)), 6:].T
+    order = np.lexsort((found.fast, found.slow))
+    nearest, near, ring, broad, along = scalars[order, 6:].T
     np.testing.assert_allclose(np.expm1(4 * nearest[:3]), [12, 10, 10], rtol=1e-5)
     np.testing.assert_allclose(np.expm1(2 * near), [2, 2, 2, 0], atol=1e-5)
     np.testing.assert_allclose(np.expm1(2 * ring), [1, 0, 0, 1], atol=1e-5)
+    # 28, 30.5, 35.6 and 28 pixels from the beam.
+    np.testing.assert_allclose(np.expm1(2 * broad), [3, 3, 3, 3], atol=1e-5)
+    np.testing.assert_allclose(along, 4 * found.along_ring[order], atol=1e-6)

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -130,6 +131,14 @@ def test_images_are_those_of_the_reference(small):
         frame.data, frame.mask, frame.beam_centre, Preprocessing(size=24)
     )
     np.testing.assert_allclose(image, expected, rtol=1e-4, atol=1e-4)
+
+
+def test_users_beam_centres_are_wrong(monkeypatch, small):
+    wrong = replace(small, centre_error=(2.5, -1.0))
+    monkeypatch.setattr(module, "find_experiment", lambda name: wrong)
+    frame = module.as_frame(simulate_shot(small, Label.MISS, 1), "x")
+    slow, fast = small.detector.beam_centre
+    assert frame.beam_centre == (slow + 2.5, fast - 1.0)
 
 
 def test_one_simulation_for_several_networks(small, tmp_path):
