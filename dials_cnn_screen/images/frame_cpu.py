@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from dials_cnn_screen.images.overloads_cpu import OVERLOADED, use_overloads
 from dials_cnn_screen.util.compiled import njit
 
 # The places of infinity and of minus infinity by _place.
@@ -64,7 +65,8 @@ def fill_frame(raw, static_mask, low, high, data, mask):
     """Pixels as float32 and which of them are used, from raw ones.
 
     A pixel is used where the static mask says so, its raw value is trusted, and it is
-    finite as float32. One that is not finite becomes 0.
+    finite as float32. One that is not finite becomes 0. One above the greatest trusted
+    value is used too where it is signal, with a value by overloads_cpu.py.
 
     Args:
         raw: (slow, fast) integers or floating-point numbers, ADU.
@@ -78,17 +80,46 @@ def fill_frame(raw, static_mask, low, high, data, mask):
     """
     least, most = INFINITY, MINUS_INFINITY
     greatest = np.finfo(np.float32).max
+    overloads = np.zeros(raw.shape[0], np.bool_)  # (slow,), rows that have any
     for y in range(raw.shape[0]):
         values, static = raw[y], static_mask[y]  # (fast,)
         row, used = data[y], mask[y]  # (fast,)
+        overloaded = False
         for x in range(len(values)):
             value = values[x]
             number = np.float32(value)
             finite = abs(number) <= greatest
             row[x] = number if finite else np.float32(0)
             used[x] = static[x] & (low <= value) & (value <= high) & finite
+            overloaded |= static[x] & (value > high) & finite
+        overloads[y] = overloaded
         least, most = _row_range(row, used, least, most)
+    # Where the range is no range, nothing is known of what is above it.
+    if low < high and overloads.any():
+        _use_raw_overloads(raw, static_mask, high, overloads, data, mask)
+        for y in np.nonzero(overloads)[0]:
+            least, most = _row_range(data[y], mask[y], least, most)
     return _numbers(least, most)
+
+
+@njit()
+def _use_raw_overloads(raw, static_mask, high, rows, data, mask):
+    """Use the overloaded pixels that are signal.
+
+    Args:
+        raw, static_mask, high, data, mask: As of fill_frame; the last two are filled,
+            overloaded pixels are masked.
+        rows: bool (slow,), True where a row has overloaded pixels; no other is read.
+    """
+    greatest = np.finfo(np.float32).max
+    states = mask.view(np.uint8)  # (slow, fast)
+    for y in np.nonzero(rows)[0]:
+        values, static, row = raw[y], static_mask[y], states[y]  # (fast,)
+        for x in range(len(values)):
+            finite = abs(np.float32(values[x])) <= greatest
+            overloaded = static[x] & (values[x] > high) & finite
+            row[x] = OVERLOADED if overloaded else row[x]
+    use_overloads(states, rows, data, high)
 
 
 @njit()

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 from dxtbx import flumpy
-from dxtbx.imageset import ImageSet
+from dxtbx.imageset import ImageSequence, ImageSet
 from dxtbx.model import Beam, Detector
+from numpy.typing import NDArray
 
 from dials_cnn_screen.images.frame import Frame, drop_non_finite
 from dials_cnn_screen.images.geometry import check_geometry
+from dials_cnn_screen.images.masks import StaticMask, trusted_values
 from dials_cnn_screen.images.opening import Opener
 from dials_cnn_screen.images.panels import assemble, find_beam_centre
 
@@ -18,9 +21,10 @@ def read_frame(imageset: ImageSet, index: int) -> Frame:
     """Read one still of an ImageSet, or of an ImageSequence of stills.
 
     The mask is dxtbx's: trusted range, untrusted rectangles, the format's static mask
-    and the user's mask. Pedestal and gain are applied as dials.find_spots does, that is
-    where the imageset's lookup files or the panels have any; the trusted range is that
-    of the raw values.
+    and the user's mask. Only pixels above the trusted range that are signal are used
+    as well, with values by overloads_cpu.py. Pedestal and gain are applied as
+    dials.find_spots does, that is where the imageset's lookup files or the panels have
+    any; the trusted range is that of the raw values.
 
     Args:
         imageset: With a detector and a beam model for each image; read with or without
@@ -43,6 +47,7 @@ def read_frame(imageset: ImageSet, index: int) -> Frame:
             _read_pixels(imageset, index), imageset.get_mask(index), strict=True
         )
     ]
+    _use_overloads(panels, imageset, index)
     # dxtbx keeps the last image of each imageset, and each still may have its own.
     imageset.clear_cache()
     if len(detector) == 1:
@@ -87,3 +92,61 @@ def _read_pixels(imageset: ImageSet, index: int) -> tuple[Any, ...]:
     if has_corrections(imageset, index):
         return imageset.get_corrected_data(index)
     return imageset.get_raw_data(index)
+
+
+def _use_overloads(
+    panels: list[tuple[NDArray[np.float32], NDArray[np.bool_]]],
+    imageset: ImageSet,
+    index: int,
+) -> None:
+    """Use the overloaded pixels of an image that are signal.
+
+    Args:
+        panels: Data, float32 (slow, fast), and mask, bool (slow, fast), of each panel;
+            written to.
+        imageset, index: The image.
+    """
+    # Not above: numba takes half a second.
+    from dials_cnn_screen.images.overloads_cpu import OVERLOADED, USED, use_overloads
+
+    detector = imageset.get_detector(index)
+    raw = [flumpy.to_numpy(pixels) for pixels in imageset.get_raw_data(index)]
+    allowed = _allowed_pixels(imageset, index)
+    gains = _lookup(imageset.get_gain(index), len(detector), 1.0)
+    pedestals = _lookup(imageset.get_pedestal(index), len(detector), 0.0)
+    for i, (data, mask) in enumerate(panels):
+        ends = trusted_values(detector[i], raw[i].dtype)
+        low, high = (end.item() for end in ends)
+        # Where the range is no range, nothing is known of what is above it.
+        if low >= high:
+            continue
+        values, finite = drop_non_finite(raw[i], allowed[i])
+        overloaded = finite & (raw[i] > high)  # (slow, fast)
+        states = np.where(overloaded, OVERLOADED, mask)
+        use_overloads(states, overloaded.any(axis=1), values, high)
+        signal = overloaded & (states == USED)
+        data[signal] = ((values - pedestals[i]) / gains[i])[signal]
+        mask |= signal
+
+
+def _lookup(
+    maps: tuple[Any, ...], n_panels: int, default: float
+) -> list[NDArray[np.float64]]:
+    """The maps of gain or pedestal, (slow, fast) each; the default where none is."""
+    return [flumpy.to_numpy(each) for each in maps] or [np.array(default)] * n_panels
+
+
+def _allowed_pixels(imageset: ImageSet, index: int) -> list[NDArray[np.bool_]]:
+    """What dxtbx masks but for the trusted range, bool (slow, fast), True = use."""
+    allowed = StaticMask().read(imageset)
+    masker = imageset.masker() if isinstance(imageset, ImageSequence) else None
+    if masker is None:
+        return allowed
+    scan = imageset.get_scan()
+    first, _ = scan.get_image_range()
+    angle = scan.get_angle_from_image_index(first + index)  # degrees
+    shadows = masker.get_mask(imageset.get_detector(), angle)
+    return [
+        mask & flumpy.to_numpy(shadow)
+        for mask, shadow in zip(allowed, shadows, strict=True)
+    ]

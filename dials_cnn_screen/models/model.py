@@ -173,4 +173,4 @@ class Model:
 
 
 # Not in the class: there it would be the default of the field.
-Model.network = LazyNetwork()  # type: ignore[assignment]
+Model.network = LazyNetwork()

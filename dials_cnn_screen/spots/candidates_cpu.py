@@ -76,7 +76,7 @@ def find_candidates(
     # (maxima, 2), (maxima, 4), (depths,)
     positions, heights, low = _find_maxima(*frame, blocks.skew, spread)
     strength, z, summed, skew = heights.T  # (maxima,) each
-    radius = reference.radii(*positions.T, beam_centre)  # (maxima,)
+    radius = reference.radii(positions[:, 0], positions[:, 1], beam_centre)
     order, total = reference.rank(strength, radius, search)
     slow, fast = positions[order].T  # (n,) each
     patches = np.zeros((len(order), 2, PATCH, PATCH), np.float32)

@@ -16,6 +16,7 @@ from dials_cnn_screen.ke2018.preprocessing import Preprocessing
 from dials_cnn_screen.ke2018.training_set import Dataset, allocate_images
 from dials_cnn_screen.labels.label import Label
 from dials_cnn_screen.models.registry import find_architecture
+from dials_cnn_screen.simulation.detector import static_mask
 from dials_cnn_screen.simulation.random_experiments import Job, find_experiment
 from dials_cnn_screen.simulation.run import map_shots, simulate_job
 from dials_cnn_screen.simulation.shot import Shot
@@ -116,11 +117,18 @@ def simulate_prepared(
 
 
 def as_frame(shot: Shot, experiment: str) -> Frame:
-    """A shot of an experiment as all models take it, float32 as dxtbx reads images."""
+    """A shot of an experiment as all models take it: as it is read from its file."""
+    # Not above: numba takes half a second.
+    from dials_cnn_screen.images.frame_cpu import fill_frame
+
     drawn = find_experiment(experiment)
-    slow, fast = np.add(drawn.detector.beam_centre, drawn.centre_error)
-    data = shot.image.astype(np.float32)
-    return Frame(data, shot.mask, (float(slow), float(fast)))
+    detector = drawn.detector
+    slow, fast = np.add(detector.beam_centre, drawn.centre_error)
+    data = np.empty(shot.image.shape, np.float32)
+    mask = np.empty(shot.image.shape, np.bool_)
+    low, high = np.int32(detector.min_trusted), np.int32(detector.saturation - 1)
+    used = fill_frame(shot.image, static_mask(detector), low, high, data, mask)
+    return Frame(data, mask, (float(slow), float(fast)), used)
 
 
 def candidate_truth(candidates: Candidates, shot: PreparedShot) -> NDArray[np.float32]:
