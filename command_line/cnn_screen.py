@@ -29,6 +29,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from os.path import abspath
 
 import libtbx.phil
@@ -39,6 +40,7 @@ from dials_cnn_screen.images.stills import Still, list_stills
 from dials_cnn_screen.labels.image_name import ImageName
 from dials_cnn_screen.models.model_file import load_model
 from dials_cnn_screen.outputs.experiments import write_experiments
+from dials_cnn_screen.outputs.kept import check_kept, write_kept
 from dials_cnn_screen.outputs.log import log_model, log_results, log_text
 from dials_cnn_screen.outputs.report import write_report
 from dials_cnn_screen.phil import load_scope
@@ -87,10 +89,11 @@ def _screen(
     """
     stills = list_stills(experiments)
     inputs = {still.name.path for still in stills}
-    check_outputs(*vars(params.output).values(), inputs=inputs)
+    check_outputs(*params.output.files, inputs=inputs)
     if params.model is None:
         raise ValueError("no model: give model=default or a file of dials.cnn_train")
     model = load_model(params.model)
+    check_kept(params.output, model, stills)
     decision = choose_decision(params.decision, params.calibration, model)
     log_text(format_decision(decision))
     log_model(model)
@@ -111,6 +114,8 @@ def _screen(
             f"{results.display_names()[0]}: {images[0].error}"
         )
     log_results(results, time.perf_counter() - start)
+    images = write_kept(params.output, experiments, stills, images, params.mp)
+    results = replace(results, images=images)
     _write(experiments, stills, results, params.output)
     logger.info("\nPlease cite: %s", CITATION)
     if unreadable:

@@ -55,7 +55,7 @@ class PackedImage:
         checksum: CRC-32 of the pixels.
     """
 
-    shape: tuple[int, int]
+    shape: tuple[int, ...]
     dtype: str
     chunk: bytes
     checksum: int
@@ -79,7 +79,7 @@ def pack_image(imageset: ImageSet, index: int) -> PackedImage:
             "image", data=pixels, chunks=pixels.shape, **FILTER
         )
         _, chunk = dataset.id.read_direct_chunk((0, 0))
-    return PackedImage(pixels.shape, pixels.dtype.str, chunk, zlib.crc32(pixels))
+    return PackedImage(pixels.shape, pixels.dtype.str, chunk, zlib.crc32(pixels.data))
 
 
 class HitImage(NamedTuple):
@@ -221,7 +221,7 @@ def _list_peaks(
 def _find_trusted(panel: Panel, dtype: str) -> tuple[float, float]:
     """The least and the greatest trusted value of pixels of a type."""
     low, high = trusted_values(panel, dtype)
-    return float(low), float(high)
+    return low.item(), high.item()
 
 
 def _write_frame(handle: h5py.File, still: Still, trusted: tuple[float, float]) -> None:
@@ -258,7 +258,7 @@ def _check(path: str, added: list[_Added]) -> None:
     with h5py.File(path, "r") as handle:
         data = handle[crystfel.DATA]
         for i, image in enumerate(added):
-            if zlib.crc32(np.ascontiguousarray(data[i])) != image.checksum:
+            if zlib.crc32(np.ascontiguousarray(data[i]).data) != image.checksum:
                 raise OSError(
                     f"'{path}' was not written as it should be: image {i + 1}, "
                     f"{image.name}, reads back differently; check the disk"
