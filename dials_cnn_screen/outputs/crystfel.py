@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -68,8 +69,13 @@ def write_geometry(
         f"mask = {MASK}",
         "mask_good = 0x0",
         "mask_bad = 0xffffffff",
-        f"flag_lessthan = {trusted[0]:.9g}",
-        f"flag_morethan = {trusted[1]:.9g}",
+        *(
+            f"{name} = {value:.9g}"
+            for name, value in zip(
+                ("flag_lessthan", "flag_morethan"), trusted, strict=True
+            )
+            if math.isfinite(value)
+        ),
         f"peak_list = {PEAKS}",
         "peak_list_type = cxi",
     ]

@@ -6,6 +6,7 @@ https://manual.nexusformat.org/classes/applications/NXmx.html
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -18,9 +19,10 @@ if TYPE_CHECKING:
     import h5py
 
 DETECTOR = "/entry/instrument/detector"
-# The sensors that dxtbx knows in NXmx; of any other it takes silicon of no thickness,
-# which has no parallax.
+# The sensors that dxtbx knows in NXmx. For any other there is silicon, and so thin (mm)
+# that its parallax is nothing: dxtbx takes no thickness of 0.
 SENSORS = ("Si", "CdTe", "GaAs")
+THIN = 1e-6
 
 
 def write_nxmx(
@@ -73,10 +75,12 @@ def _write_detector(
     material, thickness = _sensor(detector[0])
     group["sensor_material"] = material
     write_number(group, "sensor_thickness", thickness, "mm")
-    # dxtbx before 3.12 leaves out the upper end of the range, and takes one from the
-    # lower; halfway between integers it makes no difference.
-    group["underload_value"] = trusted[0]
-    group["saturation_value"] = trusted[1] + 0.5
+    # dxtbx takes whole numbers, and before 3.12 leaves the greatest one out.
+    for name, value in zip(
+        ("underload_value", "saturation_value"), trusted, strict=True
+    ):
+        if math.isfinite(value):
+            group[name] = value
     group["pixel_mask"] = stack_panels([~mask for mask in masks], True).astype(np.int32)
     group["depends_on"] = f"{DETECTOR}/transformations/panel_00000"
     _group(group, "transformations", "NXtransformations")
@@ -86,9 +90,9 @@ def _write_detector(
 
 def _sensor(panel: Panel) -> tuple[str, float]:
     """Material and thickness (mm) of a panel's sensor."""
-    if panel.get_material() in SENSORS:
+    if panel.get_material() in SENSORS and panel.get_thickness() > 0:
         return panel.get_material(), panel.get_thickness()
-    return "Si", 0.0
+    return "Si", THIN
 
 
 def _write_module(detector: h5py.Group, i: int, frame: PanelFrame) -> None:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from dials.algorithms.spot_finding.finder import pixel_list_to_reflection_table
+from dials.algorithms.shoebox import MaskCode
 from dials.algorithms.spot_finding.per_image_analysis import (
     estimate_resolution_limit,
     ice_rings_selection,
@@ -62,31 +62,39 @@ def extract_spots(
     detector, beam = imageset.get_detector(index), imageset.get_beam(index)
     panels, places = find_panel_pixels(detector, beam, spots)
     images, masks = imageset.get_corrected_data(index), imageset.get_mask(index)
-    labellers = [PixelListLabeller() for _ in detector]
-    for panel in np.unique(panels):
+    shoeboxes = flex.shoebox()
+    for panel in np.unique(panels).tolist():
         strong = find_spot_pixels(
             flumpy.to_numpy(images[panel]),
             flumpy.to_numpy(masks[panel]),
             places[panels == panel],
         )
-        pixels = PixelList(frame, images[panel], flumpy.from_numpy(strong))
-        labellers[panel].add(pixels)
-    table, _ = pixel_list_to_reflection_table(
-        imageset,
-        labellers,
-        filter_spots=_keep_all,
-        min_spot_size=1,
-        max_spot_size=(2 * AROUND) ** 2 * max(1, len(spots)),  # none is too large
-        write_hot_pixel_mask=False,
+        pixels = PixelListLabeller()
+        pixels.add(PixelList(frame, images[panel], flumpy.from_numpy(strong)))
+        if pixels.num_pixels():
+            shoeboxes.extend(_join_pixels(pixels, panel))
+    observed = flex.observation(
+        shoeboxes.panels(), shoeboxes.centroid_valid(), shoeboxes.summed_intensity()
     )
-    table = table.select(flumpy.from_numpy(_has_spot(table, panels, places)))
+    table = flex.reflection_table(observed, shoeboxes)
+    good = MaskCode.Foreground | MaskCode.Valid
+    table["n_signal"] = shoeboxes.count_mask_values(good)
     table.set_flags(flex.bool(len(table), True), table.flags.strong)
-    return table
+    return table.select(flumpy.from_numpy(_has_spot(table, panels, places)))
 
 
-def _keep_all(_flags: Any, *, observations: Any, **_others: Any) -> flex.bool:
-    """The filter of pixel_list_to_reflection_table: the model has chosen already."""
-    return flex.bool(len(observations), True)
+def _join_pixels(pixels: PixelListLabeller, panel: int) -> flex.shoebox:
+    """The shoeboxes of pixels of a panel that touch each other, of any number."""
+    creator = flex.PixelListShoeboxCreator(
+        pixels,
+        panel,
+        0,  # z range: as it is
+        True,  # each image by itself
+        1,  # least number of pixels
+        pixels.num_pixels(),  # greatest
+        False,  # hot pixels are not listed
+    )
+    return creator.result()
 
 
 def find_spot_pixels(
