@@ -29,6 +29,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from os.path import abspath
 
 from dials_cnn_screen.util.starting import end_on_interrupt, is_program
@@ -46,6 +47,7 @@ from dials_cnn_screen.images.stills import Still, list_stills
 from dials_cnn_screen.labels.image_name import ImageName
 from dials_cnn_screen.models.model_file import load_model
 from dials_cnn_screen.outputs.experiments import write_experiments
+from dials_cnn_screen.outputs.kept import check_kept, write_kept
 from dials_cnn_screen.outputs.log import log_model, log_results, log_text
 from dials_cnn_screen.outputs.report import write_report
 from dials_cnn_screen.phil import load_scope
@@ -94,10 +96,11 @@ def _screen(
     """
     stills = list_stills(experiments)
     inputs = {still.name.path for still in stills}
-    check_outputs(*vars(params.output).values(), inputs=inputs)
+    check_outputs(*params.output.files, inputs=inputs)
     if params.model is None:
         raise ValueError("no model: give model=default or a file of dials.cnn_train")
     model = load_model(params.model)
+    check_kept(params.output, model, stills)
     decision = choose_decision(params.decision, params.calibration, params.eye, model)
     log_text(format_decision(decision))
     if far_off := format_far_off(experiments):
@@ -121,6 +124,8 @@ def _screen(
         )
     log_results(results, time.perf_counter() - start)
     with replacing_together():
+        images = write_kept(params.output, experiments, stills, images, params.mp)
+        results = replace(results, images=images)
         saved = _write(experiments, stills, results, params.output)
     for line in saved:
         logger.info("%s", line)

@@ -98,6 +98,33 @@ def assemble(
     )
 
 
+def find_panel_pixels(
+    detector: Detector, beam: Beam, pixels: NDArray[np.int64]
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """The pixels of panels that are shown at pixels of a frame.
+
+    Args:
+        detector: One panel or more.
+        beam: Its direction counts.
+        pixels: int64 (n, 2), (slow, fast) indices on the frame; none in a gap.
+
+    Returns:
+        int64 (n,), the panels, and int64 (n, 2), (slow, fast) indices on them.
+
+    Raises:
+        ValueError: As assemble does.
+    """
+    if len(detector) == 1:
+        return np.zeros(len(pixels), np.int64), pixels
+    index_map = _lay_out(detector, beam)[0]
+    number = index_map[pixels[:, 0], pixels[:, 1]]  # (n,), of all pixels of all panels
+    width, height = np.array([panel.get_image_size() for panel in detector]).T
+    ends = np.cumsum(width * height)  # (panels,)
+    panel = np.searchsorted(ends, number, side="right")  # (n,)
+    on_panel = number - (ends - width * height)[panel]  # (n,)
+    return panel, np.stack(np.divmod(on_panel, width[panel]), axis=1)
+
+
 def _lay_out(
     detector: Detector, beam: Beam
 ) -> tuple[NDArray[np.intp], tuple[float, float]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 
 from dials_cnn_screen.screening.calibration import DecisionRule, OwnLabels
 from dials_cnn_screen.screening.eye import EyeRule
@@ -15,9 +16,23 @@ class Output:
 
     experiments: str | None
     rejected: str | None
+    strong: str | None
+    hdf5: str | None
+    events: str | None
+    image_list: str | None
     scores: str | None
     html: str | None
     log: str | None
+
+    @property
+    def geometry(self) -> str | None:
+        """CrystFEL's geometry of the HDF5 file of hits, beside it."""
+        return None if self.hdf5 is None else str(Path(self.hdf5).with_suffix(".geom"))
+
+    @property
+    def files(self) -> list[str | None]:
+        """All files that are written."""
+        return [*vars(self).values(), self.geometry]
 
 
 @dataclass(frozen=True)

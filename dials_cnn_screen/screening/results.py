@@ -19,6 +19,7 @@ from dials_cnn_screen.labels.label import Label, count_labels
 from dials_cnn_screen.models.model import Model
 from dials_cnn_screen.models.prediction import Prediction, make_prediction
 from dials_cnn_screen.screening.decision import Decision, KeptBecause, why_kept
+from dials_cnn_screen.screening.hit_rates import HitRate, name_sources
 from dials_cnn_screen.screening.shares import estimate_shares
 from dials_cnn_screen.spots.eye import Eye
 from dials_cnn_screen.util.files import replacing
@@ -40,6 +41,7 @@ class ImageResult:
         seconds: Spent on reading, preparing and classifying; 0 where not known. On a
             GPU what is not reading is classifying.
         left_to_cpu: Whether it did not fit the kernels of the GPU that was used.
+        d_min: Resolution by its spots, Angstrom; None where that is not known.
     """
 
     name: ImageName
@@ -48,6 +50,7 @@ class ImageResult:
     kept_because: KeptBecause | None
     seconds: tuple[float, float, float] = (0.0, 0.0, 0.0)
     left_to_cpu: bool = False
+    d_min: float | None = None
 
     @property
     def kept(self) -> bool:
@@ -203,6 +206,23 @@ class ScreeningResults:
             for label, share in zip(Label, shares, strict=True)
         }
 
+    def hit_rates(self) -> list[HitRate]:
+        """Those of the files, or folders of files of one image, in their order."""
+        names = [image.name for image in self.images]
+        rates: dict[str, HitRate] = {}
+        sources = name_sources(names, self.display_names())
+        for source, image in zip(sources, self.images, strict=True):
+            rate = rates.setdefault(source, HitRate(source))
+            rate.add(image.label, image.kept)
+        return list(rates.values())
+
+    def hit_rate(self) -> HitRate:
+        """That of the whole run."""
+        rate = HitRate("all")
+        for image in self.images:
+            rate.add(image.label, image.kept)
+        return rate
+
     def display_names(self) -> list[ImageName]:
         """Names with as much of the path as tells the images apart."""
         return short_names([image.name for image in self.images])
@@ -225,6 +245,8 @@ class ScreeningResults:
             "decision": asdict(self.decision),
             "summary": self.summary(),
             "estimated_shares": self.estimate_shares(),
+            "hit_rate": self.hit_rate().as_json(),
+            "hit_rates": [rate.as_json() for rate in self.hit_rates()],
             "images": [
                 image_as_json(i, image, name) for i, (image, name) in enumerate(entries)
             ],
@@ -256,6 +278,7 @@ def image_as_json(
         "n_spots": prediction and prediction.n_spots,
         "spots": None if spots is None else spots.tolist(),
         "candidates": prediction and _candidates_as_json(prediction.candidates),
+        "d_min": None if image.d_min is None else round(image.d_min, 2),
         "path": image.name.path,
     }
 
@@ -289,6 +312,7 @@ def image_from_json(entry: dict[str, Any]) -> ImageResult:
     if p == [None] * len(Label):
         return ImageResult(name, None, str(entry["error"]), kept_because)
     p_keep, ood_score = float(entry["p_keep"]), entry["ood_score"]
+    d_min = entry["d_min"]
     if not 0 <= p_keep <= 1:
         raise ValueError(f"P(Hit) + P(Maybe) of {name} is {p_keep}")
     spots = entry["spots"]
@@ -302,7 +326,13 @@ def image_from_json(entry: dict[str, Any]) -> ImageResult:
     # As they were before the probabilities were rounded.
     label = Label[str(entry["class"]).upper()]
     prediction = replace(prediction, p_keep=p_keep, label=label)
-    return ImageResult(name, prediction, None, kept_because)
+    return ImageResult(
+        name,
+        prediction,
+        None,
+        kept_because,
+        d_min=None if d_min is None else float(d_min),
+    )
 
 
 def write_results(path: str | Path, results: ScreeningResults) -> None:
