@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 
+import numpy as np
+from numpy.typing import NDArray
+
+from dials_cnn_screen.labels.label import HIT_SPOTS
 from dials_cnn_screen.simulation.background import BackgroundParameters
 from dials_cnn_screen.simulation.crystal import Crystal
 from dials_cnn_screen.simulation.defects import Defects
@@ -13,6 +18,31 @@ from dials_cnn_screen.simulation.tiling import cspad_areas
 
 # hc in keV A, exact from the SI constants.
 _HC = 12.398419843
+# A spot counts as visible when the chance that background alone gives as many photons
+# is that of this many standard deviations: of the some three million positions on a
+# frame, fewer than one then looks like a spot by chance.
+VISIBLE_SIGMA = 5.5
+
+
+@dataclass(frozen=True)
+class Eye:
+    """Which spots of a shot the expert sees and counts.
+
+    Attributes:
+        sigma: Standard deviations by which a spot that is seen stands out.
+        window: How far the expert looks above, below and to either side of the beam,
+            pixels; infinite for the whole frame.
+    """
+
+    sigma: float = VISIBLE_SIGMA
+    window: tuple[float, float, float] = (math.inf, math.inf, math.inf)
+
+    def looks_at(
+        self, slow: NDArray[np.float64], fast: NDArray[np.float64]
+    ) -> NDArray[np.bool_]:
+        """Which offsets (n,) from the beam, pixels, are in the window, bool (n,)."""
+        above, below, beside = self.window
+        return (slow >= -above) & (slow <= below) & (np.abs(fast) <= beside)
 
 
 @dataclass(frozen=True)
@@ -68,6 +98,9 @@ class Experiment:
     focus: Range = (0.25, 0.7)
     streak: Range = (0.0, 0.0)
     background: BackgroundParameters = field(default_factory=BackgroundParameters)
+    hit_spots: Range = (float(HIT_SPOTS), 2000.0)
+    few_spots: float = 0.2
+    eye: Eye = field(default_factory=Eye)
     centre_error: tuple[float, float] = (0.0, 0.0)
 
 

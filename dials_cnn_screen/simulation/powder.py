@@ -11,7 +11,7 @@ from dials_cnn_screen.simulation.background import Ring
 from dials_cnn_screen.simulation.crystal import Crystal, lattice_points
 from dials_cnn_screen.simulation.detector import resolution_radius
 from dials_cnn_screen.simulation.draws import log_uniform
-from dials_cnn_screen.simulation.experiments import Experiment
+from dials_cnn_screen.simulation.experiments import VISIBLE_SIGMA, Experiment
 from dials_cnn_screen.simulation.spots import Spots, on_active_pixel, threshold_photons
 
 # Spacings (A) of strong lines of what is often seen: ice, salts of crystallisation and
@@ -153,5 +153,5 @@ def brighten_grains(
         rng: Of the shot.
     """
     scale = 10 ** rng.uniform(-0.5, 1.5)
-    photons = scale * grains.photons * threshold_photons(background)
+    photons = scale * grains.photons * threshold_photons(background, VISIBLE_SIGMA)
     return replace(grains, photons=rng.poisson(photons))

@@ -33,7 +33,7 @@ from dials_cnn_screen.simulation.electronics import (
     excess_charge,
     photons_to_adu,
 )
-from dials_cnn_screen.simulation.experiments import Experiment
+from dials_cnn_screen.simulation.experiments import VISIBLE_SIGMA, Experiment
 from dials_cnn_screen.simulation.point_spread import (
     blur,
     point_spread_variance,
@@ -46,7 +46,6 @@ from dials_cnn_screen.simulation.shot_background import (
     draw_background,
 )
 from dials_cnn_screen.simulation.spots import (
-    VISIBLE_SIGMA,
     Spots,
     background_counts,
     brighten,
@@ -56,10 +55,9 @@ from dials_cnn_screen.simulation.spots import (
     no_spots,
     place_photons,
     significance,
+    threshold_photons,
 )
 
-# Hits have up to this many visible spots, drawn evenly in the logarithm: by hand.
-_MOST_SPOTS = 2000
 # Grains of powder in a shot at most. Where there is a crystal to be seen they are
 # fewer, so that it can be seen. By hand.
 _MOST_GRAINS, _MOST_GRAINS_WITH_CRYSTAL = 5000, 800
@@ -69,9 +67,9 @@ _GRAINS_ON_RINGS = 0.5
 _SEPARATION = 2.0
 # Spots behind shadows that let less than this through are left out: by hand.
 _DARKEST_SHADOW = 0.02
-# Of misses: share that has a few visible spots, and share of the others that has a
-# crystal which is too weak to see. By hand.
-_FEW_SPOTS_SHARE, _WEAK_CRYSTAL_SHARE = 0.2, 0.1
+# Share of the misses without a visible spot that has a crystal which is too weak to
+# see: by hand.
+_WEAK_CRYSTAL_SHARE = 0.1
 # Standard deviation of the wavelength from shot to shot, over its mean: by hand, for a
 # self-amplified source.
 _WAVELENGTH_JITTER = 0.001
@@ -142,7 +140,7 @@ def simulate_shot(experiment: Experiment, aim: Label, seed: int) -> Shot:
         background = add_powder_rings(background, experiment, rng)
     exposure = _expose(experiment, background, wavelength)
 
-    n_visible = draw_visible_spots(aim, rng)
+    n_visible = draw_visible_spots(experiment, aim, rng)
     crystal = beam and (n_visible > 0 or rng.random() < _WEAK_CRYSTAL_SHARE)
     spots, strength = no_spots(), np.empty(0)
     if crystal:
@@ -162,7 +160,7 @@ def simulate_shot(experiment: Experiment, aim: Label, seed: int) -> Shot:
     photons += excess_charge(exposure.expected, detector, generator)
     adu = photons_to_adu(photons, detector, exposure.low_gain_radius, generator)
     image = adu.numpy()
-    visible = strength >= VISIBLE_SIGMA
+    visible = (strength >= experiment.eye.sigma) & exposure.looked_at(spots)
     visible &= distinct(spots, strength, _separation(spots, detector))
     visible_grains = grain_strength >= VISIBLE_SIGMA
     n_seen, n_grains = int(visible.sum()), int(visible_grains.sum())
@@ -180,13 +178,15 @@ def simulate_shot(experiment: Experiment, aim: Label, seed: int) -> Shot:
     )
 
 
-def draw_visible_spots(aim: Label, rng: np.random.Generator) -> int:
-    """How many spots are expected visible: of misses, one in five has one to three."""
+def draw_visible_spots(
+    experiment: Experiment, aim: Label, rng: np.random.Generator
+) -> int:
+    """How many spots are expected visible; some misses have one to three."""
     if aim is Label.HIT:
-        return int(log_uniform(HIT_SPOTS, _MOST_SPOTS, rng))
+        return int(log_uniform(*experiment.hit_spots, rng))
     if aim is Label.MAYBE:
         return int(rng.integers(MAYBE_SPOTS, HIT_SPOTS))
-    return int(rng.integers(1, MAYBE_SPOTS)) if rng.random() < _FEW_SPOTS_SHARE else 0
+    return int(rng.integers(1, MAYBE_SPOTS)) if rng.random() < experiment.few_spots else 0
 
 
 @dataclass(frozen=True)
@@ -214,6 +214,12 @@ class _Exposure:
         share = np.broadcast_to(share, len(spots))
         lit = spots.with_photons(spots.photons * share)
         return lit.select(share > _DARKEST_SHADOW)
+
+    def looked_at(self, spots: Spots) -> NDArray[np.bool_]:
+        """Which spots are where the expert looks, (n,)."""
+        centre = self.experiment.detector.beam_centre
+        eye = self.experiment.eye
+        return eye.looks_at(spots.slow - centre[0], spots.fast - centre[1])
 
     def counts(self, spots: Spots) -> NDArray[np.float64]:
         """Background under each spot, (n,), photons."""
@@ -248,7 +254,9 @@ def _draw_protein(
     """Spots with drawn photons, n_visible expected visible; their significance."""
     spots = exposure.attenuate(draw_spots(exposure.experiment, wavelength, rng))
     counts = exposure.counts(spots)
-    spots = brighten(spots, counts, n_visible, rng)
+    threshold = threshold_photons(counts, exposure.experiment.eye.sigma)
+    threshold[~exposure.looked_at(spots)] = np.inf
+    spots = brighten(spots, threshold, n_visible, rng)
     spots = spots.with_photons(rng.poisson(spots.photons))
     return spots, exposure.significance(spots, counts)
 

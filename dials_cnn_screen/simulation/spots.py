@@ -20,10 +20,6 @@ from dials_cnn_screen.simulation.experiments import Experiment
 from dials_cnn_screen.simulation.point_spread import point_spread_variance
 from dials_cnn_screen.util.significance import poisson_significance
 
-# A spot counts as visible when the chance that background alone gives as many photons
-# is that of this many standard deviations: of the some three million positions on a
-# frame, fewer than one then looks like a spot by chance.
-VISIBLE_SIGMA = 5.5
 # A background of fewer photons per pixel than this counts as this much: where there is
 # nothing at all, four photons in one pixel or some seven side by side make a spot. By
 # hand.
@@ -278,21 +274,23 @@ def significance(
     return poisson_significance(counts, expected)
 
 
-def threshold_photons(background: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Photons (n,) that make a spot just visible over its background (n,), photons."""
+def threshold_photons(
+    background: NDArray[np.float64], sigma: float
+) -> NDArray[np.float64]:
+    """Photons (n,) that make a spot stand out by sigma, over (n,) of background."""
     low = np.zeros_like(background)
-    high = 20.0 + 20.0 * np.sqrt(background)
+    high = sigma**2 * (1.0 + np.sqrt(background))
     # By bisection; 40 steps are as many bits.
     for _ in range(40):
         middle = 0.5 * (low + high)
-        visible = significance(middle, background) >= VISIBLE_SIGMA
+        visible = significance(middle, background) >= sigma
         low, high = np.where(visible, low, middle), np.where(visible, middle, high)
     return high
 
 
 def brighten(
     spots: Spots,
-    background: NDArray[np.float64],
+    threshold: NDArray[np.float64],
     n_visible: int,
     rng: np.random.Generator,
 ) -> Spots:
@@ -300,18 +298,19 @@ def brighten(
 
     Args:
         spots: n, with relative intensities.
-        background: (n,), photons under each.
-        n_visible: At most half of the spots become visible, or the only one.
+        threshold: (n,), photons that make each visible; infinite for one that can't be.
+        n_visible: At most half of those that can become visible, or the only one.
         rng: Of the shot.
 
     Returns:
-        The spots with expected photons.
+        The spots with expected photons; none where none can be visible.
     """
-    if not len(spots):
-        return spots
-    excess = np.sort(spots.photons / threshold_photons(background))[::-1]
+    can_be = np.isfinite(threshold)
+    if not can_be.any():
+        return spots.select(can_be)
+    excess = np.sort(spots.photons[can_be] / threshold[can_be])[::-1]
+    n_visible = min(n_visible, max(1, len(excess) // 2))
     excess = np.append(excess, 0.0)
-    n_visible = min(n_visible, max(1, len(spots) // 2))
     # Any scale between these two makes the same number visible.
     if n_visible:
         weakest, next_weaker = excess[n_visible - 1], excess[n_visible]

@@ -245,7 +245,7 @@ def _count_in_grid(
     """Whether a shot is positive, and its spots: (findings, sizes)."""
     shot = simulate_job(job)
     counts = np.zeros((len(findings), len(SPOT_SIZES)), dtype=np.int64)
-    with _as_still(shot, job[0]) as still:
+    with as_still(shot, job[0]) as still:
         for i, finding in enumerate(findings):
             areas = spot_areas(still, finding, [shot.mask])
             if areas is not None:
@@ -268,7 +268,7 @@ def _compare_on_shot(
     outcome = evaluate_shot(predictor, job, shot)
     seconds = [time.process_time() - start]
     counts = []
-    with _as_still(shot, job[0]) as still:
+    with as_still(shot, job[0]) as still:
         for finding in findings:
             start = time.process_time()
             counts.append(count_spots(still, finding, [shot.mask]))
@@ -277,7 +277,7 @@ def _compare_on_shot(
 
 
 @contextlib.contextmanager
-def _as_still(shot: Shot, experiment: str) -> Iterator[Any]:
+def as_still(shot: Shot, experiment: str) -> Iterator[Any]:
     """A shot as users have it: dxtbx's, from a file in the layout of CXIDB-76."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "shot.h5"

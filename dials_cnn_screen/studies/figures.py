@@ -39,7 +39,7 @@ def figure_9(study: Study, folder: Path) -> Path:
 
     Left P(Miss) of misses, right P(Hit) + P(Maybe) of the others.
     """
-    figure = _figure(7.0, 9.5)
+    figure = make_figure(7.0, 9.5)
     axes = figure.subplots(len(EXPERIMENTS), 2, sharex=True, squeeze=False)
     for row, name in zip(axes, EXPERIMENTS, strict=True):
         p = p_keep(train_network(study, name).p[name])
@@ -61,14 +61,14 @@ def figure_9(study: Study, folder: Path) -> Path:
         row[0].set_ylabel("shots")
     for panel, text in zip(axes[-1], ("P(Miss)", "P(Hit) + P(Maybe)"), strict=True):
         panel.set_xlabel(text)
-    return _save(figure, folder / "figure_9.png")
+    return save_figure(figure, folder / "figure_9.png")
 
 
 def figure_11(study: Study, folder: Path) -> Path:
     """t-SNE of the feature vectors of LG36's test shots, by its own network."""
     trained, labels = train_network(study, "LG36"), study.shots.labels("LG36")
     features = feature_vectors(study, trained, "LG36")
-    figure = _figure(6.0, 5.5)
+    figure = make_figure(6.0, 5.5)
     axes = figure.subplots()
     axes.set(xticks=[], yticks=[])
     axes.set_title("LG36, t-SNE of the feature vectors (Fig. 11)", fontsize="medium")
@@ -80,13 +80,14 @@ def figure_11(study: Study, folder: Path) -> Path:
             x, y = places[labels == label].T
             axes.scatter(x, y, s=14, color=colour, label=f"{label.title} ({len(x)})")
         axes.legend(fontsize="small")
-    return _save(figure, folder / "figure_11.png")
+    return save_figure(figure, folder / "figure_11.png")
 
 
 FIGURES: tuple[Callable[[Study, Path], Path], ...] = (figure_8, figure_9, figure_11)
 
 
-def _figure(width: float, height: float) -> Figure:
+def make_figure(width: float, height: float) -> Figure:
+    """An empty figure of that size, inches."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
@@ -95,7 +96,8 @@ def _figure(width: float, height: float) -> Figure:
     return figure
 
 
-def _save(figure: Figure, path: Path) -> Path:
+def save_figure(figure: Figure, path: Path) -> Path:
+    """Write the figure as a PNG; returns its path."""
     with replacing(path) as unfinished:
         figure.savefig(unfinished, dpi=110)
     return path

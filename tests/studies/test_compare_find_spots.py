@@ -102,7 +102,7 @@ def test_counts_in_the_grid_are_those_of_find_spots(small, installed_formats):
     assert positive
     assert (counts[:, 0] > counts[:, -1]).all()
     shot = module.simulate_job(job)
-    with module._as_still(shot, "LO19") as still:
+    with module.as_still(shot, "LO19") as still:
         for i, finding in enumerate(findings):
             for j, size in enumerate(module.SPOT_SIZES):
                 sized = replace(finding, min_spot_size=size)

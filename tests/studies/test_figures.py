@@ -16,7 +16,7 @@ PNG = b"\x89PNG"
 @pytest.fixture
 def drawn(monkeypatch):
     """Figures in place of their files."""
-    monkeypatch.setattr(module, "_save", lambda figure, _path: figure)
+    monkeypatch.setattr(module, "save_figure", lambda figure, _path: figure)
 
 
 def test_figure_8(study, tmp_path):
