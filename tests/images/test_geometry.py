@@ -63,7 +63,7 @@ def test_wavelength(make_detector, wavelength):
 def test_pixel_size(make_detector, size):
     detector = make_detector(flat(), flat(x=5))
     detector[1].set_pixel_size((0.1, size))
-    with pytest.raises(ValueError, match="pixels of 0.1 x .* mm; check the geometry"):
+    with pytest.raises(ValueError, match=r"pixels of 0.1 x .* mm; check the geometry"):
         check_geometry(detector, BEAM)
 
 
@@ -71,7 +71,7 @@ def test_pixel_size(make_detector, size):
 def test_distance(make_detector, z):
     detector = make_detector(flat())
     detector[0].set_local_frame(*flat(z=z))
-    with pytest.raises(ValueError, match="the detector's distance is (0|nan) mm"):
+    with pytest.raises(ValueError, match=r"the detector's distance is (0|nan) mm"):
         check_geometry(detector, BEAM)
 
 
