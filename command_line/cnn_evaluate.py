@@ -31,8 +31,7 @@ from typing import Any
 
 from dials_cnn_screen.util.starting import end_on_interrupt, is_program
 
-# Before DIALS, which takes long to import.
-if is_program(__file__):
+if is_program(__file__):  # before DIALS, which takes long to import
     end_on_interrupt()
 
 import libtbx.phil

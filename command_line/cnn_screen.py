@@ -28,14 +28,11 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Sequence
-from dataclasses import replace
 from os.path import abspath
 
 from dials_cnn_screen.util.starting import end_on_interrupt, is_program
 
-# Before DIALS, which takes long to import.
-if is_program(__file__):
+if is_program(__file__):  # before DIALS, which takes long to import
     end_on_interrupt()
 
 import libtbx.phil
@@ -43,25 +40,23 @@ from dials.util import show_mail_handle_errors
 from dxtbx.model import ExperimentList
 
 from dials_cnn_screen.images.geometry import format_far_off
-from dials_cnn_screen.images.stills import Still, list_stills
+from dials_cnn_screen.images.stills import list_stills
 from dials_cnn_screen.labels.image_name import ImageName
 from dials_cnn_screen.models.model_file import load_model
-from dials_cnn_screen.outputs.experiments import write_experiments
-from dials_cnn_screen.outputs.kept import check_kept, write_kept
+from dials_cnn_screen.outputs.kept import check_kept
 from dials_cnn_screen.outputs.log import log_model, log_results, log_text
-from dials_cnn_screen.outputs.report import write_report
+from dials_cnn_screen.outputs.run import write_outputs
 from dials_cnn_screen.phil import load_scope
 from dials_cnn_screen.screening.calibration import choose_decision
 from dials_cnn_screen.screening.decision import format_decision
-from dials_cnn_screen.screening.parameters import Output, Parameters
+from dials_cnn_screen.screening.parameters import Parameters
 from dials_cnn_screen.screening.results import (
     ModelSummary,
     ScreeningResults,
     decide,
-    write_results,
 )
 from dials_cnn_screen.screening.run import stream_results
-from dials_cnn_screen.util.files import check_outputs, replacing_together
+from dials_cnn_screen.util.files import check_outputs
 from dials_cnn_screen.util.parameters import read_parameters
 from dials_cnn_screen.util.program import CITATION, parse_images, user_errors
 
@@ -123,40 +118,12 @@ def _screen(
             f"{results.display_names()[0]}: {images[0].error}"
         )
     log_results(results, time.perf_counter() - start)
-    with replacing_together():
-        images = write_kept(params.output, experiments, stills, images, params.mp)
-        results = replace(results, images=images)
-        saved = _write(experiments, stills, results, params.output)
-    for line in saved:
-        logger.info("%s", line)
+    write_outputs(experiments, stills, results, params, CITATION)
     logger.info("\nPlease cite: %s", CITATION)
     if unreadable:
         raise ValueError(
             f"not screened, since they can't be read: {', '.join(unreadable)}"
         )
-
-
-def _write(
-    experiments: ExperimentList,
-    stills: Sequence[Still],
-    results: ScreeningResults,
-    output: Output,
-) -> list[str]:
-    """Write the outputs; what the log says of them once they are in place."""
-    saved = []
-    kept = results.kept[: len(stills)]  # after them are files that can't be read
-    lists = ((output.experiments, kept), (output.rejected, [not k for k in kept]))
-    for path, chosen in lists:
-        if path is not None:
-            n = write_experiments(path, experiments, stills, chosen)
-            saved.append(f"Saved {n} of {len(stills)} images to {path}")
-    if output.scores is not None:
-        write_results(output.scores, results)
-        saved.append(f"Saved the scores to {output.scores}")
-    if output.html is not None:
-        write_report(output.html, results, stills, CITATION)
-        saved.append(f"Saved the report to {output.html}")
-    return saved
 
 
 if __name__ == "__main__":

@@ -23,8 +23,7 @@ from __future__ import annotations
 
 from dials_cnn_screen.util.starting import end_on_interrupt, is_program
 
-# Before DIALS, which takes long to import.
-if is_program(__file__):
+if is_program(__file__):  # before DIALS, which takes long to import
     end_on_interrupt()
 
 from dials.command_line import stills_process

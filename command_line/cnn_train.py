@@ -33,8 +33,7 @@ from pathlib import Path
 from dials_cnn_screen.util.starting import end_on_interrupt, is_program
 from dials_cnn_screen.util.threads import needs_torch
 
-# Before torch and DIALS, which take long to import.
-if is_program(__file__):
+if is_program(__file__):  # before DIALS, which takes long to import
     end_on_interrupt()
 
 # Before DIALS, or it computes with one thread only: see use_threads.

@@ -39,7 +39,8 @@ def write_experiments(
         )
     selected = select_experiments(experiments, stills, usable)
     with replacing(path) as unfinished:
-        selected.as_file(unfinished)
+        # as_file refuses names without .expt, such as /dev/null.
+        selected.as_json(unfinished)
     return sum(usable)
 
 

@@ -186,7 +186,9 @@ def draw_visible_spots(
         return int(log_uniform(*experiment.hit_spots, rng))
     if aim is Label.MAYBE:
         return int(rng.integers(MAYBE_SPOTS, HIT_SPOTS))
-    return int(rng.integers(1, MAYBE_SPOTS)) if rng.random() < experiment.few_spots else 0
+    return (
+        int(rng.integers(1, MAYBE_SPOTS)) if rng.random() < experiment.few_spots else 0
+    )
 
 
 @dataclass(frozen=True)

@@ -126,9 +126,7 @@ def rows(experiment: str, simulated: Counts, deposited: Counts) -> list[str]:
     """Rows of the table, one a class; what is not alike is marked."""
     lines = []
     for label in Label:
-        pairs = zip(
-            simulated.quantiles(label), deposited.quantiles(label), strict=True
-        )
+        pairs = zip(simulated.quantiles(label), deposited.quantiles(label), strict=True)
         share = f"{simulated.share(label):.3f} / {deposited.share(label):.3f}"
         area = ""
         if label is Label.HIT:

@@ -146,7 +146,7 @@ def _simulated(source: str) -> Iterator[Frame]:
         jobs = [(source, Label(i % len(Label)), SEED + i) for i in range(SHOTS)]
     else:
         # One shot of each random experiment.
-        jobs = plan_random_experiments(8 * SHOTS, SEED, [source])[:: 8][:SHOTS]
+        jobs = plan_random_experiments(8 * SHOTS, SEED, [source])[::8][:SHOTS]
     for job in jobs:
         yield as_frame(simulate_job(job), job[0])
 

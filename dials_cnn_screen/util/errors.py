@@ -4,6 +4,8 @@ from __future__ import annotations
 
 # Characters, by hand. Errors may quote a file's content, however long it is.
 _LONGEST = 300
+# Of what a program says in the end: more than one file may be named.
+LONGEST_MESSAGE = 1000
 
 # These say little without their names.
 _NAMED = (
@@ -26,7 +28,7 @@ def one_line(error: BaseException) -> str:
     return text or name
 
 
-def shorten(text: str) -> str:
-    """The text in one line of bounded length."""
+def shorten(text: str, longest: int = _LONGEST) -> str:
+    """The text in one line of so many characters at most."""
     line = " ".join(text.split())
-    return line if len(line) <= _LONGEST else f"{line[: _LONGEST - 4]} ..."
+    return line if len(line) <= longest else f"{line[: longest - 4]} ..."

@@ -8,10 +8,13 @@ import shutil
 import socket
 import tempfile
 from collections.abc import Iterable, Iterator
+from contextvars import ContextVar
 from pathlib import Path
 
 # Within replacing_together: what is written, and where it belongs; else None.
-_written: list[tuple[str, Path]] | None = None
+_together: ContextVar[list[tuple[str, Path]] | None] = ContextVar(
+    "together", default=None
+)
 
 
 @contextlib.contextmanager
@@ -39,10 +42,11 @@ def replacing(path: str | Path) -> Iterator[str]:
     try:
         yield unfinished
         os.chmod(unfinished, 0o666 & ~_umask())
-        if _written is None:
+        written = _together.get()
+        if written is None:
             os.replace(unfinished, path)
         else:
-            _written.append((unfinished, path))
+            written.append((unfinished, path))
     except BaseException:
         _unlink(unfinished)
         raise
@@ -54,15 +58,14 @@ def replacing_together() -> Iterator[None]:
 
     So outputs of different runs never lie side by side.
     """
-    global _written
     written: list[tuple[str, Path]] = []
-    _written = written
+    outside = _together.set(written)
     try:
         yield
         for unfinished, path in written:
             os.replace(unfinished, path)
     finally:
-        _written = None
+        _together.reset(outside)
         for unfinished, _ in written:
             _unlink(unfinished)
 

@@ -26,7 +26,7 @@ from dials.util.version import dials_version
 from dxtbx.model import ExperimentList
 
 from dials_cnn_screen import __version__
-from dials_cnn_screen.util.errors import one_line, shorten
+from dials_cnn_screen.util.errors import LONGEST_MESSAGE, one_line, shorten
 from dials_cnn_screen.util.files import check_outputs
 from dials_cnn_screen.util.input_files import (
     check_claims,
@@ -50,7 +50,7 @@ def user_errors() -> Iterator[None]:
     try:
         yield
     except (ValueError, OSError) as error:
-        raise Sorry(" ".join(str(error).split())) from None
+        raise Sorry(shorten(str(error), LONGEST_MESSAGE)) from None
     except MemoryError as error:
         raise Sorry(f"there is not enough memory; {shorten(str(error))}") from None
     except KeyboardInterrupt:
