@@ -59,7 +59,9 @@ class OutOfDistribution:
 
     def mahalanobis(self, features: NDArray) -> NDArray[np.float64]:
         """Mahalanobis distance of features (n, f) from the mean, float64 (n,)."""
-        return np.linalg.norm((features - self.location) @ self.whitening, axis=1)
+        # Not by BLAS, whose threads wait for each other longer than one frame takes.
+        whitened = np.einsum("nf,fg->ng", features - self.location, self.whitening)
+        return np.linalg.norm(whitened, axis=1)
 
     def score(self, features: NDArray) -> NDArray[np.float64]:
         """Distance of features (n, f) over the limit, float64 (n,).
