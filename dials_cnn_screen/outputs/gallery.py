@@ -33,7 +33,7 @@ class Picture:
         result: What was found of it.
         title: Its class.
         expert: The class that an expert gave it, if any.
-        caption: Spots, whether it is kept and why, notes.
+        caption: Spots, resolution, whether it is kept and why, notes.
         jpeg: The middle of the frame, in base64.
         corner: (slow, fast) pixel of the frame at the corner of the picture.
     """
@@ -70,6 +70,7 @@ def make_picture(
     frame = read_frame(still.imageset, still.position)
     remarks = [
         format_spots(result, max_spots),
+        "" if result.d_min is None else f"to {result.d_min:.1f} A",
         _KEPT[result.kept_because] if kept_shown and result.kept_because else "",
         note,
     ]

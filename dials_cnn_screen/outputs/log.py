@@ -19,6 +19,8 @@ logger = logging.getLogger("dials.cnn_screen")
 WIDTH = 80
 # Images that a line of the log names of many; all are in the scores file.
 NAMED = 5
+# Files whose hit rates are in the log; all are in the scores file.
+LISTED = 20
 
 
 def log_model(model: Model) -> None:
@@ -51,6 +53,32 @@ def log_failures(results: ScreeningResults) -> None:
         )
 
 
+def log_hit_rates(results: ScreeningResults) -> None:
+    """The hit rate of each file, a row each up to some; nothing where there is one."""
+    rates = results.hit_rates()
+    if len(rates) < 2:
+        return
+    rows = [
+        [
+            rate.source,
+            rate.images,
+            rate.hits,
+            f"{rate.percent:.1f}",
+            format_interval(*rate.interval).strip("()"),
+        ]
+        for rate in rates[:LISTED]
+    ]
+    table = tabulate(
+        rows,
+        headers=["File", "Images", "Hits", "%", "95% interval"],
+        disable_numparse=True,
+        colalign=("left", "right", "right", "right", "right"),
+    )
+    logger.info("\n%s", table)
+    if len(rates) > LISTED:
+        logger.info("and %d more files; the scores file has all", len(rates) - LISTED)
+
+
 def log_results(results: ScreeningResults, elapsed: float) -> None:
     """Table of rates, what went wrong, speed; elapsed: seconds of the run."""
     table = tabulate(
@@ -68,6 +96,7 @@ def log_results(results: ScreeningResults, elapsed: float) -> None:
         colalign=("left", "right", "right", "right"),
     )
     logger.info("\n%s", table)
+    log_hit_rates(results)
     if shares := results.estimate_shares():
         log_text(format_shares(shares))
     log_failures(results)

@@ -29,6 +29,8 @@ if TYPE_CHECKING:
 logger = logging.getLogger("dials.cnn_screen")
 
 _PICTURES = 6
+# Files whose hit rates are on the page; all are in the scores file.
+_SOURCES = 200
 
 
 def write_report(
@@ -42,6 +44,9 @@ def write_report(
         model=results.model,
         rates=list_rates(results),
         colours=COLOURS,
+        hit_rates=results.hit_rates()[:_SOURCES],
+        n_sources=len(results.hit_rates()),
+        resolution=_format_resolution(results),
         n_images=len(results.images),
         scores_figure=svg_figure(_draw_scores, results),
         run_figure=svg_figure(_draw_run, results),
@@ -52,6 +57,17 @@ def write_report(
         edge=EDGE,
         failed=name_failures(results.images, results.display_names()),
         citation=citation,
+    )
+
+
+def _format_resolution(results: ScreeningResults) -> str:
+    """The resolutions of the images that have one, a sentence; empty if none has."""
+    d_min = [image.d_min for image in results.images if image.d_min is not None]
+    if not d_min:
+        return ""
+    return (
+        f"Resolution, as DIALS estimates it from the spots, of {len(d_min)} images: "
+        f"median {np.median(d_min):.1f} A, best {min(d_min):.1f} A."
     )
 
 

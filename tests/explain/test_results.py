@@ -104,6 +104,7 @@ def test_json_of_an_image():
         "ood_score": None,
         "n_spots": None,
         "spots": None,
+        "d_min": None,
         "path": "run.h5",
         "label": "Miss",
         "x": None,

@@ -39,6 +39,8 @@ def test_every_image_has_its_entry(
         "model",
         "decision",
         "summary",
+        "hit_rate",
+        "hit_rates",
         "images",
     ]
     assert found["program"] == "dials.cnn_screen"
