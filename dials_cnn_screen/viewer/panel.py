@@ -27,7 +27,6 @@ _BUTTONS = {
     "clear": "Clear",
     "whole_frame": "Frame",
     "answer": "Model",
-    "train": "Train",
     "eye": "Eye",
 }
 
@@ -57,15 +56,15 @@ class AnnotationPanel(wx.Panel):
         buttons.AddSpacer(8)
         for action, text in _BUTTONS.items():
             self._add_button(buttons, action, text, keys).SetMinSize((-1, 40))
-        self._training = self._make_text()
-        buttons.Add(self._training, 1, wx.ALIGN_CENTER_VERTICAL | wx.LEFT, border=4)
         self._name = self._make_text(scale=1.1)
         self._label = self._make_text(scale=1.6, bold=True)
         self._progress = self._make_text()
         self._message = self._make_text()
         self._warning = self._make_text()
         self._warning.SetForegroundColour(_WARNING_COLOUR)
-        self._warning.Hide()
+        self._training = self._make_text()
+        for text in (self._warning, self._training):
+            text.Hide()
         self._file = wx.Button(self, label="File...")
         self._file.SetToolTip("Choose the file that the labels are saved to")
         self._file.Bind(wx.EVT_BUTTON, lambda event: on_action("file"))
@@ -81,9 +80,12 @@ class AnnotationPanel(wx.Panel):
             border=24,
         )
         last.Add(self._message, 1, flag=wx.ALIGN_CENTER_VERTICAL | wx.RIGHT, border=8)
+        self._add_button(last, "train", "Train", keys).SetToolTip(
+            "Train on the labels so far, and re-order the images without a label"
+        )
         last.Add(self._file, flag=wx.ALIGN_CENTER_VERTICAL)
         rows = wx.BoxSizer(wx.VERTICAL)
-        for row in (buttons, state, last, self._warning):
+        for row in (buttons, state, last, self._training, self._warning):
             rows.Add(row, flag=wx.EXPAND | wx.LEFT | wx.RIGHT | wx.TOP, border=6)
         rows.AddSpacer(6)
         self.SetSizer(rows)
@@ -118,10 +120,13 @@ class AnnotationPanel(wx.Panel):
         self.Layout()
 
     def show_training(self, text: str, warning: bool = False) -> None:
-        """Show how far a training is, or what became of it."""
+        """Show how far a training is, or what became of it, in a line of its own."""
         self._training.SetForegroundColour(_WARNING_COLOUR if warning else "#000000")
         self._training.SetLabel(text)
         self._training.SetToolTip(text)
+        if not self._training.IsShown():
+            self._training.Show()
+            self.GetParent().Layout()
 
     def show_refusal(self, message: str) -> None:
         """Say why nothing was done, without moving the image."""

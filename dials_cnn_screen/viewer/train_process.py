@@ -11,6 +11,7 @@ is its progress, and last the error that ended it.
 from __future__ import annotations
 
 import os
+import shutil
 import sys
 import threading
 import time
@@ -78,7 +79,7 @@ def classify(stills: list[Any], model: Model, path: Path) -> None:
 
 def main(folder: Path) -> None:
     """Train and classify in a folder; the exit status tells whether that was done."""
-    threading.Thread(target=_end_with_window, daemon=True).start()
+    threading.Thread(target=_end_with_window, args=(folder,), daemon=True).start()
     print("Starting", flush=True)
     import torch  # noqa: F401
 
@@ -103,8 +104,9 @@ def _train_and_classify(folder: Path) -> None:
     classify(stills, model, folder / SCORES)
 
 
-def _end_with_window() -> None:
+def _end_with_window(folder: Path) -> None:
     sys.stdin.read()
+    shutil.rmtree(folder, ignore_errors=True)
     os._exit(1)
 
 

@@ -1,8 +1,31 @@
 from __future__ import annotations
 
-import numpy as np
+import math
 
-from dials_cnn_screen.labels.orders import diverse_order, random_order, uncertain_order
+import numpy as np
+import pytest
+
+from dials_cnn_screen.labels.orders import (
+    diverse_order,
+    random_order,
+    reorder,
+    uncertain_order,
+)
+
+
+@pytest.mark.parametrize(
+    ("order", "fixed", "expected"),
+    [
+        ([0, 1, 2, 3, 4], set(), [3, 1, 0, 4, 2]),
+        ([4, 3, 2, 1, 0], {0, 3}, [3, 0, 1, 4, 2]),
+        ([2, 4, 1], {1}, [1, 4, 2]),  # a part of all images
+        ([2, 1], {1, 2, 3}, [2, 1]),
+        ([], {1}, []),
+    ],
+)
+def test_reorder(order, fixed, expected):
+    p_keep = [0.9, 0.3, math.nan, 0.55, 0.05]
+    assert reorder(order, fixed, p_keep) == expected
 
 
 def test_random_order():

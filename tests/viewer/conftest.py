@@ -10,6 +10,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import pytest
@@ -174,6 +175,44 @@ def start(desk, tmp_path) -> Iterator[Callable[..., subprocess.Popen]]:
 def annotate(start) -> Callable[..., subprocess.Popen]:
     """The function annotate(*arguments): dials.cnn_annotate on the desk."""
     return lambda *args: start(sys.executable, "-c", RUN, *args)
+
+
+class ManyShots(NamedTuple):
+    """Frames of 120 x 120 pixels, and labels of all but the last four.
+
+    Attributes:
+        path: Their file, many.h5.
+        labels: Text of an annotation file.
+        has_spots: Whether a frame has twelve spots or none.
+    """
+
+    path: Path
+    labels: str
+    has_spots: list[bool]
+
+    @property
+    def n(self) -> int:
+        """Number of frames."""
+        return len(self.has_spots)
+
+
+@pytest.fixture
+def many_shots(tmp_path, write_cxidb76, installed_formats) -> ManyShots:
+    has_spots = [i % 2 == 0 for i in range(24)]
+    images = np.random.default_rng(0).poisson(40, (24, 120, 120))
+    images[has_spots, 20:100:20, 20:70:20] = 900
+    path = write_cxidb76(
+        tmp_path / "many.h5",
+        images.astype(np.int32),
+        kind="Rayonix",
+        BEAM_CENTER_X=60 * 0.0886,
+        BEAM_CENTER_Y=60 * 0.0886,
+    )
+    lines = [
+        f"many.h5 [{i + 1}] {'HIT' if spots else 'MISS'}\n"
+        for i, spots in enumerate(has_spots[:20])
+    ]
+    return ManyShots(path, "".join(lines), has_spots)
 
 
 @pytest.fixture

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import math
+
 import pytest
 
 from dials_cnn_screen.labels.image_name import ImageName
@@ -125,6 +127,20 @@ def test_rate_is_of_the_median_interval(labels):
     assert session.rate == 30
     assert session.left == 1
     assert session.minutes_left == pytest.approx(1 / 30)
+
+
+def test_reorder_keeps_what_is_labelled_or_shown(labels):
+    session = Session(labels, [4, 3, 2, 1, 0])
+    session.choose(Label.HIT)
+    assert session.current == 3
+    session.reorder([0.4, 0.9, 0.55, 0.5, 0.5])
+    assert session.order == [4, 3, 2, 0, 1]
+    assert (session.current, session.position, session.following()) == (3, 2, 2)
+    session.choose(Label.MISS)
+    assert session.current == 2
+    session.reorder([math.nan, 0.1, 0.9, 0, 0])
+    assert session.order == [4, 3, 2, 1, 0]
+    assert session.left == 3
 
 
 def test_keys():

@@ -28,6 +28,7 @@ from dials_cnn_screen.screening.results import (
     ModelSummary,
     ScreeningResults,
     decide,
+    read_results,
     write_results,
 )
 from dials_cnn_screen.viewer import install
@@ -162,6 +163,39 @@ def test_crystals_whole_frame_answers_and_haste(desk, annotate, crystals, tmp_pa
     view = json.loads((tmp_path / "labels.txt.json").read_text())["view"]
     assert view["zoom"] == 1  # that of the whole frame is not kept
     assert view["levels"] == {"1 panels of 1000 x 1000": pytest.approx(48, rel=0.1)}
+
+
+def test_train_and_reorder(desk, annotate, many_shots, tmp_path):
+    path = tmp_path / "labels.txt"
+    # One Miss too few, and they go from the last image to the first.
+    path.write_text(many_shots.labels.replace("[2] MISS", "[2] None"))
+    program = annotate("many.h5")
+    desk.focus(r"many\.h5")
+
+    def says(text):
+        return lambda: text in desk.read(program, tmp_path)
+
+    desk.press("r", says("and 10 Misses: label 1 more Misses"))
+    assert desk.wait_for(says("many.h5 [2]"))
+    desk.press("l", lambda: labels_in(path).startswith("Hx"))
+    desk.press("r", says("(r to stop)"))
+    desk.press("r", says("Training stopped"))
+    assert not list(tmp_path.glob(".labels_trained*"))
+    desk.press("r", says("(r to stop)"))
+    assert desk.wait_for(says("Re-ordered by the model trained on these labels"), 300)
+    notes = json.loads((tmp_path / "labels.txt.json").read_text())
+    assert notes["order"] == "uncertain"
+    assert notes["scores"] == str(tmp_path / "labels_trained.json")
+    results = read_results(notes["scores"]).images
+    # The image that was shown stays; the least certain one of the others follows.
+    shown = int(re.search(r"many\.h5 \[(\d+)\]", desk.read(program, tmp_path))[1])
+    doubt = {r.name.number: abs(r.p_keep - 0.5) for r in results[20:]}
+    del doubt[shown]
+    desk.press("j", says(f"many.h5 [{min(doubt, key=doubt.get)}]"))
+    desk.press("p", says(f"many.h5 [{shown}]"))
+    desk.press("m", says(f"P(Hit) + P(Maybe) {results[shown - 1].p_keep:.2f}"))
+    assert desk.close(program) == 0
+    assert "Traceback" not in (tmp_path / "program_0.txt").read_text()
 
 
 def test_first_image_that_cannot_be_read(desk, annotate, shots, tmp_path):
