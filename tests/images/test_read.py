@@ -12,8 +12,10 @@ pytest.importorskip("dials")
 from dxtbx import flumpy
 from dxtbx.format.image import ImageBool, ImageDouble
 from dxtbx.imageset import ImageSequence, ImageSet, ImageSetData, MemReader
+from dxtbx.masking import GoniometerShadowMasker
 from dxtbx.model import BeamFactory, GoniometerFactory, Scan
 from dxtbx.model.experiment_list import ExperimentListFactory
+from scitbx.array_family import flex
 
 from dials_cnn_screen.images.read import read_frame
 
@@ -142,6 +144,73 @@ def test_gain_and_pedestal_of_a_panel_are_applied(make_detector):
     frame = read_frame(make_imageset(detector, numbered(1)), 0)
     np.testing.assert_allclose(frame.data, (numbered(1)[0] - 10) / 2)
     assert frame.mask.sum() == 300  # the range is that of the raw values
+
+
+def overloaded():
+    """A panel of 10 ADU with a strong spot of 3 x 3 pixels and a hot pixel."""
+    image = np.full((30, 20), 10, np.int32)
+    image[10:13, 5:8] = image[20, 10] = 70000
+    return image
+
+
+def test_overloads_are_signal(make_detector):
+    detector = make_detector(flat(), trusted_range=(-0.5, 500.5))
+    frame = read_frame(make_imageset(detector, [overloaded()]), 0)
+    assert np.argwhere(~frame.mask).tolist() == [[20, 10]]
+    assert (frame.data[10, 5:8] == 500).all()
+    assert frame.data[11, 6] == 990
+
+
+def test_overloads_are_corrected(make_detector):
+    detector = make_detector(flat(), trusted_range=(-0.5, 500.5))
+    detector[0].set_gain(2)
+    detector[0].set_pedestal(10)
+    frame = read_frame(make_imageset(detector, [overloaded()]), 0)
+    assert (frame.data[10, 5:8] == 245).all()
+    assert frame.data[11, 6] == 490
+
+
+@pytest.mark.parametrize("kind", ["rectangle", "user"])
+def test_masked_overloads_stay_masked(kind, make_detector):
+    detector = make_detector(flat(), trusted_range=(-0.5, 500.5))
+    if kind == "rectangle":
+        detector[0].add_mask(4, 9, 9, 14)  # fast1, slow1, fast2, slow2
+    imageset = make_imageset(detector, [overloaded()])
+    if kind == "user":
+        user_mask = np.ones((30, 20), bool)
+        user_mask[9:14, 4:9] = False
+        imageset.external_lookup.mask.data = ImageBool(flumpy.from_numpy(user_mask))
+    assert not read_frame(imageset, 0).mask[10:13, 5:8].any()
+
+
+def test_overloads_in_the_shadow_of_the_goniometer(make_detector):
+    """What the goniometer shades stays masked, overloads beside it do not."""
+    beam = BeamFactory.make_beam(unit_s0=(0, 0, -1), wavelength=1)
+    detector = make_detector(flat(), trusted_range=(-0.5, 500.5))
+    # A triangle in front of the upper part of the panel at 0 degrees.
+    masker = GoniometerShadowMasker(
+        goniometer := GoniometerFactory.multi_axis(
+            flex.vec3_double([(1, 0, 0)]), flex.double([0]), flex.std_string(["PHI"]), 0
+        ),
+        flex.vec3_double([(-9, 0.4, -50), (9, 0.4, -50), (0, 9, -50)]),
+        flex.size_t([0, 0, 0]),
+    )
+    image = overloaded()
+    image[2:5, 5:8] = 70000
+    sequence = ImageSequence(
+        ImageSetData(MemReader([ImageInMemory([image])] * 2), masker),
+        beam=beam,
+        detector=detector,
+        goniometer=goniometer,
+        scan=Scan((1, 2), (0.0, 180.0)),
+    )
+    shadowed, turned = read_frame(sequence, 0), read_frame(sequence, 1)
+    dxtbx_mask = flumpy.to_numpy(sequence.get_mask(0)[0])
+    assert not dxtbx_mask[:6, 3:10].any()
+    assert dxtbx_mask[15:].sum() == 15 * 20 - 1
+    assert not shadowed.mask[2:5, 5:8].any()
+    assert shadowed.mask[10:13, 5:8].all()
+    assert turned.mask[2:5, 5:8].all()
 
 
 def test_gain_and_pedestal_maps_are_applied(make_detector):

@@ -88,6 +88,8 @@ def pixels(n, shape=(60, 60), dtype=np.int32):
     images = np.random.default_rng(3).poisson(30, (n, *shape)).astype(np.int64)
     kinds = [-40, -21, -20, -19, -1, 0, 1, 16382, 16383, 16384, 65534, 65535, 70000]
     images[:, 3, 3 : 3 + len(kinds)] = kinds
+    images[:, 10:13, 10:13], images[:, 40:44, 5:12] = 70000, 65535  # strong spots
+    images[1:, 36:54, 36:54] = 70000  # a saturated region
     limits = np.iinfo(dtype)
     return np.clip(images, limits.min, limits.max).astype(dtype)
 
@@ -106,7 +108,15 @@ def test_cxidb76(kind, dtype, write_cxidb76, installed_formats, tmp_path):
     )
     frames = check_files(tmp_path, path)
     assert len(frames) == 5
-    np.testing.assert_array_equal(frames[4].data, images[4])
+    spots = np.zeros((60, 60), bool)
+    spots[10:13, 10:13] = spots[40:44, 5:12] = True
+    saturation = {"CSPAD": 16383, "Rayonix": 65535}[kind]
+    overloaded = images[4] >= saturation
+    as_read = ~(spots & overloaded)
+    np.testing.assert_array_equal(frames[4].data[as_read], images[4][as_read])
+    assert frames[4].mask[spots].all()
+    assert (frames[4].data[spots & overloaded] >= saturation - 1).all()
+    assert not frames[4].mask[overloaded & ~spots].any()
 
 
 def test_several_files_by_turns(write_cxidb76, installed_formats, tmp_path):
@@ -226,7 +236,9 @@ def test_untrusted_rectangles_and_gain_of_a_panel(
     frames = check_files(tmp_path, path, change=change)
     assert not frames[0].mask[6:8, 5:9].any()
     assert frames[2].mask[6:8, 5:9].all()
-    np.testing.assert_array_equal(frames[1].data * 2, pixels(3)[1])
+    trusted = pixels(3)[1] < 16383
+    np.testing.assert_array_equal(frames[1].data[trusted] * 2, pixels(3)[1][trusted])
+    assert frames[1].data[11, 11] * 2 > 16382  # overloaded
 
 
 def test_sequence_of_stills(real_images, tmp_path, grid_scan):

@@ -9,7 +9,8 @@ pytest.importorskip("numba")
 pytest.importorskip("torch")
 pytest.importorskip("triton")
 
-from dials_cnn_screen.images.frame import make_frame
+from dials_cnn_screen.images.frame import Frame, make_frame
+from dials_cnn_screen.images.frame_cpu import fill_frame
 from dials_cnn_screen.models.model_file import load_model
 from dials_cnn_screen.screening import gpu
 from dials_cnn_screen.screening.gpu import GpuStream
@@ -64,6 +65,24 @@ def test_stream_keeps_the_order_whatever_fits(model, triton_device):
     assert "every usable pixel has the same value, 3" in str(found[2].outcome)
     assert found[3].outcome is broken
     assert [i for i, one in enumerate(found) if one.left_to_cpu] == [2, 4]
+
+
+def test_overloads_are_signal(model, triton_device):
+    """Frames with overloaded spots and masked overloads, each on other pixels."""
+    frames = []
+    for seed in range(3):
+        raw = np.random.default_rng(seed).poisson(30, SHAPE).astype(np.int32)
+        raw[4 + seed : 7 + seed, 40:43] = 70000
+        raw[12:30, 5 + seed : 20 + seed] = raw[30, 50 + seed] = 70000
+        data, mask = np.empty(SHAPE, np.float32), np.empty(SHAPE, bool)
+        low, high = np.int32(0), np.int32(60000)
+        used = fill_frame(raw, np.ones(SHAPE, bool), low, high, data, mask)
+        assert np.count_nonzero(~mask) == 18 * 15 + 1
+        frames.append(Frame(data, mask, CENTRE, used))
+    found = list(classify_stream(model, iter(frames), batch=3, device=triton_device))
+    for one, frame in zip(found, frames, strict=True):
+        check(one, model.predict(frame.data, frame.mask, CENTRE))
+        assert one.n_spots >= 1
 
 
 def test_stream_of_nothing(model, triton_device):
