@@ -175,7 +175,9 @@ def draw_figure_7(both: dict[str, tuple[Counts, Counts]], path: Path) -> Path:
                 bins,
                 stacked=True,
                 color=[COLOURS[k] for k in Label],
-                label=[f"{k.title} {len(n)}" for k, n in zip(Label, of_class)],
+                label=[
+                    f"{k.title} {len(n)}" for k, n in zip(Label, of_class, strict=True)
+                ],
                 weights=[np.full(len(n), 1 / len(shots.labels)) for n in of_class],
             )
             cut = preset(name).min_spots

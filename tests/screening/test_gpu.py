@@ -79,10 +79,11 @@ def test_overloads_are_signal(model, triton_device):
         used = fill_frame(raw, np.ones(SHAPE, bool), low, high, data, mask)
         assert np.count_nonzero(~mask) == 18 * 15 + 1
         frames.append(Frame(data, mask, CENTRE, used))
-    found = list(classify_stream(model, iter(frames), batch=3, device=triton_device))
-    for one, frame in zip(found, frames, strict=True):
-        check(one, model.predict(frame.data, frame.mask, CENTRE))
-        assert one.n_spots >= 1
+    for one, frame in zip(
+        classify(model, frames, triton_device, batch=3), frames, strict=True
+    ):
+        check(one.outcome, predict(model, frame))
+        assert not one.left_to_cpu
 
 
 def test_stream_of_nothing(model, triton_device):
