@@ -7,8 +7,9 @@ P(Hit) + P(Maybe) reaches decision.threshold are kept. An image that could not b
 classified, or is out of the distribution of the model's training, is kept too, and
 reported.
 
-Writes the kept stills (hits.expt), the scores (cnn_screen.json) and a report
-(cnn_screen.html).
+Writes the kept stills (hits.expt), the scores (cnn_screen.json), a report
+(cnn_screen.html), and each result as it comes (cnn_screen.jsonl). Ctrl-C and SIGTERM
+end a run with what is done; resume=True goes on with the rest.
 
 Examples::
 
@@ -21,6 +22,8 @@ Examples::
   dials.cnn_screen imported.expt decision.max_hit_loss=0.01 \\
       calibration.annotation=labels.txt calibration.scores=cnn_screen.json
 
+  dials.cnn_screen imported.expt resume=True
+
   mpirun -n 64 dials.cnn_screen imported.expt mp.method=mpi
 """
 
@@ -28,15 +31,12 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Sequence
-from os.path import abspath
 
 import libtbx.phil
 from dials.util import show_mail_handle_errors
 from dxtbx.model import ExperimentList
 
-from dials_cnn_screen.images.stills import Still, list_stills
-from dials_cnn_screen.labels.image_name import ImageName
+from dials_cnn_screen.images.stills import list_stills
 from dials_cnn_screen.models.model_file import load_model
 from dials_cnn_screen.outputs.experiments import write_experiments
 from dials_cnn_screen.outputs.log import log_model, log_results, log_text
@@ -45,20 +45,20 @@ from dials_cnn_screen.phil import load_scope
 from dials_cnn_screen.screening.calibration import choose_decision
 from dials_cnn_screen.screening.decision import format_decision
 from dials_cnn_screen.screening.parameters import Output, Parameters
-from dials_cnn_screen.screening.results import (
-    ModelSummary,
-    ScreeningResults,
-    decide,
-    write_results,
-)
-from dials_cnn_screen.screening.run import stream_results
+from dials_cnn_screen.screening.ranks import share_experiments
+from dials_cnn_screen.screening.recorded import Run, Screened, screen_recorded
+from dials_cnn_screen.screening.results import write_results
 from dials_cnn_screen.util.files import check_outputs
+from dials_cnn_screen.util.interrupts import interruptible
+from dials_cnn_screen.util.mpi import mpi_world
 from dials_cnn_screen.util.parameters import read_parameters
 from dials_cnn_screen.util.program import CITATION, parse_images, user_errors
 
 logger = logging.getLogger("dials.cnn_screen")
 
 phil_scope = load_scope("cnn_screen")
+
+WRITING = "interrupted while the outputs were written; resume=True writes them"
 
 
 @show_mail_handle_errors()
@@ -85,9 +85,11 @@ def _screen(
     unreadable: files and why they can't be read. ValueError after all is written where
     there are any.
     """
+    reads = True
+    if params.mp.method == "mpi":
+        experiments, reads = share_experiments(experiments, mpi_world())
     stills = list_stills(experiments)
-    inputs = {still.name.path for still in stills}
-    check_outputs(*vars(params.output).values(), inputs=inputs)
+    check_outputs(*params.files, inputs={still.name.path for still in stills})
     if params.model is None:
         raise ValueError("no model: give model=default or a file of dials.cnn_train")
     model = load_model(params.model)
@@ -95,47 +97,43 @@ def _screen(
     log_text(format_decision(decision))
     log_model(model)
     start = time.perf_counter()
-    images = list(stream_results(stills, model, decision, params.device, params.mp))
-    if not images:
+    run_ = Run.of(experiments, stills, unreadable, model, decision)
+    screened = screen_recorded(run_, params, reads)
+    if screened is None:
         return  # what is left to do is for the first MPI rank
-    images += [
-        decide(
-            ImageName(abspath(file)), None, f"the file can't be read: {why}", decision
-        )
-        for file, why in unreadable.items()
-    ]
-    results = ScreeningResults(ModelSummary.of(model), decision, images)
+    results = screened.results
+    if not results.images and screened.stopped:
+        raise screened.stopped
     if not results.classified:
         raise ValueError(
-            f"none of the {len(stills)} images could be classified; the first, "
-            f"{results.display_names()[0]}: {images[0].error}"
+            f"none of the {len(results.images)} images could be classified; the first, "
+            f"{results.display_names()[0]}: {results.images[0].error}"
         )
-    log_results(results, time.perf_counter() - start)
-    _write(experiments, stills, results, params.output)
+    log_results(results, time.perf_counter() - start, screened.n_before)
+    with interruptible(WRITING):
+        _write(experiments, screened, params.output)
     logger.info("\nPlease cite: %s", CITATION)
+    if error := screened.stop_error():
+        raise error
     if unreadable:
         raise ValueError(
             f"not screened, since they can't be read: {', '.join(unreadable)}"
         )
 
 
-def _write(
-    experiments: ExperimentList,
-    stills: Sequence[Still],
-    results: ScreeningResults,
-    output: Output,
-) -> None:
-    kept = results.kept[: len(stills)]  # after them are files that can't be read
-    lists = ((output.experiments, kept), (output.rejected, [not k for k in kept]))
-    for path, chosen in lists:
-        if path is not None:
-            write_experiments(path, experiments, stills, chosen)
-            logger.info("Saved %d of %d images to %s", sum(chosen), len(stills), path)
+def _write(experiments: ExperimentList, screened: Screened, output: Output) -> None:
+    """Write the outputs that are made of all results."""
+    results = screened.results
     if output.scores is not None:
         write_results(output.scores, results)
         logger.info("Saved the scores to %s", output.scores)
+    for path, kept in ((output.experiments, True), (output.rejected, False)):
+        if path is not None:
+            stills, chosen = screened.run.stills, screened.chosen(kept)
+            write_experiments(path, experiments, stills, chosen)
+            logger.info("Saved %d of %d images to %s", sum(chosen), len(stills), path)
     if output.html is not None:
-        write_report(output.html, results, stills, CITATION)
+        write_report(output.html, results, screened.stills, CITATION)
         logger.info("Saved the report to %s", output.html)
 
 

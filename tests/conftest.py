@@ -269,7 +269,7 @@ def mpirun() -> Callable[..., subprocess.CompletedProcess]:
             },
             capture_output=True,
             text=True,
-            timeout=120,  # ranks may wait for each other for ever
+            timeout=300,  # ranks may wait for each other for ever
             check=False,
         )
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
+import os
 from dataclasses import dataclass
 
 from dxtbx.imageset import ImageSequence, ImageSet
@@ -66,6 +69,21 @@ def name_image(imageset: ImageSet, position: int) -> ImageName:
     index = imageset.indices()[position]
     number = index + 1 if in_one_file else 1
     return ImageName(imageset.get_path(position), number)
+
+
+def digest_geometry(experiments: ExperimentList) -> str:
+    """SHA-256 of the detector, the beam and the mask file of the first experiment.
+
+    The others' are not looked at: each image of a run may have models of its own, and
+    whoever changes a geometry changes all of them.
+    """
+    first = experiments[0]
+    mask = first.imageset.external_lookup.mask.filename
+    status = os.stat(mask) if mask and os.path.exists(mask) else None
+    stamp = status and [status.st_size, status.st_mtime_ns]
+    models = [m and m.to_dict() for m in (first.detector, first.beam)]
+    text = json.dumps([models, mask, stamp], sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()
 
 
 def experiment_of_still(experiments: ExperimentList, still: Still) -> ExperimentList:

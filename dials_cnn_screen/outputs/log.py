@@ -50,8 +50,16 @@ def log_failures(results: ScreeningResults) -> None:
         )
 
 
-def log_results(results: ScreeningResults, elapsed: float) -> None:
-    """Table of rates, what went wrong, speed; elapsed: seconds of the run."""
+def log_results(results: ScreeningResults, elapsed: float, n_before: int = 0) -> None:
+    """Table of rates, what went wrong, speed.
+
+    Args:
+        results: Of the run.
+        elapsed: Seconds that it took.
+        n_before: Images that were classified before it was resumed.
+    """
+    if text := format_not_reached(results):
+        logger.warning("\n%s", text)
     table = tabulate(
         [
             [
@@ -73,10 +81,20 @@ def log_results(results: ScreeningResults, elapsed: float) -> None:
     logger.info(
         "\n%.1f images/s. Mean time per image: %.1f ms to read, %.1f ms to prepare, "
         "%.1f ms to classify",
-        len(results.images) / elapsed,
+        (len(results.images) - n_before) / elapsed,
         reading,
         preparing,
         classifying,
+    )
+
+
+def format_not_reached(results: ScreeningResults) -> str:
+    """That the run was interrupted, a sentence; empty where it was not."""
+    if not results.not_reached:
+        return ""
+    n = len(results.images)
+    return (
+        f"The run was interrupted: this is of {n} of {n + results.not_reached} images"
     )
 
 

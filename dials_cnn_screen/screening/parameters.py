@@ -10,11 +10,16 @@ from dials_cnn_screen.util.workers import Processes
 
 @dataclass(frozen=True)
 class Output:
-    """The parameters of output: names of files, None switches one off."""
+    """The parameters of output: names of files, None switches one off.
+
+    lines may be "-", the standard output.
+    """
 
     experiments: str | None
     rejected: str | None
     scores: str | None
+    record: str | None
+    lines: str | None
     html: str | None
     log: str | None
 
@@ -28,4 +33,11 @@ class Parameters:
     mp: Processes
     decision: DecisionRule
     calibration: OwnLabels
+    resume: bool
     output: Output
+
+    @property
+    def files(self) -> list[str]:
+        """The files that are written."""
+        written = [path for path in vars(self.output).values() if path is not None]
+        return [path for path in written if path != "-"]

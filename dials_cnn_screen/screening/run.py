@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import logging
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -17,15 +16,7 @@ from dials_cnn_screen.models.model import Model
 from dials_cnn_screen.models.predictor import Predictor
 from dials_cnn_screen.screening.decision import Decision
 from dials_cnn_screen.screening.results import ImageResult, decide
-from dials_cnn_screen.util.mpi import mpi_world
-from dials_cnn_screen.util.progress import track
-from dials_cnn_screen.util.workers import (
-    Processes,
-    count_processes,
-    map_on_workers,
-)
-
-logger = logging.getLogger("dials.cnn_screen")
+from dials_cnn_screen.util.workers import map_on_workers
 
 
 class Screener(NamedTuple):
@@ -71,29 +62,6 @@ def _seconds(clock: list[float]) -> tuple[float, float, float]:
     return reading, preparing, classifying
 
 
-def stream_results(
-    stills: Sequence[Still],
-    model: Model,
-    decision: Decision,
-    device: str,
-    mp: Processes,
-) -> Iterator[ImageResult]:
-    """The results on processes or MPI ranks, with a progress bar, in order.
-
-    On MPI ranks but the first there are none.
-    """
-    device = choose_device(device)
-    where = f"Screening {len(stills)} image{'s' * (len(stills) != 1)} on {device}"
-    if mp.method == "mpi":
-        world = mpi_world()
-        logger.info("%s, %d MPI ranks", where, world.size)
-        return iter(screen_mpi(stills, model, device, decision, world))
-    nproc = count_processes(mp.nproc, len(stills))
-    logger.info("%s, nproc=%d", where, nproc)
-    results = screen(stills, model, device, decision, nproc)
-    return track(results, "Screening", len(stills))
-
-
 def screen(
     stills: Sequence[Still],
     model: Model,
@@ -101,7 +69,7 @@ def screen(
     decision: Decision,
     nproc: int,
     work: Callable[[Screener, Still], Any] = screen_still,
-) -> Iterator[Any]:
+) -> Generator[Any, None, None]:
     """The results for the stills, in order, on nproc processes.
 
     Close the iterator to stop before the end.
@@ -138,21 +106,6 @@ def _screen_here(
     with read_ahead(stills) as source:
         screener = screener._replace(source=source)
         yield from (work(screener, still) for still in stills)
-
-
-def screen_mpi(
-    stills: Sequence[Still], model: Model, device: str, decision: Decision, world: Any
-) -> list[ImageResult]:
-    """Screen every size-th still on this MPI rank; all of them, in order, on rank 0.
-
-    world: from mpi_world. Other ranks get an empty list.
-    """
-    share = stills[world.rank :: world.size]
-    mine = list(_screen_here(share, model, device, decision, screen_still))
-    gathered = world.gather(mine, root=0)
-    if world.rank != 0:
-        return []
-    return [gathered[i % world.size][i // world.size] for i in range(len(stills))]
 
 
 def choose_device(device: str) -> str:

@@ -58,6 +58,7 @@ def test_one_unreadable_image_among_a_hundred(
         "failed": 1,
         "kept": 1,
         "out_of_distribution": None,
+        "not_reached": 0,
     }
     error = column("error").pop(41)
     assert "cannot read image 41" in error
