@@ -15,7 +15,9 @@ Examples::
 
   dials.cnn_screen imported.expt
 
-  dials.cnn_screen run_42/*.h5 mp.nproc=16
+  dials.cnn_screen run_42/ mp.nproc=16
+
+  dials.cnn_screen run_42.h5:1-500,800 mask=pixels.mask
 
   dials.cnn_screen imported.expt decision.max_hit_loss=0.01 output.rejected=misses.expt
 
@@ -30,13 +32,13 @@ Examples::
 from __future__ import annotations
 
 import logging
+import sys
 import time
 
 import libtbx.phil
 from dials.util import show_mail_handle_errors
 from dxtbx.model import ExperimentList
 
-from dials_cnn_screen.images.stills import list_stills
 from dials_cnn_screen.models.model_file import load_model
 from dials_cnn_screen.outputs.experiments import write_experiments
 from dials_cnn_screen.outputs.log import log_model, log_results, log_text
@@ -44,11 +46,13 @@ from dials_cnn_screen.outputs.report import write_report
 from dials_cnn_screen.phil import load_scope
 from dials_cnn_screen.screening.calibration import choose_decision
 from dials_cnn_screen.screening.decision import format_decision
+from dials_cnn_screen.screening.given_images import prepare_images
 from dials_cnn_screen.screening.parameters import Output, Parameters
 from dials_cnn_screen.screening.ranks import share_experiments
 from dials_cnn_screen.screening.recorded import Run, Screened, screen_recorded
 from dials_cnn_screen.screening.results import write_results
 from dials_cnn_screen.util.files import check_outputs
+from dials_cnn_screen.util.input_words import read_words
 from dials_cnn_screen.util.interrupts import interruptible
 from dials_cnn_screen.util.mpi import mpi_world
 from dials_cnn_screen.util.parameters import read_parameters
@@ -65,30 +69,35 @@ WRITING = "interrupted while the outputs were written; resume=True writes them"
 def run(args: list[str] | None = None, phil: libtbx.phil.scope = phil_scope) -> None:
     """Run dials.cnn_screen with these arguments (default: the command line's)."""
     with user_errors():
+        words = read_words(sys.argv[1:] if args is None else args)
         parsed = parse_images(
             "dials.cnn_screen",
             __doc__,
             phil,
-            args,
+            words.args,
             check_format=False,
             leave_out_unreadable=True,
         )
         params = read_parameters(Parameters, parsed.params)
-        _screen(parsed.experiments, parsed.unreadable, params)
+        for note in words.notes:
+            logger.info("%s", note)
+        _screen(parsed.experiments, parsed.unreadable, params, words.numbers)
 
 
 def _screen(
-    experiments: ExperimentList, unreadable: dict[str, str], params: Parameters
+    experiments: ExperimentList,
+    unreadable: dict[str, str],
+    params: Parameters,
+    numbers: dict[str, set[int]],
 ) -> None:
-    """Screen the stills of the experiments and write the outputs.
+    """Screen the images, write the outputs; ValueError after all for unreadable files.
 
-    unreadable: files and why they can't be read. ValueError after all is written where
-    there are any.
+    numbers: of single files, the images that are meant.
     """
     reads = True
     if params.mp.method == "mpi":
         experiments, reads = share_experiments(experiments, mpi_world())
-    stills = list_stills(experiments)
+    experiments, stills = prepare_images(experiments, params, numbers)
     check_outputs(*params.files, inputs={still.name.path for still in stills})
     if params.model is None:
         raise ValueError("no model: give model=default or a file of dials.cnn_train")

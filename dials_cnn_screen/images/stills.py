@@ -51,7 +51,7 @@ def list_stills(experiments: ExperimentList) -> list[Still]:
                 f"{imageset.get_path(0)} is a rotation scan; to screen its images as "
                 "stills import it with dials.import convert_sequences_to_stills=True"
             )
-        for position in _positions(experiment):
+        for position in list_positions(experiment):
             name = name_image(imageset, position)
             if name in stills:
                 stills[name].experiments.append(number)
@@ -98,7 +98,7 @@ def experiment_of_still(experiments: ExperimentList, still: Still) -> Experiment
     return ExperimentList([of_one_image(experiment, still.position, imageset)])
 
 
-def _positions(experiment: Experiment) -> range:
+def list_positions(experiment: Experiment) -> range:
     """Positions of an experiment's images in its imageset.
 
     The experiments of a sequence of stills have the whole sequence as imageset, and
@@ -139,7 +139,7 @@ def of_one_image(
         position at the end, and its scan is that of the image.
     """
     identifier, scan = experiment.identifier, experiment.scan
-    positions = _positions(experiment)
+    positions = list_positions(experiment)
     if len(positions) > 1:
         identifier = f"{identifier}-{position}" if identifier else ""
         if scan:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from dials_cnn_screen.images.selection import Selection
 from dials_cnn_screen.screening.calibration import DecisionRule, OwnLabels
 from dials_cnn_screen.util.workers import Processes
 
@@ -33,6 +34,9 @@ class Parameters:
     mp: Processes
     decision: DecisionRule
     calibration: OwnLabels
+    select: Selection
+    mask: str | None
+    convert_sequences_to_stills: bool
     resume: bool
     output: Output
 

@@ -39,14 +39,13 @@ def main() -> None:
     arguments = [os.path.abspath(path) for path in options.images]
     arguments += [f"model={options.model}", f"mp.nproc={options.nproc}", "html=None"]
     with tempfile.TemporaryDirectory() as folder:
-        start = time.monotonic()
         _start(arguments, folder).wait()
-        expected, duration = _outputs(folder), time.monotonic() - start
+        expected, n_images = _outputs(folder), _count(folder)
     rng = random.Random(options.seed)
     equal = 0
     for _ in range(options.kills):
         with tempfile.TemporaryDirectory() as folder:
-            n = _kill(arguments, folder, rng.uniform(0, duration), options.worker)
+            n = _kill(arguments, folder, rng.randrange(n_images), options.worker)
             _start([*arguments, "resume=True"], folder).wait()
             same = _outputs(folder) == expected
         equal += same
@@ -65,16 +64,21 @@ def _start(arguments: list[str], folder: str) -> subprocess.Popen:
     )
 
 
-def _kill(arguments: list[str], folder: str, after: float, worker: bool) -> int:
-    """Kill a run after some seconds; the number of images in its record."""
+def _kill(arguments: list[str], folder: str, after: int, worker: bool) -> int:
+    """Kill a run when its record has so many images; how many it has afterwards."""
     program = _start(arguments, folder)
-    try:
-        program.wait(after)
-    except subprocess.TimeoutExpired:
+    while _count(folder) < after and program.poll() is None:
+        time.sleep(0.001)
+    if program.poll() is None:
         children = f"/proc/{program.pid}/task/{program.pid}/children"
         pids = [int(pid) for pid in Path(children).read_text().split()]
         os.kill(pids[0] if worker and pids else program.pid, signal.SIGKILL)
         program.wait()
+    return _count(folder)
+
+
+def _count(folder: str) -> int:
+    """The number of images in the record of a run."""
     record = Path(folder) / "cnn_screen.jsonl"
     return max(0, len(read_json_lines(record).lines) - 1) if record.exists() else 0
 
