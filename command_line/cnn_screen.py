@@ -7,19 +7,24 @@ P(Hit) + P(Maybe) reaches decision.threshold are kept. An image that could not b
 classified, or is out of the distribution of the model's training, is kept too, and
 reported.
 
-Writes the kept stills (hits.expt), the scores (cnn_screen.json) and a report
-(cnn_screen.html).
+Writes the kept stills (hits.expt), the scores (cnn_screen.json), a report
+(cnn_screen.html), and each result as it comes (cnn_screen.jsonl). Ctrl-C and SIGTERM
+end a run with what is done; resume=True goes on with the rest.
 
 Examples::
 
   dials.cnn_screen imported.expt
 
-  dials.cnn_screen run_42/*.h5 mp.nproc=16
+  dials.cnn_screen run_42/ mp.nproc=16
+
+  dials.cnn_screen run_42.h5:1-500,800 mask=pixels.mask
 
   dials.cnn_screen imported.expt decision.max_hit_loss=0.01 output.rejected=misses.expt
 
   dials.cnn_screen imported.expt decision.max_hit_loss=0.01 \\
       calibration.annotation=labels.txt calibration.scores=cnn_screen.json
+
+  dials.cnn_screen imported.expt resume=True
 
   mpirun -n 64 dials.cnn_screen imported.expt mp.method=mpi
 """
@@ -27,8 +32,8 @@ Examples::
 from __future__ import annotations
 
 import logging
+import sys
 import time
-from os.path import abspath
 
 from dials_cnn_screen.util.starting import end_on_interrupt, is_program
 
@@ -40,8 +45,6 @@ from dials.util import show_mail_handle_errors
 from dxtbx.model import ExperimentList
 
 from dials_cnn_screen.images.geometry import format_far_off
-from dials_cnn_screen.images.stills import list_stills
-from dials_cnn_screen.labels.image_name import ImageName
 from dials_cnn_screen.models.model_file import load_model
 from dials_cnn_screen.outputs.kept import check_kept
 from dials_cnn_screen.outputs.log import log_model, log_results, log_text
@@ -49,14 +52,14 @@ from dials_cnn_screen.outputs.run import write_outputs
 from dials_cnn_screen.phil import load_scope
 from dials_cnn_screen.screening.calibration import choose_decision
 from dials_cnn_screen.screening.decision import format_decision
+from dials_cnn_screen.screening.given_images import prepare_images
 from dials_cnn_screen.screening.parameters import Parameters
-from dials_cnn_screen.screening.results import (
-    ModelSummary,
-    ScreeningResults,
-    decide,
-)
-from dials_cnn_screen.screening.run import stream_results
+from dials_cnn_screen.screening.ranks import share_experiments
+from dials_cnn_screen.screening.recorded import Run, screen_recorded
 from dials_cnn_screen.util.files import check_outputs
+from dials_cnn_screen.util.input_words import read_words
+from dials_cnn_screen.util.interrupts import interruptible
+from dials_cnn_screen.util.mpi import mpi_world
 from dials_cnn_screen.util.parameters import read_parameters
 from dials_cnn_screen.util.program import CITATION, parse_images, user_errors
 
@@ -64,34 +67,43 @@ logger = logging.getLogger("dials.cnn_screen")
 
 phil_scope = load_scope("cnn_screen")
 
+WRITING = "interrupted while the outputs were written; resume=True writes them"
+
 
 @show_mail_handle_errors()
 def run(args: list[str] | None = None, phil: libtbx.phil.scope = phil_scope) -> None:
     """Run dials.cnn_screen with these arguments (default: the command line's)."""
     with user_errors():
+        words = read_words(sys.argv[1:] if args is None else args)
         parsed = parse_images(
             "dials.cnn_screen",
             __doc__,
             phil,
-            args,
+            words.args,
             check_format=False,
             leave_out_unreadable=True,
         )
         params = read_parameters(Parameters, parsed.params)
-        _screen(parsed.experiments, parsed.unreadable, params)
+        for note in words.notes:
+            logger.info("%s", note)
+        _screen(parsed.experiments, parsed.unreadable, params, words.numbers)
 
 
 def _screen(
-    experiments: ExperimentList, unreadable: dict[str, str], params: Parameters
+    experiments: ExperimentList,
+    unreadable: dict[str, str],
+    params: Parameters,
+    numbers: dict[str, set[int]],
 ) -> None:
-    """Screen the stills of the experiments and write the outputs.
+    """Screen the images, write the outputs; ValueError after all for unreadable files.
 
-    unreadable: files and why they can't be read. ValueError after all is written where
-    there are any.
+    numbers: of single files, the images that are meant.
     """
-    stills = list_stills(experiments)
-    inputs = {still.name.path for still in stills}
-    check_outputs(*params.output.files, inputs=inputs)
+    reads = True
+    if params.mp.method == "mpi":
+        experiments, reads = share_experiments(experiments, mpi_world())
+    experiments, stills = prepare_images(experiments, params, numbers)
+    check_outputs(*params.output.files, inputs={still.name.path for still in stills})
     if params.model is None:
         raise ValueError("no model: give model=default or a file of dials.cnn_train")
     model = load_model(params.model)
@@ -102,24 +114,24 @@ def _screen(
         logger.warning("%s", far_off)
     log_model(model)
     start = time.perf_counter()
-    images = list(stream_results(stills, model, decision, params.device, params.mp))
-    if not images:
+    run_ = Run.of(experiments, stills, unreadable, model, decision)
+    screened = screen_recorded(run_, params, reads)
+    if screened is None:
         return  # what is left to do is for the first MPI rank
-    images += [
-        decide(
-            ImageName(abspath(file)), None, f"the file can't be read: {why}", decision
-        )
-        for file, why in unreadable.items()
-    ]
-    results = ScreeningResults(ModelSummary.of(model), decision, images)
+    results = screened.results
+    if not results.images and screened.stopped:
+        raise screened.stopped
     if not results.classified:
         raise ValueError(
-            f"none of the {len(stills)} images could be classified; the first, "
-            f"{results.display_names()[0]}: {images[0].error}"
+            f"none of the {len(results.images)} images could be classified; the first, "
+            f"{results.display_names()[0]}: {results.images[0].error}"
         )
-    log_results(results, time.perf_counter() - start)
-    write_outputs(experiments, stills, results, params, CITATION)
+    log_results(results, time.perf_counter() - start, screened.n_before)
+    with interruptible(WRITING):
+        write_outputs(experiments, screened, params, CITATION)
     logger.info("\nPlease cite: %s", CITATION)
+    if error := screened.stop_error():
+        raise error
     if unreadable:
         raise ValueError(
             f"not screened, since they can't be read: {', '.join(unreadable)}"

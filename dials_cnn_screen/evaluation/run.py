@@ -34,12 +34,13 @@ from dials_cnn_screen.models.model_file import load_model
 from dials_cnn_screen.outputs.log import WIDTH, log_model
 from dials_cnn_screen.screening.decision import Decision
 from dials_cnn_screen.screening.eye import NO_EYE, ChosenEye, EyeRule, choose_eye
+from dials_cnn_screen.screening.progress import follow
 from dials_cnn_screen.screening.results import (
     ModelSummary,
     ScreeningResults,
     read_results,
 )
-from dials_cnn_screen.screening.run import stream_results
+from dials_cnn_screen.screening.stream import in_order, stream_results
 from dials_cnn_screen.spots.eye import Eye
 from dials_cnn_screen.util.progress import track
 from dials_cnn_screen.util.workers import Processes, count_processes
@@ -212,7 +213,8 @@ def _screen(
     model = load_model(sources.model)
     log_model(model)
     results = stream_results(images.stills, model, decision, sources.device, sources.mp)
-    return ScreeningResults(ModelSummary.of(model), decision, list(results)), None
+    screened = in_order(follow(results, len(images.stills)))
+    return ScreeningResults(ModelSummary.of(model), decision, screened), None
 
 
 def _read_spots(

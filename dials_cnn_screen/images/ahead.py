@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 
@@ -26,12 +26,16 @@ class ReadAhead(Source):
 
         Args:
             executor: Of one thread.
-            stills: All that will be asked for, once each and in this order.
+            stills: That will be asked for first, once each and in this order.
         """
         super().__init__()
         self._executor = executor
-        self._next = iter(stills)
+        self._next = deque(stills)
         self._ahead: deque[Future[Frame]] = deque()
+
+    def add(self, stills: Iterable[Still]) -> None:
+        """More stills that will be asked for, after those that there are."""
+        self._next.extend(stills)
 
     def read(self, still: Still) -> Frame:
         """The frame of the next still.
@@ -39,10 +43,8 @@ class ReadAhead(Source):
         Raises:
             ValueError, Exception: As read_frame does for this still.
         """
-        while len(self._ahead) <= MOST:
-            ahead = next(self._next, None)
-            if ahead is None:
-                break
+        while self._next and len(self._ahead) <= MOST:
+            ahead = self._next.popleft()
             self._ahead.append(self._executor.submit(super().read, ahead))
         return self._ahead.popleft().result()
 

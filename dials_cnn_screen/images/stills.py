@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
+import os
 from dataclasses import dataclass
 
 from dxtbx.imageset import ImageSequence, ImageSet
@@ -48,7 +51,7 @@ def list_stills(experiments: ExperimentList) -> list[Still]:
                 f"{imageset.get_path(0)} is a rotation scan; to screen its images as "
                 "stills import it with dials.import convert_sequences_to_stills=True"
             )
-        for position in _positions(experiment):
+        for position in list_positions(experiment):
             name = name_image(imageset, position)
             if name in stills:
                 stills[name].experiments.append(number)
@@ -68,6 +71,21 @@ def name_image(imageset: ImageSet, position: int) -> ImageName:
     return ImageName(imageset.get_path(position), number)
 
 
+def digest_geometry(experiments: ExperimentList) -> str:
+    """SHA-256 of the detector, the beam and the mask file of the first experiment.
+
+    The others' are not looked at: each image of a run may have models of its own, and
+    whoever changes a geometry changes all of them.
+    """
+    first = experiments[0]
+    mask = first.imageset.external_lookup.mask.filename
+    status = os.stat(mask) if mask and os.path.exists(mask) else None
+    stamp = status and [status.st_size, status.st_mtime_ns]
+    models = [m and m.to_dict() for m in (first.detector, first.beam)]
+    text = json.dumps([models, mask, stamp], sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
 def experiment_of_still(experiments: ExperimentList, still: Still) -> ExperimentList:
     """A list of one experiment: the first one of a still, with that image alone.
 
@@ -80,7 +98,7 @@ def experiment_of_still(experiments: ExperimentList, still: Still) -> Experiment
     return ExperimentList([of_one_image(experiment, still.position, imageset)])
 
 
-def _positions(experiment: Experiment) -> range:
+def list_positions(experiment: Experiment) -> range:
     """Positions of an experiment's images in its imageset.
 
     The experiments of a sequence of stills have the whole sequence as imageset, and
@@ -121,7 +139,7 @@ def of_one_image(
         position at the end, and its scan is that of the image.
     """
     identifier, scan = experiment.identifier, experiment.scan
-    positions = _positions(experiment)
+    positions = list_positions(experiment)
     if len(positions) > 1:
         identifier = f"{identifier}-{position}" if identifier else ""
         if scan:

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
-from operator import itemgetter
 from pathlib import Path
 
-from dxtbx.imageset import ImageSet
 from dxtbx.model import ExperimentList
 
-from dials_cnn_screen.images.stills import Still, of_one_image, one_image
+from dials_cnn_screen.images.selection import select_experiments
+from dials_cnn_screen.images.stills import Still
 from dials_cnn_screen.util.files import replacing
 
 logger = logging.getLogger("dials.cnn_screen")
@@ -42,26 +41,3 @@ def write_experiments(
         # as_file refuses names without .expt, such as /dev/null.
         selected.as_json(unfinished)
     return sum(usable)
-
-
-def select_experiments(
-    experiments: ExperimentList, stills: Sequence[Still], chosen: Sequence[bool]
-) -> ExperimentList:
-    """The experiments of the chosen stills, with their models as they are.
-
-    Each has the image that it is of, and no other, so that no program looks at images
-    that were not chosen. An experiment of several images becomes one for each.
-    """
-    if all(chosen):
-        return experiments
-    members: dict[int, list[tuple[int, ImageSet]]] = {}
-    for still, wanted in zip(stills, chosen, strict=True):
-        if wanted:
-            imageset = one_image(still.imageset, still.position)
-            for number in still.experiments:
-                members.setdefault(number, []).append((still.position, imageset))
-    selected = ExperimentList()
-    for number in sorted(members):
-        for position, imageset in sorted(members[number], key=itemgetter(0)):
-            selected.append(of_one_image(experiments[number], position, imageset))
-    return selected

@@ -18,11 +18,11 @@ from dxtbx.model import ExperimentList
 from numpy.typing import NDArray
 
 from dials_cnn_screen.images.opening import Opener
+from dials_cnn_screen.images.selection import select_experiments
 from dials_cnn_screen.images.stills import Still
 from dials_cnn_screen.labels.image_name import ImageName, format_names
 from dials_cnn_screen.models.model import Model
 from dials_cnn_screen.outputs.crystfel import write_events
-from dials_cnn_screen.outputs.experiments import select_experiments
 from dials_cnn_screen.outputs.hits_file import (
     HitImage,
     PackedImage,

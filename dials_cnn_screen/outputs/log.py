@@ -79,8 +79,16 @@ def log_hit_rates(results: ScreeningResults) -> None:
         logger.info("and %d more files; the scores file has all", len(rates) - LISTED)
 
 
-def log_results(results: ScreeningResults, elapsed: float) -> None:
-    """Table of rates, what went wrong, speed; elapsed: seconds of the run."""
+def log_results(results: ScreeningResults, elapsed: float, n_before: int = 0) -> None:
+    """Table of rates, what went wrong, speed.
+
+    Args:
+        results: Of the run.
+        elapsed: Seconds that it took.
+        n_before: Images that were classified before it was resumed.
+    """
+    if text := format_not_reached(results):
+        logger.warning("\n%s", text)
     table = tabulate(
         [
             [
@@ -112,7 +120,7 @@ def log_results(results: ScreeningResults, elapsed: float) -> None:
     logger.info(
         "\n%.1f images/s. Mean time per image: %.1f ms to read, %.1f ms to prepare, "
         "%.1f ms to classify",
-        len(results.images) / elapsed,
+        (len(results.images) - n_before) / elapsed,
         reading,
         preparing,
         classifying,
@@ -126,6 +134,16 @@ def format_shares(shares: dict[str, float]) -> str:
         f"By the probabilities of all images about {hit:.1f}% are Hits, {maybe:.1f}% "
         f"Maybes and {miss:.1f}% Misses: an estimate without labels, which takes "
         "account of how common hits are here."
+    )
+
+
+def format_not_reached(results: ScreeningResults) -> str:
+    """That the run was interrupted, a sentence; empty where it was not."""
+    if not results.not_reached:
+        return ""
+    n = len(results.images)
+    return (
+        f"The run was interrupted: this is of {n} of {n + results.not_reached} images"
     )
 
 

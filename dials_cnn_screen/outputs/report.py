@@ -14,7 +14,10 @@ from dials_cnn_screen import __version__
 from dials_cnn_screen.images.stills import Still
 from dials_cnn_screen.labels.label import Label
 from dials_cnn_screen.outputs.gallery import Picture, make_picture, name_failures
-from dials_cnn_screen.outputs.log import format_out_of_distribution
+from dials_cnn_screen.outputs.log import (
+    format_not_reached,
+    format_out_of_distribution,
+)
 from dials_cnn_screen.outputs.page import COLOURS, svg_figure, write_page
 from dials_cnn_screen.outputs.pictures import EDGE
 from dials_cnn_screen.outputs.rates import list_rates
@@ -48,6 +51,7 @@ def write_report(
         n_sources=len(results.hit_rates()),
         resolution=_format_resolution(results),
         n_images=len(results.images),
+        not_reached=format_not_reached(results),
         scores_figure=svg_figure(_draw_scores, results),
         run_figure=svg_figure(_draw_run, results),
         decision=format_decision(results.decision),

@@ -3,48 +3,42 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
 from dataclasses import replace
 
 from dxtbx.model import ExperimentList
 
-from dials_cnn_screen.images.stills import Still
 from dials_cnn_screen.outputs.experiments import write_experiments
 from dials_cnn_screen.outputs.kept import write_kept
 from dials_cnn_screen.outputs.report import write_report
 from dials_cnn_screen.screening.parameters import Parameters
-from dials_cnn_screen.screening.results import ScreeningResults, write_results
+from dials_cnn_screen.screening.recorded import Screened
+from dials_cnn_screen.screening.results import write_results
 from dials_cnn_screen.util.files import replacing_together
 
 logger = logging.getLogger("dials.cnn_screen")
 
 
 def write_outputs(
-    experiments: ExperimentList,
-    stills: Sequence[Still],
-    results: ScreeningResults,
-    params: Parameters,
-    citation: str,
+    experiments: ExperimentList, screened: Screened, params: Parameters, citation: str
 ) -> None:
     """Write all outputs that are asked for, or none if there is an error.
 
     Args:
         experiments: That were screened.
-        stills: Their images.
-        results: Those of the stills, and after them of files that can't be read.
+        screened: What came of it.
         params: Names of the files, and on how many processes images are read again.
         citation: For the report.
     """
     saved, output = [], params.output
-    kept = results.kept[: len(stills)]
-    lists = ((output.experiments, kept), (output.rejected, [not k for k in kept]))
+    stills, results = screened.stills, screened.results
     with replacing_together():
         images = write_kept(output, experiments, stills, results.images, params.mp)
         results = replace(results, images=images)
-        for path, chosen in lists:
+        for path, kept in ((output.experiments, True), (output.rejected, False)):
             if path is not None:
-                n = write_experiments(path, experiments, stills, chosen)
-                saved.append(f"{n} of {len(stills)} images to {path}")
+                every, chosen = screened.run.stills, screened.chosen(kept)
+                n = write_experiments(path, experiments, every, chosen)
+                saved.append(f"{n} of {len(every)} images to {path}")
         if output.scores is not None:
             write_results(output.scores, results)
             saved.append(f"the scores to {output.scores}")

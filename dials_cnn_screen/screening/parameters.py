@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from dials_cnn_screen.images.selection import Selection
 from dials_cnn_screen.screening.calibration import DecisionRule, OwnLabels
 from dials_cnn_screen.screening.eye import EyeRule
 from dials_cnn_screen.util.workers import Processes
@@ -12,7 +13,10 @@ from dials_cnn_screen.util.workers import Processes
 
 @dataclass(frozen=True)
 class Output:
-    """The parameters of output: names of files, None switches one off."""
+    """The parameters of output: names of files, None switches one off.
+
+    lines may be "-", the standard output.
+    """
 
     experiments: str | None
     rejected: str | None
@@ -21,6 +25,8 @@ class Output:
     events: str | None
     image_list: str | None
     scores: str | None
+    record: str | None
+    lines: str | None
     html: str | None
     log: str | None
 
@@ -32,7 +38,8 @@ class Output:
     @property
     def files(self) -> list[str | None]:
         """All files that are written."""
-        return [*vars(self).values(), self.geometry]
+        files = [*vars(self).values(), self.geometry]
+        return [path for path in files if path != "-"]
 
 
 @dataclass(frozen=True)
@@ -45,4 +52,8 @@ class Parameters:
     decision: DecisionRule
     calibration: OwnLabels
     eye: EyeRule
+    select: Selection
+    mask: str | None
+    convert_sequences_to_stills: bool
+    resume: bool
     output: Output

@@ -25,7 +25,7 @@ from dials_cnn_screen.spots.eye import Eye
 from dials_cnn_screen.util.files import replacing
 
 FAILED = "Could not be classified"
-# Digits of probabilities in JSON; P(Hit) + P(Maybe) is written as it is.
+# Digits of probabilities in JSON; what an image is kept by is written as it is.
 _DIGITS = 4
 
 
@@ -140,12 +140,15 @@ class ScreeningResults:
     Attributes:
         model: That made them.
         decision: By which images are kept.
-        images: One for each image; a run appends to them as they come.
+        images: One for each image.
+        not_reached: How many images of the input are not among them, since the run was
+            interrupted.
     """
 
     model: ModelSummary
     decision: Decision
     images: list[ImageResult] = field(default_factory=list)
+    not_reached: int = 0
 
     @property
     def kept(self) -> list[bool]:
@@ -176,7 +179,7 @@ class ScreeningResults:
         )
 
     def summary(self) -> dict[str, int | None]:
-        """Numbers of images: all, of each class, failed, kept, out of distribution."""
+        """Numbers of images: of each class, and what became of them."""
         counts = count_labels(
             image.label for image in self.images if image.label is not None
         )
@@ -188,6 +191,7 @@ class ScreeningResults:
             "failed": len(self.failed),
             "kept": sum(self.kept),
             "out_of_distribution": None if unknown else sum(map(bool, known)),
+            "not_reached": self.not_reached,
         }
 
     def estimate_shares(self) -> dict[str, float] | None:
@@ -274,7 +278,7 @@ def image_as_json(
         "p_keep": prediction and prediction.p_keep,
         "kept_because": image.kept_because and image.kept_because.value,
         "out_of_distribution": prediction and prediction.out_of_distribution,
-        "ood_score": None if ood_score is None else round(ood_score, 3),
+        "ood_score": ood_score,
         "n_spots": prediction and prediction.n_spots,
         "spots": None if spots is None else spots.tolist(),
         "candidates": prediction and _candidates_as_json(prediction.candidates),
@@ -298,19 +302,21 @@ def _candidates_from_json(pairs: list | None) -> CandidateScores | None:
 
 
 def image_from_json(entry: dict[str, Any]) -> ImageResult:
-    """The result in an entry of cnn_screen.json.
+    """The result in an entry of cnn_screen.json, or in a line of cnn_screen.jsonl.
 
     Raises:
         ValueError, KeyError, TypeError: It is not one.
     """
     name = ImageName(str(entry["path"]), int(entry["frame"]))
+    reading, preparing, classifying = map(float, entry.get("seconds", (0, 0, 0)))
+    seconds = reading, preparing, classifying
     because = entry["kept_because"]
     kept_because = None if because is None else KeptBecause(because)
     p = [entry[f"p_{label.key}"] for label in Label]
     if not all(x is None or isinstance(x, float | int) for x in p):
         raise TypeError(f"the probabilities of {name} are {p}")
     if p == [None] * len(Label):
-        return ImageResult(name, None, str(entry["error"]), kept_because)
+        return ImageResult(name, None, str(entry["error"]), kept_because, seconds)
     p_keep, ood_score = float(entry["p_keep"]), entry["ood_score"]
     d_min = entry["d_min"]
     if not 0 <= p_keep <= 1:
@@ -331,6 +337,7 @@ def image_from_json(entry: dict[str, Any]) -> ImageResult:
         prediction,
         None,
         kept_because,
+        seconds,
         d_min=None if d_min is None else float(d_min),
     )
 

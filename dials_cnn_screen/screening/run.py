@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import functools
-import logging
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -21,19 +20,11 @@ from dials_cnn_screen.screening.decision import Decision
 from dials_cnn_screen.screening.results import ImageResult, decide
 from dials_cnn_screen.util.devices import may_have_gpu
 from dials_cnn_screen.util.errors import one_line
-from dials_cnn_screen.util.mpi import mpi_world
-from dials_cnn_screen.util.progress import track
-from dials_cnn_screen.util.workers import (
-    Processes,
-    count_processes,
-    map_on_workers,
-)
+from dials_cnn_screen.util.workers import map_on_workers
 
 # torch is imported where there is a GPU.
 if TYPE_CHECKING:
     from dials_cnn_screen.screening.gpu import GpuStream
-
-logger = logging.getLogger("dials.cnn_screen")
 
 # Images that a process with a GPU gets at once: some batches, so that copying and
 # computing overlap. By hand.
@@ -128,44 +119,6 @@ def screen_stream(
         yield replace(result, left_to_cpu=classified.left_to_cpu)
 
 
-def stream_results(
-    stills: Sequence[Still],
-    model: Model,
-    decision: Decision,
-    device: str,
-    mp: Processes,
-) -> Iterator[ImageResult]:
-    """The results on processes or MPI ranks, with a progress bar, in order.
-
-    On MPI ranks but the first there are none.
-    """
-    device = choose_device(device)
-    where = f"Screening {len(stills)} image{'s' * (len(stills) != 1)} on {device}"
-    if mp.method == "mpi":
-        world = mpi_world()
-        logger.info("%s, %d MPI ranks", where, world.size)
-        return _count_left(iter(screen_mpi(stills, model, device, decision, world)))
-    nproc = count_processes(mp.nproc, len(stills))
-    logger.info("%s, nproc=%d", where, nproc)
-    results = screen(stills, model, device, decision, nproc)
-    return _count_left(track(results, "Screening", len(stills)))
-
-
-def _count_left(results: Iterator[ImageResult]) -> Iterator[ImageResult]:
-    """The same results; the log says how many a GPU left to the CPU."""
-    n = left = 0
-    for result in results:
-        n, left = n + 1, left + result.left_to_cpu
-        yield result
-    if left:
-        logger.info(
-            "%d of %d images did not fit the GPU's kernels and were classified on the "
-            "CPU",
-            left,
-            n,
-        )
-
-
 def screen(
     stills: Sequence[Still],
     model: Model,
@@ -173,7 +126,7 @@ def screen(
     decision: Decision,
     nproc: int,
     work: Callable[[Screener, Still], Any] = screen_still,
-) -> Iterator[Any]:
+) -> Generator[Any, None, None]:
     """The results for the stills, in order, on nproc processes.
 
     Close the iterator to stop before the end.
@@ -212,10 +165,10 @@ def _screen_part(
     work: Callable[[Screener, Still], Any], screener: Screener, stills: Sequence[Still]
 ) -> list[Any]:
     """The results for the stills that a process with a GPU gets at once."""
-    return list(_screen_all(work, screener, stills))
+    return list(screen_all(work, screener, stills))
 
 
-def _screen_all(
+def screen_all(
     work: Callable[[Screener, Still], Any], screener: Screener, stills: Sequence[Still]
 ) -> Iterator[Any]:
     """The results for stills, in order: in batches where all there is to do is that."""
@@ -236,22 +189,7 @@ def _screen_here(
     screener = make_screener(model, device, decision)
     with read_ahead(stills) as source:
         screener = screener._replace(source=source)
-        yield from _screen_all(work, screener, stills)
-
-
-def screen_mpi(
-    stills: Sequence[Still], model: Model, device: str, decision: Decision, world: Any
-) -> list[ImageResult]:
-    """Screen every size-th still on this MPI rank; all of them, in order, on rank 0.
-
-    world: from mpi_world. Other ranks get an empty list.
-    """
-    share = stills[world.rank :: world.size]
-    mine = list(_screen_here(share, model, device, decision, screen_still))
-    gathered = world.gather(mine, root=0)
-    if world.rank != 0:
-        return []
-    return [gathered[i % world.size][i // world.size] for i in range(len(stills))]
+        yield from screen_all(work, screener, stills)
 
 
 def choose_device(device: str) -> str:

@@ -7,7 +7,6 @@ lost when it is killed. The names of the parts carry the identity of the run.
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import socket
 import uuid
@@ -24,6 +23,7 @@ from dials_cnn_screen.screening.results import (
 )
 from dials_cnn_screen.util.errors import one_line
 from dials_cnn_screen.util.files import is_running
+from dials_cnn_screen.util.json_lines import JsonLinesFile, read_json_lines
 
 _PART = ".cnn_screen_{run}_{process}.jsonl"
 
@@ -112,8 +112,8 @@ class Record:
     def _write(self, line: dict[str, Any]) -> None:
         # Opened each time: a process that DIALS forks has a part of its own.
         name = _PART.format(run=self.run, process=_this_process())
-        with (self.folder / name).open("a", encoding="utf-8") as part:
-            part.write(json.dumps(line) + "\n")
+        with JsonLinesFile(self.folder / name) as part:
+            part.append(line)
 
 
 def _this_process() -> str:
@@ -130,11 +130,7 @@ def _is_left(part: Path) -> bool:
 
 def _read_part(path: Path, parts: Parts) -> None:
     kept, finalized = set(), False
-    for text in path.read_text("utf-8", errors="replace").splitlines():
-        try:
-            line = json.loads(text)
-        except ValueError:
-            continue  # the last line of a process that was killed
+    for line in read_json_lines(path).lines:
         if "image" in line:
             result = image_from_json(line["image"])
             parts.classified[result.name] = result

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import atexit
+import contextlib
 import sys
+from collections.abc import Iterator
 from types import TracebackType
 from typing import Any
 
@@ -38,3 +41,21 @@ def mpi_world() -> Any:
     if MPI.COMM_WORLD.size > 1:
         sys.excepthook = show_and_abort
     return MPI.COMM_WORLD
+
+
+@contextlib.contextmanager
+def ending_together(world: Any) -> Iterator[None]:
+    """A rank that leaves this early ends the others, after it has said why.
+
+    They would wait for it for ever. What it says of a user's mistake, or of a signal,
+    is shown when Python ends.
+    """
+
+    def abort() -> None:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        world.Abort(1)
+
+    atexit.register(abort)
+    yield
+    atexit.unregister(abort)

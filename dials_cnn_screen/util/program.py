@@ -37,6 +37,7 @@ from dials_cnn_screen.util.input_files import (
     find_unreadable,
     read_image_by_image,
 )
+from dials_cnn_screen.util.interrupts import Interrupted
 from dials_cnn_screen.util.starting import raise_on_interrupt
 
 CITATION = (
@@ -47,7 +48,10 @@ CITATION = (
 
 @contextlib.contextmanager
 def user_errors() -> Iterator[None]:
-    """Turn errors that a user can mend, and Ctrl-C, into one line."""
+    """Turn errors that a user can mend, Ctrl-C and SIGTERM into one line.
+
+    The exit status is 1, 130 or 143.
+    """
     raise_on_interrupt()
     try:
         yield
@@ -55,8 +59,13 @@ def user_errors() -> Iterator[None]:
         raise Sorry(shorten(str(error), LONGEST_MESSAGE)) from None
     except MemoryError as error:
         raise Sorry(f"there is not enough memory; {shorten(str(error))}") from None
-    except KeyboardInterrupt:
-        raise Sorry("interrupted; no result was written") from None
+    except KeyboardInterrupt as error:
+        print(
+            f"Sorry: {str(error) or 'interrupted; no result was written'}",
+            file=sys.stderr,
+        )
+        status = error.exit_status if isinstance(error, Interrupted) else 130
+        raise SystemExit(status) from None
 
 
 def peak_memory() -> float | None:
@@ -227,7 +236,10 @@ def _parse_and_log(parser: ArgumentParser, args: list[str] | None, program: str)
         given = sys.argv[1:] if args is None else args
         inputs = [file for word in given for file in expand(word)]
         check_outputs(params.output.log, inputs=inputs)
-        dials.util.log.config(verbosity=options.verbose, logfile=params.output.log)
+        # Where lines for another program go to the standard output, nothing else does.
+        is_taken = getattr(params.output, "lines", None) == "-"
+        with contextlib.redirect_stdout(sys.stderr if is_taken else sys.stdout):
+            dials.util.log.config(verbosity=options.verbose, logfile=params.output.log)
         logger = logging.getLogger(program)
         logger.info("%s, %s %s", dials_version(), program, __version__)
         if modified := changes.as_str():

@@ -120,6 +120,8 @@ def _start_worker(
 ) -> None:
     # Ctrl-C is for the parent to answer.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    # A worker ends at once, whatever its parent does then.
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
     threading.Thread(target=_end_with_parent, daemon=True).start()
     _worker.update(work=work, items=items, state=start(*arguments))
 

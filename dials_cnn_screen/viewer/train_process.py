@@ -65,11 +65,11 @@ def classify(stills: list[Any], model: Model, path: Path) -> None:
         ScreeningResults,
         write_results,
     )
-    from dials_cnn_screen.screening.run import stream_results
+    from dials_cnn_screen.screening.stream import stream_results
     from dials_cnn_screen.util.workers import Processes
 
     decision, results, said = Decision(), [], time.monotonic()
-    for result in stream_results(stills, model, decision, "auto", Processes(Auto)):
+    for _, result in stream_results(stills, model, decision, "auto", Processes(Auto)):
         results.append(result)
         if time.monotonic() > said + 1:
             said = time.monotonic()

@@ -55,6 +55,7 @@ def test_summary_adds_up(results):
         "failed": 1,
         "kept": 3,
         "out_of_distribution": 1,
+        "not_reached": 0,
     }
     assert [image.label for image in results.images] == [Label.HIT, None, Label.MISS]
     assert [image.title for image in results.images] == [
@@ -112,7 +113,7 @@ def test_spots_of_each_image(results):
 def test_out_of_distribution(results):
     entries = results.as_json()["images"]
     assert [e["out_of_distribution"] for e in entries] == [False, None, True]
-    assert [e["ood_score"] for e in entries] == [1.0, None, 1.235]
+    assert [e["ood_score"] for e in entries] == [1.0, None, 1.2346]
     assert results.out_of_distribution == [results.images[2]]
     assert format_out_of_distribution(results) == (
         "1 of 3 images is out of the distribution of the model's training. It is kept, "

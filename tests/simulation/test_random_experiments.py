@@ -20,7 +20,7 @@ from dials_cnn_screen.simulation.detector_families import (
     DETECTOR_FAMILIES,
     draw_detector,
 )
-from dials_cnn_screen.simulation.experiments import EXPERIMENTS
+from dials_cnn_screen.simulation.experiments import EXPERIMENTS, VISIBLE_SIGMA
 from dials_cnn_screen.simulation.random_experiments import (
     CELL_EDGES,
     DISTANCES,
@@ -31,7 +31,7 @@ from dials_cnn_screen.simulation.random_experiments import (
 )
 from dials_cnn_screen.simulation.run import simulate_run
 from dials_cnn_screen.simulation.shot import simulate_shot
-from dials_cnn_screen.simulation.spots import VISIBLE_SIGMA, Spots, distinct
+from dials_cnn_screen.simulation.spots import Spots, distinct
 
 COUNTING = ("eiger", "pilatus")
 

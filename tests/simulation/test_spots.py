@@ -8,9 +8,9 @@ import pytest
 
 from dials_cnn_screen.simulation.crystal import Crystal, Imperfection, Reflections
 from dials_cnn_screen.simulation.detector import tile_map
+from dials_cnn_screen.simulation.experiments import VISIBLE_SIGMA
 from dials_cnn_screen.simulation.point_spread import blur
 from dials_cnn_screen.simulation.spots import (
-    VISIBLE_SIGMA,
     Spots,
     background_counts,
     brighten,

@@ -7,9 +7,9 @@ pytest.importorskip("numba")
 
 from dials_cnn_screen.labels.label import Label, label_from_spots
 from dials_cnn_screen.models.model_file import load_model
+from dials_cnn_screen.simulation.experiments import VISIBLE_SIGMA
 from dials_cnn_screen.simulation.random_experiments import plan_random_experiments
 from dials_cnn_screen.simulation.run import plan_run, simulate_job
-from dials_cnn_screen.simulation.spots import VISIBLE_SIGMA
 from dials_cnn_screen.spots.architecture import SPOTS
 from dials_cnn_screen.spots.training_set import CandidateSet
 from dials_cnn_screen.studies import eye as module

@@ -12,10 +12,6 @@ import pytest
 pytest.importorskip("dials")
 
 from dials.util import Sorry
-from dxtbx.model import (
-    GoniometerFactory,
-    ScanFactory,
-)
 
 from dials_cnn_screen.command_line.cnn_screen import run
 
@@ -58,6 +54,7 @@ def test_one_unreadable_image_among_a_hundred(
         "failed": 1,
         "kept": 1,
         "out_of_distribution": None,
+        "not_reached": 0,
     }
     error = column("error").pop(41)
     assert "cannot read image 41" in error
@@ -119,13 +116,6 @@ def other_layout(path: str, _imported) -> None:
         file["something"] = [1, 2]
 
 
-def rotation_scan(path: str, imported) -> None:
-    experiments = imported("run1.h5")[:1]
-    experiments[0].goniometer = GoniometerFactory.known_axis((1, 0, 0))
-    experiments[0].scan = ScanFactory.make_scan((1, 1), 0.1, (0, 0.1), {1: 0.0})
-    experiments.as_file(path)
-
-
 def without_images(path: str, imported) -> None:
     experiments = imported("run1.h5")[:1]
     experiments[0].imageset = None
@@ -137,7 +127,6 @@ UNUSABLE = [
     (nothing, "missing.expt", "no file 'missing.expt'"),
     (nothing, "*.none", r"no file '\*.none'"),
     (nothing, "--nproc", "no file '--nproc', nor a parameter or option"),
-    (rotation_scan, "scan.expt", "rotation scan.*convert_sequences_to_stills=True"),
     (without_images, "bare.expt", "experiment 7 has no images"),
 ]
 

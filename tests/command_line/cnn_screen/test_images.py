@@ -70,6 +70,7 @@ def test_every_image_has_its_entry(
         "failed": 1,
         "kept": 5,
         "out_of_distribution": None,
+        "not_reached": 0,
     }
     assert column("class") == CLASSES
     assert column("kept") == [True, False, True, False, True, True, True]

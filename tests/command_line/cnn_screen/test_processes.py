@@ -11,9 +11,8 @@ import pytest
 
 pytest.importorskip("dials")
 
-from dials.util import Sorry
-
 from dials_cnn_screen.command_line.cnn_screen import run
+from dials_cnn_screen.util.json_lines import read_json_lines
 
 pytestmark = pytest.mark.usefixtures("installed_formats", "in_tmp_path")
 
@@ -60,28 +59,6 @@ def test_only_a_process_of_one_thread_is_forked(write_levels, model, levels):
     assert set(counts) == {"threads: 1"}
 
 
-def test_mpi_gives_the_same(images, model, mpirun, results):
-    run([images, model, ONE])
-    one = results()
-    hits = Path("hits.expt").read_bytes()
-    ranks = mpirun(2, PROGRAM, images, model, "mp.method=mpi")
-    assert ranks.returncode == 0, ranks.stderr
-    assert ranks.stdout.count("Saved the scores") == 1
-    assert ranks.stdout.count("2 MPI ranks") == 1
-    two = results()
-    # Torch may sum in another order in a process that has loaded other libraries.
-    for before, after in zip(one["images"], two["images"], strict=True):
-        assert after.pop("p_keep") == pytest.approx(before.pop("p_keep"), abs=1e-6)
-    assert one == two
-    assert Path("hits.expt").read_bytes() == hits
-
-
-def test_without_mpi4py(images, model, monkeypatch):
-    monkeypatch.setitem(sys.modules, "mpi4py", None)
-    with pytest.raises(Sorry, match="needs mpi4py"):
-        run([images, model, "mp.method=mpi"])
-
-
 SLOW = """
 from dials_cnn_screen.screening import run as screening
 from time import sleep
@@ -104,6 +81,15 @@ def wait_for_the_first_image(program: subprocess.Popen) -> None:
         if "classifying" in line:
             return
     pytest.fail(program.stderr.read())
+
+
+def wait_for_lines(n: int) -> None:
+    """Wait until the record has n lines."""
+    deadline = time.monotonic() + 60
+    path = Path("cnn_screen.jsonl")
+    while not path.exists() or path.read_bytes().count(b"\n") < n:
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
 
 
 def assert_gone(pids: list[int]) -> None:
@@ -133,29 +119,57 @@ def slow_run(write_levels, model, start):
 
 
 @pytest.mark.parametrize("nproc", [1, 2])
-def test_interrupt(slow_run, nproc):
+def test_interrupt(slow_run, nproc, results):
     program = slow_run(nproc)
     children = workers(program.pid)
     assert len(children) == (2 if nproc == 2 else 0)
+    wait_for_lines(3)
     for pid in (program.pid, *children):  # as a terminal does
         os.kill(pid, signal.SIGINT)
-    _, errors = program.communicate(timeout=30)
-    assert errors == "Sorry: interrupted; no result was written\n"
-    assert program.returncode == 1
+    out, errors = program.communicate(timeout=60)
+    assert program.returncode == 130
     assert_gone(children)
-    assert set(os.listdir()) == {"run1.h5", "dials.cnn_screen.log"}
+    n = len(results()["images"])
+    assert 1 <= n < 200
+    assert results()["summary"]["not_reached"] == 200 - n
+    told = f"stopped by Ctrl-C: {n} of 200 images are done and written; resume=True"
+    assert told in errors
+    assert f"The run was interrupted: this is of {n} of 200 images" in out
+    assert f"this is of {n} of 200 images" in Path("cnn_screen.html").read_text()
+    assert len(read_json_lines("cnn_screen.jsonl").lines) == n + 1
 
 
-def test_worker_that_is_killed(slow_run):
+def test_termination(slow_run, results):
+    program = slow_run(2)
+    wait_for_lines(3)
+    program.terminate()
+    _, errors = program.communicate(timeout=60)
+    assert program.returncode == 143
+    assert "stopped by SIGTERM: " in errors
+    assert results()["summary"]["not_reached"] > 0
+
+
+def test_interrupt_before_the_first_image(slow_run):
+    program = slow_run(1)
+    os.kill(program.pid, signal.SIGINT)
+    _, errors = program.communicate(timeout=60)
+    assert errors.endswith("Sorry: interrupted; no result was written\n")
+    assert program.returncode == 130
+    assert not {"cnn_screen.json", "hits.expt"} & set(os.listdir())
+
+
+def test_worker_that_is_killed(slow_run, results):
     program = slow_run(2)
     children = workers(program.pid)
+    wait_for_lines(3)
     os.kill(children[0], signal.SIGKILL)
-    _, errors = program.communicate(timeout=30)
+    _, errors = program.communicate(timeout=60)
     assert errors.startswith("Sorry: a process died")
+    assert "of 200 images are done and written; resume=True" in errors
     assert errors.count("\n") == 1
     assert program.returncode == 1
     assert_gone(children)
-    assert set(os.listdir()) == {"run1.h5", "dials.cnn_screen.log"}
+    assert 0 < len(results()["images"]) < 200
 
 
 def test_workers_end_with_a_parent_that_is_killed(slow_run):

@@ -289,3 +289,12 @@ def test_without_cctbx_xfel(monkeypatch):
     monkeypatch.setitem(sys.modules, "xfel.command_line", None)
     with pytest.raises(Sorry, match=r"no whole cctbx.xfel .*; dials.cnn_stills_proce"):
         xfel.run([])
+
+
+def test_rotation_headers(rotation, model):
+    run([rotation, model, *ONE_BY_ONE, "mp.nproc=1"])
+    images = results()["images"]
+    assert [Path(image["path"]).name for image in images] == [
+        f"thau_{n}.cbf.bz2" for n in (14, 15, 16)
+    ]
+    assert all(image["error"] is None for image in images)

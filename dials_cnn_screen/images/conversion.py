@@ -1,0 +1,80 @@
+"""Experiments as given, made ready for screening: as stills, with a user's mask."""
+
+from __future__ import annotations
+
+import pickle
+
+from dxtbx.format.image import ImageBool
+from dxtbx.imageset import ImageSequence, ImageSet, ImageSetFactory
+from dxtbx.model import Experiment, ExperimentList
+
+from dials_cnn_screen.images.stills import list_positions
+
+
+def convert_to_stills(experiments: ExperimentList) -> tuple[ExperimentList, int]:
+    """The same images as stills, as dials.import convert_sequences_to_stills=True does.
+
+    A screening image or a grid scan has the header of a rotation scan.
+
+    Returns:
+        The experiments, those that were no stills as one for each image, without scan,
+        goniometer, crystal and profile; and the number of their images.
+    """
+    if all(e.is_still() or e.imageset is None for e in experiments):
+        return experiments, 0
+    converted, n = ExperimentList(), 0
+    for experiment in experiments:
+        if experiment.is_still() or experiment.imageset is None:
+            converted.append(experiment)
+            continue
+        imageset = _without_scan(experiment.imageset)
+        for position in list_positions(experiment):
+            name = experiment.identifier
+            converted.append(
+                Experiment(
+                    identifier=f"{name}-{position}" if name else "",
+                    beam=experiment.beam,
+                    detector=experiment.detector,
+                    imageset=imageset[position : position + 1],
+                )
+            )
+            n += 1
+    return converted, n
+
+
+def _without_scan(sequence: ImageSequence) -> ImageSet:
+    """The images of a sequence, each with its models."""
+    beam, detector = sequence.get_beam(), sequence.get_detector()
+    imageset = ImageSetFactory.imageset_from_anyset(sequence)
+    for position in range(len(imageset)):
+        imageset.set_beam(beam, position)
+        imageset.set_detector(detector, position)
+        imageset.set_scan(None, position)
+        imageset.set_goniometer(None, position)
+    return imageset
+
+
+def set_mask(experiments: ExperimentList, path: str) -> None:
+    """Give all images a mask of dials.generate_mask, beside what masks them already.
+
+    Raises:
+        ValueError: The file is no mask, or does not fit a detector.
+        OSError: It can't be read.
+    """
+    with open(path, "rb") as file:
+        try:
+            mask = ImageBool(pickle.load(file, encoding="bytes"))
+        except Exception as error:  # whatever pickle or Boost may raise
+            raise ValueError(
+                f"mask={path} is no mask of dials.generate_mask"
+            ) from error
+    shapes = [panel.data().focus() for panel in mask]
+    for imageset in experiments.imagesets():
+        panels = imageset.get_detector(0)
+        if shapes != (wanted := [panel.get_image_size()[::-1] for panel in panels]):
+            raise ValueError(
+                f"mask={path} has panels of {shapes} pixels, and "
+                f"{imageset.get_path(0)} has {wanted}"
+            )
+        imageset.external_lookup.mask.data = mask
+        imageset.external_lookup.mask.filename = path
