@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import logging
 from dataclasses import replace
 from types import SimpleNamespace
@@ -13,13 +12,15 @@ import pytest
 pytest.importorskip("dials")
 pytest.importorskip("triton")
 
+from dials_cnn_screen.images.ahead import read_ahead
 from dials_cnn_screen.images.frame import make_frame
 from dials_cnn_screen.labels.image_name import ImageName
 from dials_cnn_screen.models.model_file import load_model
-from dials_cnn_screen.screening import gpu
+from dials_cnn_screen.screening import gpu, ranks, stream
 from dials_cnn_screen.screening import run as screening
 from dials_cnn_screen.screening.decision import Decision, KeptBecause
-from dials_cnn_screen.screening.run import screen, screen_mpi, stream_results
+from dials_cnn_screen.screening.run import make_screener, screen
+from dials_cnn_screen.screening.stream import in_order, stream_results
 from dials_cnn_screen.spots import architecture
 from dials_cnn_screen.spots.architecture import SPOTS
 from dials_cnn_screen.util.workers import Processes
@@ -41,7 +42,7 @@ def stills(monkeypatch, triton_device):
     if triton_device == "cpu":
         for module in (architecture, gpu):
             monkeypatch.setattr(module, "use_card", lambda: "cpu")
-    monkeypatch.setattr(screening, "choose_device", lambda device: device)
+    monkeypatch.setattr(stream, "choose_device", lambda device: device)
     monkeypatch.setattr(gpu, "BATCH", 2)
 
     def read(source, still):
@@ -92,7 +93,7 @@ def launched(monkeypatch):
 
 def test_one_process(model, stills, launched, caplog):
     with caplog.at_level(logging.INFO, "dials.cnn_screen"):
-        found = list(
+        found = in_order(
             stream_results(stills, model, Decision(), "cuda", Processes(nproc=1))
         )
     check(found, model, stills)
@@ -117,21 +118,19 @@ def test_several_processes(model, stills, monkeypatch):
 
 
 def test_mpi_ranks(model, stills, launched):
-    """Each rank has its stream, on the card of its number on its machine."""
-    gathered = {}
-
-    def gather(rank, mine, root):
-        gathered[rank] = mine
-        return [gathered[i] for i in range(2)] if rank == root else None
-
-    def on_rank(rank):
-        world = SimpleNamespace(
-            rank=rank, size=2, gather=functools.partial(gather, rank)
-        )
-        return screen_mpi(stills, model, "cuda", Decision(), world)
-
-    assert on_rank(1) == []
-    check(on_rank(0), model, stills)
+    """A rank puts what it is given through its stream."""
+    chunks, sent = [[0, 1, 2, 3], []], []
+    world = SimpleNamespace(
+        rank=1,
+        send=lambda message, dest: sent.append(message),
+        recv=lambda source: chunks.pop(0),
+    )
+    with read_ahead([]) as source:
+        screener = make_screener(model, "cuda", Decision())
+        ranks._follow(stills, screener._replace(source=source), world)
+    found = dict(result for _, result in sent if result is not None)
+    check([found[i] for i in range(4)], model, stills)
+    assert sent.count((1, None)) == 2  # asks for more before the last image is done
     assert len(launched) == 2
 
 
