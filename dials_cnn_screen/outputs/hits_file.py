@@ -29,7 +29,7 @@ from dials_cnn_screen.labels.image_name import ImageName
 from dials_cnn_screen.outputs import crystfel
 from dials_cnn_screen.outputs.crystfel import write_geometry
 from dials_cnn_screen.outputs.geometry import find_distance, frame_panels
-from dials_cnn_screen.outputs.nxmx import stack_panels, write_number, write_nxmx
+from dials_cnn_screen.outputs.nxmx import write_number, write_nxmx
 from dials_cnn_screen.util.files import replacing
 
 try:
@@ -72,7 +72,7 @@ def pack_image(imageset: ImageSet, index: int) -> PackedImage:
         Exception: Whatever dxtbx raises when it cannot read the image.
     """
     panels = [flumpy.to_numpy(panel) for panel in imageset.get_raw_data(index)]
-    pixels = np.ascontiguousarray(stack_panels(panels))
+    pixels = np.concatenate(panels)
     # A file in memory: HDF5 has all filters, and they are not there otherwise.
     with h5py.File("chunk", "w", driver="core", backing_store=False) as memory:
         dataset = memory.create_dataset(

@@ -120,6 +120,13 @@ def check_kept(output: Output, model: Model, stills: Sequence[Still]) -> None:
         detector = still.imageset.get_detector(still.position)
         sizes = tuple(panel.get_image_size() for panel in detector or ())
         shapes.setdefault(sizes, still.name)
+    for sizes, name in shapes.items():
+        if len({width for width, _ in sizes}) > 1:
+            # They lie one below the other, and dxtbx reads whole rows.
+            raise ValueError(
+                f"output.hdf5={output.hdf5}, but the panels of {name} have several "
+                "widths, and those of an HDF5 file have one; leave output.hdf5 out"
+            )
     if len(shapes) > 1:
         raise ValueError(
             f"output.hdf5={output.hdf5}, but the images are of {len(shapes)} detectors "

@@ -81,7 +81,7 @@ def _write_detector(
     ):
         if math.isfinite(value):
             group[name] = value
-    group["pixel_mask"] = stack_panels([~mask for mask in masks], True).astype(np.int32)
+    group["pixel_mask"] = (~np.concatenate(masks)).astype(np.int32)
     group["depends_on"] = f"{DETECTOR}/transformations/panel_00000"
     _group(group, "transformations", "NXtransformations")
     for i, frame in enumerate(frames):
@@ -128,16 +128,3 @@ def _translate(
         offset_units="mm",
         depends_on=depends_on,
     )
-
-
-def stack_panels(panels: list[NDArray], beside: float = 0) -> NDArray:
-    """Panels one below the other, (slow, fast), and a value beside narrower ones."""
-    if len(panels) == 1:
-        return panels[0]
-    shape = sum(len(p) for p in panels), max(p.shape[1] for p in panels)
-    stack = np.full(shape, beside, np.result_type(*panels))
-    row = 0
-    for panel in panels:
-        stack[row : row + len(panel), : panel.shape[1]] = panel
-        row += len(panel)
-    return stack

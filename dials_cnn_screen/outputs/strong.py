@@ -91,7 +91,7 @@ def _join_pixels(pixels: PixelListLabeller, panel: int) -> flex.shoebox:
         0,  # z range: as it is
         True,  # each image by itself
         1,  # least number of pixels
-        pixels.num_pixels(),  # greatest
+        pixels.num_pixels() + 1,  # greatest, which DIALS wants to be over 1
         False,  # hot pixels are not listed
     )
     return creator.result()
