@@ -154,7 +154,8 @@ class Model:
             data: (slow, fast) numbers, ADU or photons, as the detector gives them; of
                 several panels assembled on one array.
             mask: bool (slow, fast), True = use; None uses every pixel. Gaps, dead and
-                untrusted pixels have to be masked.
+                untrusted pixels have to be masked; overloaded ones in the middle of a
+                spot are signal, and have to be used.
             beam_centre: (slow, fast), pixels from the outer corner of the first one;
                 None is the middle.
 
