@@ -88,6 +88,7 @@ def test_every_image_has_its_entry(
             "ood_score",
             "n_spots",
             "spots",
+            "candidates",
             "path",
         ]
         assert entry["out_of_distribution"] is entry["ood_score"] is None
