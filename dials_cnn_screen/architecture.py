@@ -25,9 +25,8 @@ if TYPE_CHECKING:
 
 # Random crops are shifted by up to this many bins (section 2.2).
 MAX_SHIFT = 120
-# Candidates that are less likely a spot than this are left out of the results: by hand.
-# All 192 of a frame are one or two spots in expectation then, and a blank frame has few
-# numbers to store (studies/eye.py: classes by the rest are as right).
+# Candidates that are less likely a spot than this are left out of the results: by hand,
+# so that a blank frame has few numbers to store. All 192 of a frame would be two spots.
 LEAST_P_SPOT = 0.01
 # Section 3.4.
 PAPER_SCHEDULE = {"epochs": 120, "batches": 100, "batch_size": 64}

@@ -12,7 +12,8 @@ are tested on other shots, with the labels of the expert without noise. The labe
 drawn again for each repeat. "under its interval" counts the repeats in which a fit is
 below the 95% interval of the default model's accuracy.
 
-On one core it takes half an hour; the folder keeps the shots, 45 MB an experiment.
+On one core it takes about half an hour; the folder keeps the shots, 45 MB an
+experiment.
 """
 
 from __future__ import annotations

@@ -91,6 +91,7 @@ def test_every_image_has_its_entry(
             "ood_score",
             "n_spots",
             "spots",
+            "candidates",
             "d_min",
             "path",
         ]
