@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator
 from importlib import metadata
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import h5py
 import numpy as np
@@ -171,6 +172,28 @@ def _write_levels(path, levels, **others):
 def write_levels():
     """The function write(path, levels, ...) -> path: a file for level_model."""
     return _write_levels
+
+
+@pytest.fixture
+def count_reads(monkeypatch) -> Callable[[Any], list]:
+    """The function count_reads(imageset): a list that grows as dxtbx reads its format.
+
+    It gets the arguments of get_raw_data.
+    """
+
+    def count_reads(imageset: Any) -> list:
+        mro, reads = imageset.get_format_class().__mro__, []
+        format_class = next(c for c in mro if "get_raw_data" in vars(c))
+        get_raw_data = format_class.get_raw_data
+
+        def note(instance: Any, *args: int) -> Any:
+            reads.append(args)
+            return get_raw_data(instance, *args)
+
+        monkeypatch.setattr(format_class, "get_raw_data", note)
+        return reads
+
+    return count_reads
 
 
 @pytest.fixture(scope="session")

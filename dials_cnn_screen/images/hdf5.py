@@ -68,9 +68,20 @@ class FastHDF5:
         except (OSError, IndexError):
             return None  # dxtbx has its own words for what is wrong
 
+    def as_dxtbx(self, pixels: NDArray) -> Any:
+        """A copy of the pixels that were read last as dxtbx has them, a flex array."""
+        assert self._reader is not None  # it read them
+        return flumpy.from_numpy(pixels.astype(self._reader.dxtbx_dtype))
+
 
 class HDF5Reader:
-    """Reads the images of a file; each is there until the next is read."""
+    """Reads the images of a file; each is there until the next is read.
+
+    Attributes:
+        dxtbx_dtype: Of the pixels that dxtbx reads of the file.
+    """
+
+    dxtbx_dtype: np.dtype
 
     def __init__(self, datasets: list[h5py.Dataset], top: int | None = None) -> None:
         """Reads nothing yet.
@@ -151,6 +162,7 @@ def _open_as_dxtbx(imageset: ImageSet, index: int) -> HDF5Reader | None:
         if len(panels) == 1 and np.array_equal(
             panels[0], pixels, equal_nan=pixels.dtype.kind == "f"
         ):
+            reader.dxtbx_dtype = panels[0].dtype
             return reader
     except Exception:  # whatever dxtbx or a format raises; it will again
         logger.debug("no fast reading of %s", imageset.get_path(index), exc_info=True)

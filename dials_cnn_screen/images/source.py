@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Callable, Iterator
+from typing import Any
+
 import numpy as np
 from dxtbx import flumpy
 from dxtbx.imageset import ImageSet
@@ -34,6 +38,8 @@ class Source:
         self._opener = Opener()
         self._hdf5 = FastHDF5()
         self._static_mask = StaticMask()
+        # What dxtbx would read of the last still; None where that is not at hand.
+        self._raw_data: Callable[[], tuple[Any, ...]] | None = None
 
     def read(self, still: Still) -> Frame:
         """The frame of a still.
@@ -41,6 +47,7 @@ class Source:
         Raises:
             ValueError, Exception: As read_frame does.
         """
+        self._raw_data = None
         imageset, index = self._opener.open(still.imageset, still.position)
         detector, beam = find_models(imageset, index)
         if imageset.has_dynamic_mask() or has_corrections(imageset, index):
@@ -62,11 +69,33 @@ class Source:
         """The raw pixels of each panel, (slow, fast), until the next image is read."""
         pixels = self._hdf5.read(imageset, index)
         if pixels is not None:
+            self._raw_data = lambda: (self._hdf5.as_dxtbx(pixels),)
             return [pixels]
-        panels = [flumpy.to_numpy(p) for p in imageset.get_raw_data(index)]
+        raw_data = imageset.get_raw_data(index)
+        self._raw_data = lambda: raw_data
         # dxtbx keeps the last image of each imageset, and each still may have its own.
         imageset.clear_cache()
-        return panels
+        return [flumpy.to_numpy(panel) for panel in raw_data]
+
+    @contextlib.contextmanager
+    def handing_over(self, still: Still) -> Iterator[None]:
+        """Within, dxtbx does not read a still from its file again.
+
+        Images that are corrected, or have a mask of their own, it does.
+
+        Args:
+            still: That which was read last; its imageset was opened with its format.
+        """
+        if self._raw_data is None:
+            yield
+            return
+        reader, raw_data = still.imageset.reader(), self._raw_data()
+        read, wanted = reader.read, still.imageset.indices()[still.position]
+        reader.read = lambda index: raw_data if index == wanted else read(index)
+        try:
+            yield
+        finally:
+            del reader.read
 
 
 def _fit(panels: list[NDArray], detector: Detector) -> bool:

@@ -376,10 +376,9 @@ def _decision_from_json(values: dict[str, Any]) -> Decision:
 def write_json(path: str | Path, results: dict[str, Any]) -> None:
     """Write results as JSON, one image a line so that people can search it too."""
     head = json.dumps({k: v for k, v in results.items() if k != "images"}, indent=1)
-    lines = ",\n  ".join(
-        json.dumps(image, allow_nan=False) for image in results["images"]
-    )
-    with replacing(path) as unfinished:
-        Path(unfinished).write_text(
-            f'{head[:-2]},\n "images": [\n  {lines}\n ]\n}}\n', encoding="utf-8"
-        )
+    with replacing(path) as unfinished, open(unfinished, "w", encoding="utf-8") as file:
+        file.write(f'{head[:-2]},\n "images": [\n')
+        for i, image in enumerate(results["images"]):
+            text = json.dumps(image, allow_nan=False)
+            file.write(f",\n  {text}" if i else f"  {text}")
+        file.write("\n ]\n}\n")

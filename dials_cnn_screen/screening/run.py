@@ -15,6 +15,7 @@ from dials_cnn_screen.images.frame import Frame, check_frame
 from dials_cnn_screen.images.source import Source
 from dials_cnn_screen.images.stills import Still
 from dials_cnn_screen.models.model import Model
+from dials_cnn_screen.models.prediction import Prediction
 from dials_cnn_screen.models.predictor import Predictor
 from dials_cnn_screen.screening.decision import Decision
 from dials_cnn_screen.screening.results import ImageResult, decide
@@ -58,8 +59,16 @@ def make_screener(model: Model, device: str, decision: Decision) -> Screener:
 
 
 def screen_still(screener: Screener, still: Still) -> ImageResult:
-    """Read, prepare and classify one still; an error becomes part of the result."""
-    return screen_frame(screener, still)[0]
+    """Read, prepare and classify one still; an error becomes part of the result.
+
+    Features are left out: a run keeps its results.
+    """
+    result, _ = screen_frame(screener, still)
+    return replace(result, prediction=_without_features(result.prediction))
+
+
+def _without_features(prediction: Prediction | None) -> Prediction | None:
+    return None if prediction is None else replace(prediction, features=None)
 
 
 def screen_frame(screener: Screener, still: Still) -> tuple[ImageResult, Frame | None]:
@@ -111,7 +120,7 @@ def screen_stream(
         if isinstance(classified.outcome, Exception):
             error = one_line(classified.outcome)
         else:
-            prediction = classified.outcome
+            prediction = _without_features(classified.outcome)
         now = time.perf_counter()
         seconds = reading, 0.0, max(now - start - reading, 0.0)
         start, reading = now, 0.0

@@ -76,7 +76,8 @@ class Vetoed(stills_process.Processor):
             _log(result)
             if not result.kept:
                 return flex.reflection_table()
-            return super().find_spots(experiments)
+            with self._screener.source.handing_over(still):
+                return super().find_spots(experiments)
 
     def finalize(self) -> None:
         """Write DIALS's files of this process."""

@@ -7,6 +7,7 @@ import sys
 import time
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 pytest.importorskip("dials")
@@ -178,3 +179,25 @@ def test_workers_end_with_a_parent_that_is_killed(slow_run):
     program.kill()
     program.wait()
     assert_gone(children)
+
+
+LOADED = """
+import sys
+from dials_cnn_screen.command_line.cnn_screen import run
+run(sys.argv[1:])
+print("LOADED", *({"torch", "matplotlib"} & set(sys.modules)))
+"""
+
+
+@pytest.mark.parametrize("output", ["cnn_screen.html", "None"])
+def test_no_torch_for_the_default_model_on_a_cpu(write_cxidb76, output):
+    """Nor matplotlib without a report: they take a second, and 150 MB."""
+    data = np.random.default_rng(0).poisson(20, (2, 64, 64)).astype(np.int32)
+    write_cxidb76("run1.h5", data, kind="Rayonix")
+    program = [sys.executable, "-c", LOADED, "run1.h5", ONE, "device=cpu"]
+    done = subprocess.run(
+        [*program, f"output.html={output}"], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    loaded = done.stdout.strip().splitlines()[-1].split()[1:]
+    assert loaded == ([] if output == "None" else ["matplotlib"])

@@ -75,6 +75,15 @@ def test_spot_finding_runs_on_what_is_kept(images, model, level_model, nproc):
     assert not issubclass(stills_process.Processor, veto_processor.Vetoed)
 
 
+def test_kept_images_are_read_once(images, model, count_reads):
+    imagesets = ExperimentListFactory.from_filenames([images]).imagesets()
+    reads = count_reads(imagesets[0])
+    run([images, model, "mp.nproc=1", *ONE_BY_ONE])
+    assert spot_finding_ran() == KEPT
+    # That one to see that reading past dxtbx gives the same pixels.
+    assert reads == [(0,)]
+
+
 def test_processes_end_well(images, model):
     # In a process of its own: within pytest DIALS's processes fail without us too.
     done = subprocess.run(
