@@ -81,6 +81,8 @@ def follow(
     """
     from tqdm import tqdm
 
+    # A thread that looks after the bar would be there as processes are forked.
+    tqdm.monitor_interval = 0
     progress = Progress(total, done)
     said = time.monotonic()
     with contextlib.ExitStack() as stack:

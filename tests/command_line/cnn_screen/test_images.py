@@ -10,6 +10,7 @@ import pytest
 
 pytest.importorskip("dials")
 
+from dials.util import Sorry
 from dxtbx.model import (
     Crystal,
     Experiment,
@@ -39,6 +40,7 @@ def test_every_image_has_its_entry(
         "model",
         "decision",
         "summary",
+        "estimated_shares",
         "hit_rate",
         "hit_rates",
         "images",
@@ -59,6 +61,7 @@ def test_every_image_has_its_entry(
         "architecture",
         "trained_on",
         "max_spots",
+        "shares",
     ]
     assert found["model"]["name"] == "level"
     assert len(found["model"]["sha256"]) == 64
@@ -255,7 +258,7 @@ def test_nothing_kept_and_nothing_rejected(write_levels, model, read):
 
 
 def test_no_outputs(images, model):
-    names = ("experiments", "rejected", "scores", "html", "log")
+    names = ("experiments", "rejected", "scores", "record", "html", "log")
     run([images, model, ONE, *(f"output.{name}=None" for name in names)])
     assert os.listdir() == ["run1.h5"]
 
@@ -341,10 +344,9 @@ def test_help(capsys, options, shown, hidden):
 
 
 def test_option_with_a_wrong_value(capsys):
-    with pytest.raises(SystemExit) as finished:
+    with pytest.raises(Sorry, match="invalid int value: 'much'"):
         run(["-c", "-a", "much"])
-    assert finished.value.code == 2
-    assert "invalid int value: 'much'" in capsys.readouterr().err
+    assert "usage" not in capsys.readouterr().err
 
 
 def test_verbose(images, model):
