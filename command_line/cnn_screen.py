@@ -91,7 +91,7 @@ def _screen(
     if params.model is None:
         raise ValueError("no model: give model=default or a file of dials.cnn_train")
     model = load_model(params.model)
-    decision = choose_decision(params.decision, params.calibration, model)
+    decision = choose_decision(params.decision, params.calibration, params.eye, model)
     log_text(format_decision(decision))
     log_model(model)
     start = time.perf_counter()

@@ -25,6 +25,9 @@ if TYPE_CHECKING:
 
 # Random crops are shifted by up to this many bins (section 2.2).
 MAX_SHIFT = 120
+# Candidates that are less likely a spot than this are left out of the results: by hand,
+# so that a blank frame has few numbers to store. All 192 of a frame would be two spots.
+LEAST_P_SPOT = 0.01
 # Section 3.4.
 PAPER_SCHEDULE = {"epochs": 120, "batches": 100, "batch_size": 64}
 
@@ -36,6 +39,47 @@ class Preparation(Protocol):
         """The fields, as JSON values."""
 
 
+@dataclass(frozen=True, eq=False)
+class CandidateScores:
+    """What may be spots on a frame, the strongest first; score_candidates makes one.
+
+    Attributes:
+        significance: float64 (n,), how far each stands out of the background, standard
+            deviations.
+        p_spot: float64 (n,), probability that it is a spot.
+
+    Raises:
+        ValueError: They are not of one length, or a probability is not from 0 to 1.
+    """
+
+    significance: NDArray[np.float64]
+    p_spot: NDArray[np.float64]
+
+    def __post_init__(self) -> None:
+        if self.significance.shape != self.p_spot.shape or self.p_spot.ndim != 1:
+            raise ValueError("candidates are not pairs of significance and probability")
+        if not np.isfinite(self.significance).all():
+            raise ValueError("the significance of a candidate is not finite")
+        if not ((self.p_spot >= 0) & (self.p_spot <= 1)).all():
+            raise ValueError("the probability of a candidate is not from 0 to 1")
+
+
+def score_candidates(
+    significance: NDArray[np.floating], spot_logits: NDArray[np.floating]
+) -> CandidateScores:
+    """The candidates that may be spots, rounded as cnn_screen.json has them.
+
+    Args:
+        significance: (n,), standard deviations.
+        spot_logits: (n,), ln(p / (1 - p)) of the probability p of a spot.
+    """
+    p_spot = np.exp(-np.logaddexp(0, -spot_logits.astype(np.float64)))
+    kept = p_spot >= LEAST_P_SPOT
+    return CandidateScores(
+        significance[kept].astype(np.float64).round(2), p_spot[kept].round(3)
+    )
+
+
 class NetworkOutput(NamedTuple):
     """What a network makes of one frame.
 
@@ -45,11 +89,13 @@ class NetworkOutput(NamedTuple):
         spots: int64 (n, 2), the candidates that are likelier a spot than not, (slow,
             fast) pixel indices on the frame, the strongest first; None from a network
             that does not look for spots.
+        candidates: What may be spots; None as for spots.
     """
 
     logits: NDArray[np.float32]
     features: NDArray[np.float32]
     spots: NDArray[np.int64] | None
+    candidates: CandidateScores | None = None
 
 
 class Pipeline(Protocol):

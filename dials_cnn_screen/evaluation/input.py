@@ -51,6 +51,18 @@ class LabelledImages:
         chosen = np.isin(np.arange(n), order[: round(fraction * n)])
         return replace(self, training=chosen)
 
+    def without(self, names: Sequence[ImageName]) -> LabelledImages:
+        """All but the images of these names."""
+        others = NameIndex(names)
+        left = [i for i, name in enumerate(self.names) if others.find(name) is None]
+        return replace(
+            self,
+            names=[self.names[i] for i in left],
+            labels=self.labels[left],
+            training=self.training[left],
+            stills=self.stills and [self.stills[i] for i in left],
+        )
+
     def display_names(self) -> list[ImageName]:
         """Names with as much of the path as tells the images apart."""
         return short_names(self.names)

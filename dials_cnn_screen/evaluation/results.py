@@ -47,12 +47,14 @@ class Evaluation:
         parameters: those that the user changed, in PHIL form.
         """
         screening, spots = self.screening, self.spots
+        eye = None if screening is None else screening.decision.eye
         results = {
             "program": "dials.cnn_evaluate",
             "version": __version__,
             "versions": _versions(),
             "parameters": parameters,
             "model": None if screening is None else asdict(screening.model),
+            "eye": eye and asdict(eye),
             **evaluate(
                 LabelledResults(
                     self.images.labels,

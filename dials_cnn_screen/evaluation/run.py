@@ -32,8 +32,14 @@ from dials_cnn_screen.labels.label import count_labels, format_counts
 from dials_cnn_screen.models.model_file import load_model
 from dials_cnn_screen.outputs.log import WIDTH, log_model
 from dials_cnn_screen.screening.decision import Decision
-from dials_cnn_screen.screening.results import ModelSummary, ScreeningResults
+from dials_cnn_screen.screening.eye import NO_EYE, ChosenEye, EyeRule, choose_eye
+from dials_cnn_screen.screening.results import (
+    ModelSummary,
+    ScreeningResults,
+    read_results,
+)
 from dials_cnn_screen.screening.run import stream_results
+from dials_cnn_screen.spots.eye import Eye
 from dials_cnn_screen.util.progress import track
 from dials_cnn_screen.util.workers import Processes, count_processes
 
@@ -68,6 +74,7 @@ class Sources:
     model: str | None
     scores: str | None
     decision: Threshold
+    eye: EyeRule
     spot_counts: str | None
     reflections: str | None
     find_spots: str
@@ -93,10 +100,11 @@ def evaluate_images(
     """
     _check_sources(sources, has_images=len(experiments) > 0)
     stills = list_stills(experiments) if len(experiments) else None
-    images = _read_labelled(stills, sources)
+    chosen = _choose_eye(sources)
+    images = _read_labelled(stills, sources, chosen)
     # First what takes no time, as there may be something wrong with it.
     spots = _read_spots(images, experiments, stills, sources)
-    screening = _screen(images, sources)
+    screening = _screen(images, sources, chosen.eye)
     if finding is not None and images.stills is not None:
         spots = _find_spots(experiments, images, images.stills, sources, finding)
     return Evaluation(images, screening, spots)
@@ -147,9 +155,32 @@ def _check_sources(sources: Sources, has_images: bool) -> None:
         )
 
 
-def _read_labelled(stills: Sequence[Still] | None, sources: Sources) -> LabelledImages:
+def _choose_eye(sources: Sources) -> ChosenEye:
+    """The eye, for the model or for the one that made the scores."""
+    if not sources.eye.is_set:
+        return NO_EYE
+    if sources.scores is not None:
+        return choose_eye(sources.eye, read_results(sources.scores).model)
+    if sources.model is None:
+        raise ValueError("model=None, and an eye is for a model; leave eye out")
+    return choose_eye(sources.eye, ModelSummary.of(load_model(sources.model)))
+
+
+def _read_labelled(
+    stills: Sequence[Still] | None, sources: Sources, chosen: ChosenEye
+) -> LabelledImages:
+    """The labelled images but those that the eye was fitted to, which it knows."""
     training = sources.training
     images = read_labelled(sources.annotation, training.annotation, stills)
+    n_labelled = len(images.names)
+    images = images.without(chosen.fitted_to)
+    if n_known := n_labelled - len(images.names):
+        logger.info("Images that the eye was fitted to, left out: %d", n_known)
+    if not images.names:
+        raise ValueError(
+            "the eye was fitted to all of the labelled images (eye.annotation); label "
+            "others to evaluate it on"
+        )
     if training.fraction is not None:
         images = images.with_training(training.fraction, training.random_seed)
     check_training_split(images.labels, images.training)
@@ -161,15 +192,16 @@ def _read_labelled(stills: Sequence[Still] | None, sources: Sources) -> Labelled
         if n := split.sum():
             counts = count_labels(images.labels[split])
             logger.info("%s: %d (%s)", title, n, format_counts(counts))
-    if stills is not None and len(stills) > len(images.names):
-        n = len(stills) - len(images.names)
-        logger.info("Images without a label, left out: %d", n)
+    if stills is not None and len(stills) > n_labelled:
+        logger.info("Images without a label, left out: %d", len(stills) - n_labelled)
     return images
 
 
-def _screen(images: LabelledImages, sources: Sources) -> ScreeningResults | None:
+def _screen(
+    images: LabelledImages, sources: Sources, eye: Eye | None
+) -> ScreeningResults | None:
     """The model's results for the images, of an earlier run or now."""
-    decision = Decision(sources.decision.threshold)
+    decision = Decision(sources.decision.threshold, eye=eye)
     if sources.scores is not None:
         return read_screening(images, sources.scores, decision)
     if images.stills is None or sources.model is None:

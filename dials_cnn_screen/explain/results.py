@@ -266,7 +266,7 @@ def _as_json(
     """What cnn_explain.json says of one image."""
     entry = image_as_json(image.index, image.result, image.name)
     # Nothing is kept or rejected here.
-    del entry["kept"], entry["kept_because"]
+    del entry["kept"], entry["kept_because"], entry["candidates"]
     x, y = image.position or (None, None)
     entry |= {
         "label": None if image.label is None else image.label.title,

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from dials_cnn_screen.architecture import CandidateScores
 from dials_cnn_screen.labels.label import Label
 from dials_cnn_screen.labels.probabilities import classify, p_keep
+from dials_cnn_screen.spots.eye import Eye
 from dials_cnn_screen.spots.out_of_distribution import is_out_of_distribution
 
 
@@ -26,6 +28,8 @@ class Prediction:
             training; None where that is not known.
         features: float32 (f,), what the network tells the classes by; None for a
             prediction that was read from a file.
+        candidates: What may be spots, by which an Eye tells the classes; None where the
+            model looks for none.
     """
 
     probabilities: NDArray[np.float64]
@@ -34,6 +38,7 @@ class Prediction:
     spots: NDArray[np.int64] | None = None
     ood_score: float | None = None
     features: NDArray[np.float32] | None = None
+    candidates: CandidateScores | None = None
 
     @property
     def out_of_distribution(self) -> bool | None:
@@ -45,12 +50,34 @@ class Prediction:
         """Number of spots; None where the model looks for none."""
         return None if self.spots is None else len(self.spots)
 
+    def seen_by(self, eye: Eye) -> Prediction:
+        """The prediction with probabilities and class by what an eye sees.
+
+        Spots, candidates and out-of-distribution score stay the model's.
+
+        Raises:
+            ValueError: The candidates are not known.
+        """
+        if self.candidates is None:
+            raise ValueError(
+                "the scores do not have the candidates of the images, which an eye "
+                "counts; screen the images again, with a model that looks for spots"
+            )
+        p = eye.probabilities([self.candidates])[0]
+        return replace(
+            self,
+            probabilities=p,
+            p_keep=float(p_keep(p)),
+            label=Label(int(classify(p))),
+        )
+
 
 def make_prediction(
     probabilities: ArrayLike,
     spots: NDArray[np.int64] | None = None,
     ood_score: float | None = None,
     features: NDArray[np.float32] | None = None,
+    candidates: CandidateScores | None = None,
 ) -> Prediction:
     """A prediction of these probabilities, (3,) in the order of Label.
 
@@ -67,4 +94,6 @@ def make_prediction(
     if ood_score is not None and not np.isfinite(ood_score):
         raise ValueError(f"the out-of-distribution score {ood_score} is not finite")
     label = Label(int(classify(p)))
-    return Prediction(p, float(p_keep(p)), label, spots, ood_score, features)
+    return Prediction(
+        p, float(p_keep(p)), label, spots, ood_score, features, candidates
+    )

@@ -96,5 +96,9 @@ def prediction_of(
     if out_of_distribution is not None:
         ood_score = float(out_of_distribution.score(output.features[None])[0])
     return make_prediction(
-        softmax(output.logits, temperature), output.spots, ood_score, output.features
+        softmax(output.logits, temperature),
+        output.spots,
+        ood_score,
+        output.features,
+        output.candidates,
     )

@@ -3,23 +3,20 @@
 from __future__ import annotations
 
 import logging
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from dials_cnn_screen.labels.annotation import Annotation, read_annotations
 from dials_cnn_screen.labels.image_name import NameIndex
 from dials_cnn_screen.labels.label import Label
-from dials_cnn_screen.labels.matching import find_annotated
 from dials_cnn_screen.models.model import Model
 from dials_cnn_screen.screening.decision import Decision, threshold_for_hit_loss
-from dials_cnn_screen.screening.results import (
-    ImageResult,
-    ScreeningResults,
-    read_results,
-)
+from dials_cnn_screen.screening.eye import NO_EYE, ChosenEye, EyeRule, choose_eye
+from dials_cnn_screen.screening.labelled import check_own, read_labelled_images
+from dials_cnn_screen.screening.results import ModelSummary, decide_again
+from dials_cnn_screen.spots.eye import MODEL_SIGMA
 
 logger = logging.getLogger("dials.cnn_screen.calibration")
 
@@ -65,7 +62,7 @@ class LabelledHits:
 
 
 def choose_decision(
-    rule: DecisionRule, calibration: OwnLabels, model: Model
+    rule: DecisionRule, calibration: OwnLabels, eye_rule: EyeRule, model: Model
 ) -> Decision:
     """How images are kept; the threshold may come from the model's or the user's hits.
 
@@ -75,20 +72,30 @@ def choose_decision(
         ValueError: A bound on lost hits that can't be had, or labels that can't be
             used.
     """
+    has_labels = _has_labels(rule, calibration)
+    summary = ModelSummary.of(model)
+    chosen = choose_eye(eye_rule, summary)
+    plain = Decision(rule.threshold, rule.keep_misses, rule.random_seed, eye=chosen.eye)
     hits, source = model.calibration.hit_scores, model.calibration.source
-    if _has_labels(rule, calibration):
+    if has_labels:
         labelled = read_labelled_hits(
-            str(calibration.annotation), str(calibration.scores), model
+            str(calibration.annotation), str(calibration.scores), summary, chosen
         )
         for line in labelled.left_out:
             logger.warning("%s", line)
         hits, source = labelled.scores, labelled.source
     if rule.max_hit_loss is None:
-        return Decision(rule.threshold, rule.keep_misses, rule.random_seed)
-    return Decision(
-        threshold_for_hit_loss(hits, rule.max_hit_loss),
-        rule.keep_misses,
-        rule.random_seed,
+        return plain
+    if chosen.eye is not None and not has_labels:
+        raise ValueError(
+            "decision.max_hit_loss with an eye needs labels of your own "
+            "(calibration.annotation), since the model's calibration hits are by its "
+            f"own classes, of spots over {MODEL_SIGMA} standard deviations; or set "
+            "decision.threshold instead"
+        )
+    return replace(
+        plain,
+        threshold=threshold_for_hit_loss(hits, rule.max_hit_loss),
         max_hit_loss=rule.max_hit_loss,
         calibrated_on=source,
         calibration_hits=len(hits),
@@ -114,7 +121,10 @@ def _has_labels(rule: DecisionRule, calibration: OwnLabels) -> bool:
 
 
 def read_labelled_hits(
-    annotation: str | Path, scores: str | Path, model: Model
+    annotation: str | Path,
+    scores: str | Path,
+    model: ModelSummary,
+    chosen: ChosenEye = NO_EYE,
 ) -> LabelledHits:
     """The labelled hits of an annotation file, with their scores of an earlier run.
 
@@ -122,30 +132,29 @@ def read_labelled_hits(
         annotation: Lines such as ``r0027_2000.h5 [1] HIT``.
         scores: cnn_screen.json of the same model.
         model: That of this run.
+        chosen: The eye of this run, by which the scores are computed again. Images that
+            it was fitted to are left out, since it knows them.
 
     Raises:
         ValueError: The file is not one, is of another model, or has none of the
             labelled hits; or a label could be of several of its images.
     """
-    results = read_results(scores)
-    _check_model(results, scores, model)
-    index = NameIndex([image.name for image in results.images])
-    annotations = read_annotations(annotation)
-    used: list[tuple[Annotation, ImageResult]] = []
-    left_out: dict[str, list[Annotation]] = {}
-    for a in annotations:
-        i = find_annotated(a, index)
-        image = None if i is None else results.images[i]
-        reason = _why_left_out(a, image, scores)
-        if reason is not None:
-            left_out.setdefault(reason, []).append(a)
-        elif image is not None:
-            used.append((a, image))
-    hits = [image.p_keep for a, image in used if a.label is not Label.MISS]
-    remarks = [
-        f"{len(those)} of the {len(annotations)} labels in {annotation} are left out: "
-        f"{reason} ({those[0].name}{' and others' if len(those) > 1 else ''})"
-        for reason, those in left_out.items()
+    labelled = read_labelled_images(annotation, scores, model)
+    if chosen.eye is None:
+        check_own(labelled.run, scores)
+    known = NameIndex(chosen.fitted_to)
+    images = [x for x in labelled.images if known.find(x[1].name) is None]
+    remarks = list(labelled.left_out)
+    if n_known := len(labelled.images) - len(images):
+        remarks.append(
+            f"{n_known} of the labels in {annotation} are left out: eye.annotation has "
+            "these images too; label others for the calibration"
+        )
+    decision = Decision(eye=chosen.eye)
+    hits = [
+        decide_again(image, decision).p_keep
+        for label, image in images
+        if label is not Label.MISS
     ]
     if not hits:
         raise ValueError(
@@ -157,28 +166,3 @@ def read_labelled_hits(
         f"{len(hits)} images labelled Hit or Maybe in {annotation}",
         remarks,
     )
-
-
-def _check_model(results: ScreeningResults, scores: str | Path, model: Model) -> None:
-    if results.model.sha256 != model.sha256:
-        raise ValueError(
-            f"the scores in '{scores}' are of model {results.model.name} (sha256 "
-            f"{results.model.sha256}), and this run's model is {model.name} (sha256 "
-            f"{model.sha256}); screen the labelled images again with this model"
-        )
-
-
-def _why_left_out(
-    a: Annotation, image: ImageResult | None, scores: str | Path
-) -> str | None:
-    if a.label is None:
-        return "labelled None"
-    if image is None:
-        return f"not among the images of {scores}"
-    # Such images are not lost; the bound is for the others.
-    if image.prediction is None or image.out_of_distribution:
-        return (
-            f"could not be classified, or out of distribution, in {scores}, and kept "
-            "for that"
-        )
-    return None

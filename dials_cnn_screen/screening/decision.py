@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from dials_cnn_screen.labels.image_name import ImageName
 from dials_cnn_screen.labels.probabilities import PAPER_THRESHOLD
 from dials_cnn_screen.models.prediction import Prediction
+from dials_cnn_screen.spots.eye import MODEL_SIGMA, Eye
 
 
 @dataclass(frozen=True)
@@ -27,6 +28,7 @@ class Decision:
         max_hit_loss: Where the threshold is from threshold_for_hit_loss.
         calibrated_on: Of what images the calibration hits are, then.
         calibration_hits: Their number.
+        eye: By which classes and probabilities are; None: by the model itself.
     """
 
     threshold: float = PAPER_THRESHOLD
@@ -35,6 +37,7 @@ class Decision:
     max_hit_loss: float | None = None
     calibrated_on: str | None = None
     calibration_hits: int | None = None
+    eye: Eye | None = None
 
 
 class KeptBecause(str, Enum):
@@ -108,6 +111,12 @@ def threshold_for_hit_loss(
 def format_decision(decision: Decision) -> str:
     """The decision as a sentence or two: what is kept, and what that promises."""
     text = f"Images are kept if P(Hit) + P(Maybe) is {decision.threshold:.4g} or more."
+    if (eye := decision.eye) is not None:
+        text = (
+            "Hit, Maybe and Miss are by the number of spots that stand out by "
+            f"{eye.visible_sigma:.3g} standard deviations or more ({eye.source}); the "
+            f"model by itself counts those over {MODEL_SIGMA}. {text}"
+        )
     if decision.max_hit_loss is not None:
         text += (
             f" At this threshold at most {100 * decision.max_hit_loss:.3g}% of the "

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from dials_cnn_screen.screening.calibration import DecisionRule, OwnLabels
+from dials_cnn_screen.screening.eye import EyeRule
 from dials_cnn_screen.util.workers import Processes
 
 
@@ -28,4 +29,5 @@ class Parameters:
     mp: Processes
     decision: DecisionRule
     calibration: OwnLabels
+    eye: EyeRule
     output: Output

@@ -12,11 +12,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dials_cnn_screen import __version__
+from dials_cnn_screen.architecture import CandidateScores
 from dials_cnn_screen.labels.image_name import ImageName, short_names
 from dials_cnn_screen.labels.label import Label, count_labels
 from dials_cnn_screen.models.model import Model
 from dials_cnn_screen.models.prediction import Prediction, make_prediction
 from dials_cnn_screen.screening.decision import Decision, KeptBecause, why_kept
+from dials_cnn_screen.spots.eye import Eye
 from dials_cnn_screen.util.files import replacing
 
 FAILED = "Could not be classified"
@@ -75,15 +77,21 @@ def decide(
     decision: Decision,
     seconds: tuple[float, float, float] = (0.0, 0.0, 0.0),
 ) -> ImageResult:
-    """The result for an image, kept or not by a decision."""
+    """The result for an image, kept or not by a decision.
+
+    Raises ValueError where the decision has an eye, and the prediction no candidates.
+    """
+    if prediction is not None and decision.eye is not None:
+        prediction = prediction.seen_by(decision.eye)
     kept_because = why_kept(name, prediction, decision)
     return ImageResult(name, prediction, error, kept_because, seconds)
 
 
 def decide_again(result: ImageResult, decision: Decision) -> ImageResult:
-    """The same result by another decision."""
-    kept_because = why_kept(result.name, result.prediction, decision)
-    return replace(result, kept_because=kept_because)
+    """The same result by another decision; raises as decide does."""
+    return decide(
+        result.name, result.prediction, result.error, decision, result.seconds
+    )
 
 
 @dataclass(frozen=True)
@@ -217,8 +225,23 @@ def image_as_json(
         "ood_score": None if ood_score is None else round(ood_score, 3),
         "n_spots": prediction and prediction.n_spots,
         "spots": None if spots is None else spots.tolist(),
+        "candidates": prediction and _candidates_as_json(prediction.candidates),
         "path": image.name.path,
     }
+
+
+def _candidates_as_json(scores: CandidateScores | None) -> list | None:
+    """Pairs of significance and P(spot)."""
+    if scores is None:
+        return None
+    return np.stack([scores.significance, scores.p_spot], axis=1).tolist()
+
+
+def _candidates_from_json(pairs: list | None) -> CandidateScores | None:
+    """The candidates of these pairs; ValueError where they are none."""
+    if pairs is None:
+        return None
+    return CandidateScores(*np.array(pairs, dtype=np.float64).reshape(-1, 2).T)
 
 
 def image_from_json(entry: dict[str, Any]) -> ImageResult:
@@ -243,6 +266,8 @@ def image_from_json(entry: dict[str, Any]) -> ImageResult:
         p,
         None if spots is None else np.array(spots, dtype=np.int64).reshape(-1, 2),
         None if ood_score is None else float(ood_score),
+        # Files of the first versions have none.
+        candidates=_candidates_from_json(entry.get("candidates")),
     )
     # As they were before the probabilities were rounded.
     label = Label[str(entry["class"]).upper()]
@@ -265,7 +290,7 @@ def read_results(path: str | Path) -> ScreeningResults:
         content = json.loads(Path(path).read_bytes())
         return ScreeningResults(
             ModelSummary(**content["model"]),
-            Decision(**content["decision"]),
+            _decision_from_json(content["decision"]),
             [image_from_json(entry) for entry in content["images"]],
         )
     except (ValueError, KeyError, TypeError, OverflowError, RecursionError) as error:
@@ -273,6 +298,12 @@ def read_results(path: str | Path) -> ScreeningResults:
             f"'{path}' is not a scores file of dials.cnn_screen ({error}); give the "
             "cnn_screen.json of an earlier run"
         ) from error
+
+
+def _decision_from_json(values: dict[str, Any]) -> Decision:
+    """The decision of cnn_screen.json; TypeError or ValueError where it is none."""
+    eye = values.get("eye")
+    return Decision(**{**values, "eye": None if eye is None else Eye(**eye)})
 
 
 def write_json(path: str | Path, results: dict[str, Any]) -> None:

@@ -23,6 +23,7 @@ from dials_cnn_screen.screening.calibration import (
     choose_decision,
 )
 from dials_cnn_screen.screening.decision import Decision, format_decision
+from dials_cnn_screen.screening.eye import EyeRule
 from dials_cnn_screen.screening.results import (
     ModelSummary,
     ScreeningResults,
@@ -54,6 +55,7 @@ class Parameters:
     device: str
     decision: DecisionRule
     calibration: OwnLabels
+    eye: EyeRule
     scores: str | None
 
 
@@ -165,7 +167,7 @@ def read_veto(params: Any) -> Veto:
             "no cnn_screen.model: give default, or a file of dials.cnn_train"
         )
     model = load_model(own.model)
-    decision = choose_decision(own.decision, own.calibration, model)
+    decision = choose_decision(own.decision, own.calibration, own.eye, model)
     _check_dispatch(params.dispatch)
     folder = Path(params.output.output_dir)
     check_writable(folder / (own.scores or "parts"))

@@ -15,11 +15,17 @@ from dials_cnn_screen.architecture import (
     Explanation,
     NetworkOutput,
     Pipeline,
+    score_candidates,
 )
 from dials_cnn_screen.images.batch import Layout
 from dials_cnn_screen.images.frame import Frame
 from dials_cnn_screen.labels.label import Label
-from dials_cnn_screen.spots.candidates import PATCH, Candidates, CandidateSearch
+from dials_cnn_screen.spots.candidates import (
+    PATCH,
+    Candidates,
+    CandidateSearch,
+    strongest,
+)
 from dials_cnn_screen.util.devices import can_compile_kernels, use_card
 
 Floats = NDArray[np.float32]
@@ -182,9 +188,11 @@ class SpotPipeline:
         """Logits and features of the frame, and which candidates are spots."""
         logits, spot_logits, features = self._classify(prepared)
         # A logit of 0 is a chance of one half. Without candidates one slot is empty.
-        is_spot = spot_logits[: len(prepared.z)] > 0
+        spot_logits = spot_logits[: len(prepared.z)]
         places = np.stack([prepared.slow, prepared.fast], axis=1)
-        return NetworkOutput(logits, features, places[is_spot])
+        strength = strongest(prepared.z, prepared.summed)
+        candidates = score_candidates(strength, spot_logits)
+        return NetworkOutput(logits, features, places[spot_logits > 0], candidates)
 
 
 def compiled_network(

@@ -9,9 +9,9 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from dials_cnn_screen.architecture import NetworkOutput
+from dials_cnn_screen.architecture import NetworkOutput, score_candidates
 from dials_cnn_screen.images.batch import Layout
-from dials_cnn_screen.spots.candidates import CandidateSearch
+from dials_cnn_screen.spots.candidates import CandidateSearch, strongest
 from dials_cnn_screen.spots.candidates_cuda import CandidateKernels
 from dials_cnn_screen.spots.network import SpotNetwork
 
@@ -39,7 +39,11 @@ class SpotBatches:
             self._output = self._network(self._candidates.batch)
 
     def run(self, frames: torch.Tensor) -> tuple[torch.Tensor, ...]:
-        """Logits (b, 3), features (b, f), fits (b,), spot logits and places (b, k)."""
+        """What output needs.
+
+        Logits (b, 3), features (b, f), fits (b,), spot logits and places (b, k), and
+        asinh of the significance of pixel and weighted sum of candidates (b, k, 2).
+        """
         for _, stage in self.stages(frames):
             stage()
         output, candidates = self._output, self._candidates
@@ -49,13 +53,16 @@ class SpotBatches:
             candidates.fits,
             output.spot_logits,
             candidates.places,
+            candidates.batch.scalars[..., :2],
         )
 
     def output(self, arrays: Sequence[NDArray], i: int) -> NetworkOutput | None:
         """What the network makes of frame i; None: it did not fit the kernels."""
-        logits, features, fits, spot_logits, places = (array[i] for array in arrays)
+        logits, features, fits, spot_logits, places, height = (a[i] for a in arrays)
         if not fits:
             return None
         # A logit of 0 is a chance of one half; that of an empty slot is far below.
         spots = self._candidates.slow_fast(places[spot_logits > 0])
-        return NetworkOutput(np.array(logits), np.array(features), spots)
+        strength = strongest(*np.sinh(height).T)
+        scores = score_candidates(strength, spot_logits)
+        return NetworkOutput(np.array(logits), np.array(features), spots, scores)

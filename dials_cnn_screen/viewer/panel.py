@@ -27,6 +27,7 @@ _BUTTONS = {
     "clear": "Clear",
     "whole_frame": "Frame",
     "answer": "Model",
+    "eye": "Eye",
 }
 
 

@@ -28,6 +28,7 @@ class Keys:
         clear: Remove the label of the image.
         whole_frame: Show the whole frame, and back.
         answer: Show the model's answer for a labelled image, and hide it.
+        eye: Fit an eye to the labels so far, and order the other images by its doubt.
 
     Raises:
         ValueError: A key is not one printable character, or is used twice.
@@ -43,6 +44,7 @@ class Keys:
     clear: str = "c"
     whole_frame: str = "w"
     answer: str = "m"
+    eye: str = "e"
 
     def __post_init__(self) -> None:
         used: dict[str, str] = {}
@@ -196,6 +198,14 @@ class Session:
     def go_to(self, index: int) -> None:
         """Go to an image that was chosen in the viewer."""
         self.current = index
+
+    def reorder(self, order: Sequence[int]) -> None:
+        """Show the images in another order, and go to its first without a label."""
+        self.order = list(order)
+        self._positions = {index: i for i, index in enumerate(self.order)}
+        self.current = self.order[0]
+        if self.label is not None:
+            self.next_unlabelled()
 
     def following(self) -> int | None:
         """The index of the next image; None if there is none."""

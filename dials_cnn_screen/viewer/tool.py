@@ -17,6 +17,7 @@ from dials_cnn_screen.labels.image_name import ImageName
 from dials_cnn_screen.labels.label import Label
 from dials_cnn_screen.labels.label_file import LabelFile
 from dials_cnn_screen.screening.results import ImageResult
+from dials_cnn_screen.viewer.eye import reorder_by_eye
 from dials_cnn_screen.viewer.keyboard import Keyboard, is_for_control
 from dials_cnn_screen.viewer.panel import AnnotationPanel, format_answer, format_spots
 from dials_cnn_screen.viewer.session import Keys, Session
@@ -155,6 +156,8 @@ class AnnotationTool(AnnotationPanel):
             self._toggle_whole_frame()
         elif action == "answer":
             self._toggle_answer(session)
+        elif action == "eye":
+            self._order_by_eye(session)
         elif _is_label(action) and not self._is_seen(pressed):
             # Only an image that can be seen is labelled.
             self._refuse(action, f"{session.name} was not displayed yet")
@@ -203,6 +206,21 @@ class AnnotationTool(AnnotationPanel):
         else:
             self._shows_answer = not self._shows_answer
             self._describe_image(session)
+
+    def _order_by_eye(self, session: Session) -> None:
+        """Fit an eye to the labels so far; the images of its doubt are shown first."""
+        answers = {} if self._task is None else self._task.answers
+        if not answers:
+            self.show_refusal("An eye needs scores; give scores=cnn_screen.json")
+            return
+        try:
+            fitted = reorder_by_eye(session, answers)
+        except ValueError as error:
+            self.show_refusal(str(error))
+            return
+        logger.info("%s", fitted)
+        self._show_current(session)
+        self.show_message(fitted)
 
     @property
     def _answer(self) -> ImageResult | None:

@@ -45,6 +45,7 @@ def test_max_hit_loss(images, model, results):
         "calibration_hits": 199,
         "keep_misses": 0.0,
         "seed": 0,
+        "eye": None,
     }
     told = (
         "P(Hit) + P(Maybe) is 0.05 or more. At this threshold at most 5% of the hits "
@@ -89,6 +90,7 @@ def test_max_hit_loss_on_own_labels(images, model, labels, results, column, expe
         "calibration_hits": 5,
         "keep_misses": 0.0,
         "seed": 0,
+        "eye": None,
     }
     assert column("kept") == [True, False, True, False, True, True, True]
     log = Path("dials.cnn_screen.log").read_text()

@@ -47,6 +47,7 @@ def test_every_image_has_its_entry(
         "max_hit_loss": None,
         "calibrated_on": None,
         "calibration_hits": None,
+        "eye": None,
         "keep_misses": 0.0,
         "seed": 0,
     }
@@ -87,6 +88,7 @@ def test_every_image_has_its_entry(
             "ood_score",
             "n_spots",
             "spots",
+            "candidates",
             "path",
         ]
         assert entry["out_of_distribution"] is entry["ood_score"] is None

@@ -1,0 +1,143 @@
+"""The eye of a run: as given, or fitted to an expert's labels."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from dials_cnn_screen.labels.image_name import ImageName
+from dials_cnn_screen.labels.label import Label
+from dials_cnn_screen.models.prediction import Prediction
+from dials_cnn_screen.screening.labelled import check_own, read_labelled_images
+from dials_cnn_screen.screening.results import ModelSummary
+from dials_cnn_screen.spots.eye import MODEL_SIGMA, Eye
+from dials_cnn_screen.spots.eye_fit import EyeFit, fit_eye
+
+# Of fewer labels a single slip would make an eye: by hand.
+LEAST_LABELS = 10
+
+logger = logging.getLogger("dials.cnn_screen.eye")
+
+
+@dataclass(frozen=True)
+class EyeRule:
+    """The parameters of eye.
+
+    Raises:
+        ValueError: They do not go together.
+    """
+
+    visible_sigma: float | None
+    annotation: str | None
+    scores: str | None
+
+    def __post_init__(self) -> None:
+        if (self.annotation is None) != (self.scores is None):
+            raise ValueError(
+                "eye.annotation and eye.scores go together: give both, the labels and "
+                "the cnn_screen.json that has these images"
+            )
+        if self.visible_sigma is not None and self.annotation is not None:
+            raise ValueError(
+                "eye.visible_sigma is given, and eye.annotation to fit it to; leave "
+                "one out"
+            )
+
+    @property
+    def is_set(self) -> bool:
+        """Whether there is to be an eye."""
+        return self.visible_sigma is not None or self.annotation is not None
+
+
+@dataclass(frozen=True)
+class ChosenEye:
+    """The eye of a run.
+
+    Attributes:
+        eye: None: the model's own classes.
+        fitted_to: The images whose labels it was fitted to, or was not better for.
+    """
+
+    eye: Eye | None = None
+    fitted_to: list[ImageName] = field(default_factory=list)
+
+
+NO_EYE = ChosenEye()
+
+
+def choose_eye(rule: EyeRule, model: ModelSummary) -> ChosenEye:
+    """The eye that the parameters ask for; labels that are not used are logged.
+
+    Raises:
+        ValueError: The model looks for no spots, or labels that can't be used.
+    """
+    if not rule.is_set:
+        return NO_EYE
+    if model.max_spots is None:
+        raise ValueError(
+            f"model {model.name} does not look for spots, so that no eye can count "
+            "them; leave eye out, or use model=default"
+        )
+    if rule.visible_sigma is not None:
+        return ChosenEye(Eye(rule.visible_sigma))
+    annotation, scores = str(rule.annotation), str(rule.scores)
+    labelled = read_labelled_images(annotation, scores, model)
+    check_own(labelled.run, scores)
+    for line in labelled.left_out:
+        logger.warning("%s", line)
+    labels = [label for label, _ in labelled.images]
+    predictions = [image.prediction for _, image in labelled.images]
+    fitted = fit_to_predictions(
+        [p for p in predictions if p is not None], labels, annotation
+    )
+    logger.info("%s", format_fit(fitted))
+    names = [image.name for _, image in labelled.images]
+    return ChosenEye(fitted.eye if fitted.is_better else None, names)
+
+
+def fit_to_predictions(
+    predictions: list[Prediction], labels: list[Label], annotation: str
+) -> EyeFit:
+    """Fit an eye to labels of images, by the model's own predictions for them.
+
+    Args:
+        predictions: n, without an eye.
+        labels: n.
+        annotation: The file of the labels.
+
+    Raises:
+        ValueError: There are too few, or a prediction does not have the candidates.
+    """
+    if len(labels) < LEAST_LABELS:
+        raise ValueError(
+            f"{len(labels)} of the images that are labelled in {annotation} can be "
+            f"used to fit an eye, which takes {LEAST_LABELS}, or better twenty; label "
+            "more of those that were screened"
+        )
+    source = f"{len(labels)} image{'s' * (len(labels) != 1)} labelled in {annotation}"
+    frames = [p.candidates for p in predictions if p.candidates is not None]
+    if len(frames) < len(labels):
+        raise ValueError(
+            "the scores do not have the candidates of the images, by which an eye is "
+            "fitted; screen the labelled images again with this version"
+        )
+    own = np.array([p.probabilities for p in predictions])
+    return fit_eye(frames, own, labels, source)
+
+
+def format_fit(fitted: EyeFit) -> str:
+    """What was fitted, and whether it is used."""
+    low, high = fitted.interval
+    eye = fitted.eye
+    if not fitted.is_better:
+        return (
+            f"The model's own classes, by spots over {MODEL_SIGMA} standard "
+            f"deviations, explain the {eye.source} as well as any eye; they are used."
+        )
+    return (
+        f"By {eye.source} the expert sees spots of {eye.visible_sigma:.1f} standard "
+        f"deviations or more (95% interval {low:.1f} to {high:.1f}), which differs by "
+        f"{100 * eye.spread:.0f}% from image to image."
+    )

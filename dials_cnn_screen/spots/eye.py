@@ -1,0 +1,138 @@
+"""An expert's eye: classes by how many of a frame's candidates the expert would see.
+
+The default model counts spots over 5.5 standard deviations, as the simulation that it
+was trained on. Experts see what stands out on their screens, of some 12 standard
+deviations, say. The eye turns the model's candidates into classes for any such
+threshold:
+
+1. A candidate of significance s, which is a spot with probability p, is seen with
+   v = p min(1, F((ln s - ln t) / S) / F((ln s - ln m) / S)), with F the logistic
+   function, t the threshold of the eye, m that of the model and S = SOFTNESS. p is the
+   probability of a spot over m, so that v = p at t = m.
+2. The number of spots seen is the sum of independent draws (Poisson binomial); its
+   probabilities up to 9 are found candidate by candidate.
+3. t differs from image to image, as attention and contrast do: ln t is normal about the
+   logarithm of visible_sigma, with the standard deviation spread. The probabilities are
+   means over it (Gauss-Hermite quadrature).
+4. Hit is 10 spots or more, Maybe 4 to 9, Miss 3 or fewer (Ke et al., section 3.3.1).
+
+The constants were chosen by hand; studies/eye.py shows what comes of them.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dials_cnn_screen.architecture import CandidateScores
+from dials_cnn_screen.labels.label import HIT_SPOTS, MAYBE_SPOTS
+
+# What the model calls a spot stands out by this many standard deviations or more, as in
+# its training: training_set.VISIBLE.
+MODEL_SIGMA = 5.5
+# How far, in the logarithm, a candidate's significance is from that of its spot.
+SOFTNESS = 0.1
+# Of the threshold from image to image, in its logarithm, where it is not fitted.
+SPREAD = 0.2
+# Draws that are less likely than this leave the count as it is: by hand.
+_NEGLIGIBLE = 1e-6
+# Nodes and weights of the mean over a normal distribution.
+_NODES, _WEIGHTS = np.polynomial.hermite_e.hermegauss(7)
+_WEIGHTS = _WEIGHTS / _WEIGHTS.sum()
+
+
+@dataclass(frozen=True)
+class Eye:
+    """What an expert sees.
+
+    Attributes:
+        visible_sigma: A spot that stands out by so many standard deviations is seen.
+        spread: Standard deviation of ln(visible_sigma) from image to image.
+        source: Where the two are from.
+
+    Raises:
+        ValueError: visible_sigma is under the model's, or spread not over 0.
+    """
+
+    visible_sigma: float
+    spread: float = SPREAD
+    source: str = "as given"
+
+    def __post_init__(self) -> None:
+        if not MODEL_SIGMA <= self.visible_sigma < math.inf:
+            raise ValueError(
+                f"visible_sigma={self.visible_sigma:g} is not {MODEL_SIGMA} or more: "
+                "the model does not look for weaker spots"
+            )
+        if not 0 < self.spread < math.inf:
+            raise ValueError(f"spread={self.spread:g} is not over 0")
+
+    def probabilities(self, frames: Sequence[CandidateScores]) -> NDArray[np.float64]:
+        """P(Hit), P(Maybe), P(Miss) of n frames, float64 (n, 3)."""
+        return class_probabilities(pad(frames), self.visible_sigma, self.spread)
+
+
+def pad(frames: Sequence[CandidateScores]) -> NDArray[np.float64]:
+    """The candidates of n frames side by side.
+
+    Returns:
+        float64 (2, n, k), ln of significance and p; p = 0 in empty places.
+    """
+    most = max((len(frame.p_spot) for frame in frames), default=0)
+    padded = np.zeros((2, len(frames), most))
+    for i, frame in enumerate(frames):
+        n = len(frame.p_spot)
+        padded[0, i, :n] = np.log(np.maximum(frame.significance, 1.0))
+        padded[1, i, :n] = frame.p_spot
+    return padded
+
+
+def class_probabilities(
+    padded: NDArray[np.float64], visible_sigma: float, spread: float
+) -> NDArray[np.float64]:
+    """P(Hit), P(Maybe), P(Miss) of n frames.
+
+    Args:
+        padded: float64 (2, n, k), as pad gives it.
+        visible_sigma, spread: As of an Eye.
+
+    Returns:
+        float64 (n, 3).
+    """
+    height, p_spot = padded
+    thresholds = math.log(visible_sigma) + spread * _NODES  # (7,)
+    seen = _logistic(height[..., None] - thresholds)  # (n, k, 7)
+    by_model = _logistic(height - math.log(MODEL_SIGMA))  # (n, k)
+    share = np.minimum(seen / by_model[..., None], 1.0)
+    counts = count_probabilities(p_spot[..., None] * share, HIT_SPOTS)  # (10, n, 7)
+    miss = counts[:MAYBE_SPOTS].sum(axis=0) @ _WEIGHTS  # (n,)
+    maybe = counts[MAYBE_SPOTS:].sum(axis=0) @ _WEIGHTS  # (n,)
+    return np.stack([np.maximum(1 - maybe - miss, 0), maybe, miss], axis=1)
+
+
+def count_probabilities(p: NDArray[np.float64], n_counts: int) -> NDArray[np.float64]:
+    """Probabilities of 0, 1, ... n_counts - 1 successes of k independent draws.
+
+    Args:
+        p: float64 (n, k, m), of each draw.
+        n_counts: How many of the probabilities.
+
+    Returns:
+        float64 (n_counts, n, m).
+    """
+    counts = np.zeros((n_counts, p.shape[0], p.shape[2]))
+    counts[0] = 1
+    for i in np.flatnonzero(p.max(axis=(0, 2)) > _NEGLIGIBLE):
+        moved = counts * p[:, i]  # one more success
+        counts -= moved
+        counts[1:] += moved[:-1]
+    return counts
+
+
+def _logistic(x: NDArray[np.float64]) -> NDArray[np.float64]:
+    """1 / (1 + exp(-x / SOFTNESS))."""
+    return 1 / (1 + np.exp(np.minimum(-x / SOFTNESS, 700)))  # no overflow

@@ -1,0 +1,58 @@
+"""Labels so far to an eye, and the images that are left in the order of its doubt."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from dials_cnn_screen.labels.image_name import ImageName
+from dials_cnn_screen.labels.orders import uncertain_order
+from dials_cnn_screen.screening.eye import fit_to_predictions, format_fit
+from dials_cnn_screen.screening.results import ImageResult
+from dials_cnn_screen.viewer.session import Session
+
+
+def reorder_by_eye(session: Session, answers: Mapping[ImageName, ImageResult]) -> str:
+    """Fit an eye to the labels so far, and show first what it is least certain of.
+
+    Images that are labelled already come before, as they were; those of which the model
+    says nothing come last. Where the model's own classes explain the labels as well,
+    the order is by these.
+
+    Args:
+        session: Its order is changed.
+        answers: What a model without an eye found on the images.
+
+    Returns:
+        What was fitted, a sentence.
+
+    Raises:
+        ValueError: There are too few labels, or answers do not have the candidates;
+            the order is not changed then.
+    """
+    labels, names = session.labels, session.labels.names
+    known = {
+        i: answer.prediction
+        for i, name in enumerate(names)
+        if (answer := answers.get(name)) is not None and answer.prediction is not None
+    }
+    # What the model says of images out of distribution means little.
+    usable = [
+        (label, known[i])
+        for i, label in sorted(labels.labels.items())
+        if i in known and not known[i].out_of_distribution
+    ]
+    fitted = fit_to_predictions(
+        [prediction for _, prediction in usable],
+        [label for label, _ in usable],
+        str(labels.path),
+    )
+    done = [i for i in session.order if labels.get(i) is not None]
+    left = [i for i in session.order if labels.get(i) is None]
+    first = [i for i in left if i in known]
+    found = [known[i] for i in first]
+    if fitted.is_better:
+        found = [prediction.seen_by(fitted.eye) for prediction in found]
+    by_doubt = [first[k] for k in uncertain_order([p.p_keep for p in found])]
+    session.reorder(done + by_doubt + [i for i in left if i not in known])
+    labels.note(order="eye")
+    return format_fit(fitted)

@@ -1,0 +1,126 @@
+from __future__ import annotations
+
+import itertools
+import re
+
+import numpy as np
+import pytest
+
+from dials_cnn_screen.architecture import CandidateScores, score_candidates
+from dials_cnn_screen.labels.label import Label
+from dials_cnn_screen.spots.eye import (
+    MODEL_SIGMA,
+    Eye,
+    class_probabilities,
+    count_probabilities,
+    pad,
+)
+
+
+def frame(significance, p_spot) -> CandidateScores:
+    significance, p_spot = np.broadcast_arrays(significance, p_spot)
+    return CandidateScores(significance.astype(float), p_spot.astype(float))
+
+
+def spots(n: int, significance: float) -> CandidateScores:
+    return frame(np.full(n, significance), 1.0)
+
+
+def test_counts_are_those_of_all_outcomes():
+    p = np.array([0.1, 0.5, 0.9, 0.3])
+    expected = np.zeros(5)
+    for outcome in itertools.product([0, 1], repeat=len(p)):
+        drawn = np.array(outcome)
+        expected[drawn.sum()] += np.prod(np.where(drawn, p, 1 - p))
+    found = count_probabilities(p[None, :, None], 5)[:, 0, 0]
+    np.testing.assert_allclose(found, expected, atol=1e-15)
+    np.testing.assert_allclose(
+        count_probabilities(p[None, :, None], 3)[:, 0, 0], expected[:3], atol=1e-15
+    )
+
+
+def test_at_the_threshold_of_the_model_its_probabilities_count():
+    rng = np.random.default_rng(3)
+    found = frame(rng.uniform(3.5, 60, 30), rng.uniform(0, 1, 30))
+    by_eye = class_probabilities(pad([found]), MODEL_SIGMA, 1e-9)[0]
+    counts = count_probabilities(found.p_spot[None, :, None], 10)[:, 0, 0]
+    expected = [1 - counts.sum(), counts[4:].sum(), counts[:4].sum()]
+    np.testing.assert_allclose(by_eye, expected, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("n", "sigma", "label"),
+    [
+        (20, 6, Label.HIT),
+        (20, 40, Label.MISS),
+        (9, 6, Label.MAYBE),
+        (10, 6, Label.HIT),
+        (4, 6, Label.MAYBE),
+        (3, 6, Label.MISS),
+    ],
+)
+def test_classes_by_the_rule_of_the_paper(n, sigma, label):
+    # Spots of 15 sigma, between the thresholds of the two eyes.
+    p = Eye(sigma, spread=0.05).probabilities([spots(n, 15.0)])[0]
+    assert p.argmax() == label
+    assert p[label] > 0.95
+
+
+def test_the_higher_the_threshold_the_fewer_hits():
+    found = frame(np.geomspace(4, 60, 60), 0.8)
+    p = np.array([Eye(s).probabilities([found])[0] for s in (5.5, 8, 12, 20, 40, 90)])
+    assert (np.diff(p[:, Label.MISS]) > 0).all()
+    assert (np.diff(p[:, Label.HIT]) < 0).all()
+    np.testing.assert_allclose(p.sum(axis=1), 1)
+
+
+def test_spread_makes_classes_less_sure():
+    near = spots(30, 12.0)
+    sure, unsure = (Eye(9.0, s).probabilities([near])[0] for s in (0.05, 0.8))
+    assert sure[Label.HIT] > 0.99
+    assert 0.5 < unsure[Label.HIT] < 0.8
+
+
+def test_frames_together_are_as_each_alone():
+    frames = [spots(3, 9.0), frame([], []), frame([5.0, 20.0, 7.5, 30.0], 0.6)]
+    eye = Eye(7.0)
+    together = eye.probabilities(frames)
+    alone = np.concatenate([eye.probabilities([f]) for f in frames])
+    np.testing.assert_allclose(together, alone, atol=1e-15)
+    np.testing.assert_allclose(together[1], [0, 0, 1])
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ((4.0,), "visible_sigma=4 is not 5.5 or more: the model does not look for"),
+        ((float("nan"),), "visible_sigma=nan is not 5.5"),
+        ((float("inf"),), "visible_sigma=inf is not 5.5"),
+        ((9.0, 0.0), "spread=0 is not over 0"),
+        ((9.0, float("nan")), "spread=nan is not over 0"),
+    ],
+)
+def test_eyes_that_cannot_be(values, message):
+    with pytest.raises(ValueError, match=re.escape(message)):
+        Eye(*values)
+
+
+def test_scores_leave_out_what_is_hardly_a_spot():
+    logits = np.array([5.0, -900.0, -4.0, -5.0], np.float32)
+    scores = score_candidates(np.array([9.1234, 8, 7.5, 7], np.float32), logits)
+    np.testing.assert_array_equal(scores.significance, [9.12, 7.5])
+    np.testing.assert_array_equal(scores.p_spot, [0.993, 0.018])
+
+
+@pytest.mark.parametrize(
+    ("significance", "p_spot", "message"),
+    [
+        ([5.0], [0.5, 0.5], "not pairs"),
+        ([np.nan], [0.5], "significance of a candidate is not finite"),
+        ([5.0], [1.5], "probability of a candidate is not from 0 to 1"),
+        ([5.0], [np.nan], "probability of a candidate is not from 0 to 1"),
+    ],
+)
+def test_scores_that_cannot_be(significance, p_spot, message):
+    with pytest.raises(ValueError, match=message):
+        CandidateScores(np.array(significance), np.array(p_spot))

@@ -1,0 +1,85 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from dials_cnn_screen.architecture import CandidateScores
+from dials_cnn_screen.labels.label import Label, label_from_spots
+from dials_cnn_screen.spots.eye import MODEL_SIGMA, Eye
+from dials_cnn_screen.spots.eye_fit import SIGMAS, fit_eye
+
+
+def frames_of(n: int, seed: int) -> list[CandidateScores]:
+    """Frames with 1 to 150 sure spots of a falling distribution of significance."""
+    rng = np.random.default_rng(seed)
+    frames = []
+    for count in np.exp(rng.uniform(0, 5, n)).astype(int):
+        significance = MODEL_SIGMA * rng.pareto(1.2, count) + MODEL_SIGMA
+        frames.append(CandidateScores(np.sort(significance)[::-1], np.ones(count)))
+    return frames
+
+
+def labels_by(frames: list[CandidateScores], sigma: float) -> list[Label]:
+    counts = [np.count_nonzero(f.significance >= sigma) for f in frames]
+    return [label_from_spots(n) for n in counts]
+
+
+def own(frames: list[CandidateScores]) -> np.ndarray:
+    return Eye(MODEL_SIGMA, 0.05).probabilities(frames)
+
+
+def test_model_is_trained_on_spots_over_its_threshold():
+    from dials_cnn_screen.spots.training_set import VISIBLE
+
+    assert MODEL_SIGMA == VISIBLE
+
+
+@pytest.mark.parametrize("sigma", [8.0, 12.0, 20.0])
+def test_forty_labels_find_the_threshold(sigma):
+    frames = frames_of(40, seed=1)
+    fitted = fit_eye(frames, own(frames), labels_by(frames, sigma), "labels")
+    assert fitted.is_better
+    assert fitted.eye.visible_sigma == pytest.approx(sigma, rel=0.25)
+    low, high = fitted.interval
+    assert low <= fitted.eye.visible_sigma <= high
+    assert low <= sigma * 1.09
+    assert high >= sigma / 1.09
+    assert fitted.eye.source == "labels"
+    others = frames_of(200, seed=2)
+    found = fitted.eye.probabilities(others).argmax(axis=1)
+    assert np.mean(found == labels_by(others, sigma)) > 0.93
+    assert np.mean(own(others).argmax(axis=1) == labels_by(others, sigma)) < 0.9
+
+
+def test_the_model_stays_where_its_own_classes_are_right():
+    frames = frames_of(40, seed=1)
+    labels = labels_by(frames, MODEL_SIGMA)
+    fitted = fit_eye(frames, own(frames), labels, "labels")
+    assert not fitted.is_better
+    assert fitted.interval[0] == MODEL_SIGMA
+
+
+def test_slips_hardly_move_the_threshold():
+    frames = frames_of(40, seed=1)
+    labels = labels_by(frames, 12.0)
+    clean = fit_eye(frames, own(frames), labels, "labels").eye.visible_sigma
+    strongest = max(range(40), key=lambda i: len(frames[i].p_spot))
+    labels[strongest] = Label.MISS
+    slipped = fit_eye(frames, own(frames), labels, "labels").eye.visible_sigma
+    assert slipped == pytest.approx(clean, rel=0.2)
+
+
+def test_more_labels_make_the_interval_narrower():
+    frames = frames_of(100, seed=1)
+    labels = labels_by(frames, 12.0)
+
+    def width(n):
+        low, high = fit_eye(frames[:n], own(frames[:n]), labels[:n], "labels").interval
+        return high / low
+
+    assert width(100) < width(10)
+
+
+def test_values_that_are_searched():
+    assert SIGMAS[0] == MODEL_SIGMA
+    assert 60 < SIGMAS[-1] < 65
