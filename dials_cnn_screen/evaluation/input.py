@@ -24,7 +24,6 @@ from dials_cnn_screen.screening.decision import Decision
 from dials_cnn_screen.screening.results import (
     ScreeningResults,
     decide_again,
-    read_results,
 )
 
 
@@ -124,21 +123,24 @@ def read_labelled(
     )
 
 
-def read_screening(
-    images: LabelledImages, path: str | Path, decision: Decision
+def match_screening(
+    images: LabelledImages,
+    earlier: ScreeningResults,
+    path: str | Path,
+    decision: Decision,
 ) -> ScreeningResults:
     """The results of an earlier run for the images, by another decision.
 
     Args:
         images: Are found by their names.
-        path: cnn_screen.json.
+        earlier: All results of that run.
+        path: Where they were read from.
         decision: Says which images are kept.
 
     Raises:
-        ValueError: The file is not one, does not have all of the images, or a name
-            could be of several of its images.
+        ValueError: The run does not have all of the images, or a name could be of
+            several of its images.
     """
-    earlier = read_results(path)
     index = NameIndex([image.name for image in earlier.images])
     found: dict[int, ImageName] = {}
     missing = []

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 
 from dials_cnn_screen.labels.image_name import ImageName
@@ -46,13 +47,11 @@ def reorder_by_eye(session: Session, answers: Mapping[ImageName, ImageResult]) -
         [label for label, _ in usable],
         str(labels.path),
     )
+    if fitted.is_better:
+        known = {i: found.seen_by(fitted.eye) for i, found in known.items()}
     done = [i for i in session.order if labels.get(i) is not None]
     left = [i for i in session.order if labels.get(i) is None]
-    first = [i for i in left if i in known]
-    found = [known[i] for i in first]
-    if fitted.is_better:
-        found = [prediction.seen_by(fitted.eye) for prediction in found]
-    by_doubt = [first[k] for k in uncertain_order([p.p_keep for p in found])]
-    session.reorder(done + by_doubt + [i for i in left if i not in known])
+    p_keep = [known[i].p_keep if i in known else math.nan for i in left]
+    session.reorder(done + [left[k] for k in uncertain_order(p_keep)])
     labels.note(order="eye")
     return format_fit(fitted)

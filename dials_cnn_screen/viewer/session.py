@@ -92,15 +92,11 @@ class Session:
             clock: Gives the time, in seconds.
         """
         self.labels = labels
-        self.order = list(range(len(labels.names)) if order is None else order)
-        self._positions = {index: i for i, index in enumerate(self.order)}
         self._undo: list[tuple[int, Label | None]] = []
         self._clock = clock
         self._last: float | None = None
         self._intervals: deque[float] = deque(maxlen=_LATEST)
-        self.current = self.order[0]
-        if self.label is not None:
-            self.next_unlabelled()
+        self.reorder(range(len(labels.names)) if order is None else order)
 
     @property
     def name(self) -> ImageName:

@@ -10,8 +10,8 @@ pytest.importorskip("dials")
 
 from dials_cnn_screen.evaluation.input import (
     combine_spots,
+    match_screening,
     read_labelled,
-    read_screening,
     read_spots,
 )
 from dials_cnn_screen.evaluation.results import Evaluation
@@ -24,6 +24,7 @@ from dials_cnn_screen.screening.results import (
     ModelSummary,
     ScreeningResults,
     decide,
+    read_results,
     write_results,
 )
 
@@ -108,7 +109,7 @@ def test_random_training_split(write):
 
 def test_scores_of_the_labelled_images(images, scores):
     path = scores(result(4, ood_score=2.0), result(3, None), result(2), result(1))
-    screening = read_screening(images, path, Decision(0.95))
+    screening = match_screening(images, read_results(path), path, Decision(0.95))
     assert [image.name.number for image in screening.images] == [1, 3, 4]
     for i in (0, 2):
         p = screening.images[i].prediction.probabilities
@@ -128,7 +129,7 @@ def test_scores_of_files_of_one_name(write, scores):
         result(1, (0.9, 0.1, 0.0), "/raw/run1/data.h5"),
         result(1, (0.0, 0.1, 0.9), "/raw/run2/data.h5"),
     )
-    screening = read_screening(images, path, Decision())
+    screening = match_screening(images, read_results(path), path, Decision())
     assert [image.label for image in screening.images] == images.labels.tolist()
     described = Evaluation(images, screening, None).as_json("")["images"]
     assert [x["file"] for x in described] == ["run2/data.h5", "run1/data.h5"]
@@ -138,14 +139,15 @@ def test_scores_of_which_file_it_is(write, scores):
     images = read_labelled([write("a.txt", ["data.h5 [1] HIT"])], [], None)
     path = scores(result(1, file="run1/data.h5"), result(1, file="run2/data.h5"))
     with pytest.raises(ValueError, match=r"data\.h5 \[1\] could be .*write the folder"):
-        read_screening(images, path, Decision())
+        match_screening(images, read_results(path), path, Decision())
 
 
 def test_two_labels_of_one_result(write, scores):
     lines = ["data.h5 [1] HIT", "run1/data.h5 [1] HIT"]
     images = read_labelled([write("a.txt", lines)], [], None)
+    path = scores(result(1, file="run1/data.h5"))
     with pytest.raises(ValueError, match=r"\[1\] and run1.* are one image in"):
-        read_screening(images, scores(result(1, file="run1/data.h5")), Decision())
+        match_screening(images, read_results(path), path, Decision())
 
 
 def test_labels_of_stills_in_two_folders(write):
@@ -161,7 +163,7 @@ def test_labels_of_stills_in_two_folders(write):
 def test_scores_that_lack_an_image(images, scores):
     path = scores(result(1), result(2), result(4))
     with pytest.raises(ValueError, match=r"lacks 1 labelled image: run1\.h5 \[3\];"):
-        read_screening(images, path, Decision())
+        match_screening(images, read_results(path), path, Decision())
 
 
 @pytest.mark.parametrize(
@@ -180,13 +182,13 @@ def test_scores_that_are_none(images, scores, bad):
     content["images"][-1] |= bad
     path.write_text(json.dumps(content))
     with pytest.raises(ValueError, match=r"is not a scores file of dials\.cnn_screen"):
-        read_screening(images, path, Decision())
+        match_screening(images, read_results(path), path, Decision())
 
 
 def test_two_images_of_one_name(images, scores):
     path = scores(*[result(number) for number in (1, 3, 4, 4)])
     with pytest.raises(ValueError, match=r"run1\.h5 \[4\] is there 2 times"):
-        read_screening(images, path, Decision())
+        match_screening(images, read_results(path), path, Decision())
 
 
 def test_counts_of_the_labelled_images(images, write):
