@@ -45,7 +45,7 @@ def reorder_by_eye(session: Session, answers: Mapping[ImageName, ImageResult]) -
     fitted = fit_to_predictions(
         [prediction for _, prediction in usable],
         [label for label, _ in usable],
-        str(labels.path),
+        labels.path.name,
     )
     if fitted.is_better:
         known = {i: found.seen_by(fitted.eye) for i, found in known.items()}
