@@ -102,11 +102,12 @@ def evaluate_images(
     """
     _check_sources(sources, has_images=len(experiments) > 0)
     stills = list_stills(experiments) if len(experiments) else None
-    chosen = _choose_eye(sources)
+    earlier = None if sources.scores is None else read_results(sources.scores)
+    chosen = _choose_eye(sources, earlier)
     images = _read_labelled(stills, sources, chosen)
     # First what takes no time, as there may be something wrong with it.
     spots = _read_spots(images, experiments, stills, sources)
-    screening, audit = _screen(images, sources, chosen.eye)
+    screening, audit = _screen(images, sources, earlier, chosen.eye)
     if finding is not None and images.stills is not None:
         spots = _find_spots(experiments, images, images.stills, sources, finding)
     return Evaluation(images, screening, spots, audit)
@@ -157,12 +158,12 @@ def _check_sources(sources: Sources, has_images: bool) -> None:
         )
 
 
-def _choose_eye(sources: Sources) -> ChosenEye:
-    """The eye, for the model or for the one that made the scores."""
+def _choose_eye(sources: Sources, earlier: ScreeningResults | None) -> ChosenEye:
+    """The eye, for the model or for the one that made the earlier scores."""
     if not sources.eye.is_set:
         return NO_EYE
-    if sources.scores is not None:
-        return choose_eye(sources.eye, read_results(sources.scores).model)
+    if earlier is not None:
+        return choose_eye(sources.eye, earlier.model)
     if sources.model is None:
         raise ValueError("model=None, and an eye is for a model; leave eye out")
     return choose_eye(sources.eye, ModelSummary.of(load_model(sources.model)))
@@ -200,13 +201,15 @@ def _read_labelled(
 
 
 def _screen(
-    images: LabelledImages, sources: Sources, eye: Eye | None
+    images: LabelledImages,
+    sources: Sources,
+    earlier: ScreeningResults | None,
+    eye: Eye | None,
 ) -> tuple[ScreeningResults | None, Audit | None]:
     """The model's results for the images, of an earlier run or now, and its audit."""
     decision = Decision(sources.decision.threshold, eye=eye)
-    if sources.scores is not None:
-        earlier = read_results(sources.scores)
-        screening = match_screening(images, earlier, sources.scores, decision)
+    if earlier is not None:
+        screening = match_screening(images, earlier, str(sources.scores), decision)
         return screening, audit_rejected(earlier, images.names, images.labels)
     if images.stills is None or sources.model is None:
         return None, None

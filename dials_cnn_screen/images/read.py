@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
 from dxtbx import flumpy
 from dxtbx.imageset import ImageSequence, ImageSet
-from dxtbx.model import Beam, Detector
+from dxtbx.model import Beam, Detector, Panel
 from numpy.typing import NDArray
 
 from dials_cnn_screen.images.frame import Frame, drop_non_finite
@@ -111,22 +112,30 @@ def _use_overloads(
 
     detector = imageset.get_detector(index)
     raw = [flumpy.to_numpy(pixels) for pixels in imageset.get_raw_data(index)]
+    highs = [_greatest_trusted(p, r) for p, r in zip(detector, raw, strict=True)]
+    above = [pixels > high for pixels, high in zip(raw, highs, strict=True)]
+    if not any(pixels.any() for pixels in above):
+        return
     allowed = _allowed_pixels(imageset, index)
     gains = _lookup(imageset.get_gain(index), len(detector), 1.0)
     pedestals = _lookup(imageset.get_pedestal(index), len(detector), 0.0)
-    for i, (data, mask) in enumerate(panels):
-        ends = trusted_values(detector[i], raw[i].dtype)
-        low, high = (end.item() for end in ends)
-        # Where the range is no range, nothing is known of what is above it.
-        if low >= high:
-            continue
+    for i, ((data, mask), high) in enumerate(zip(panels, highs, strict=True)):
         values, finite = drop_non_finite(raw[i], allowed[i])
-        overloaded = finite & (raw[i] > high)  # (slow, fast)
+        overloaded = finite & above[i]  # (slow, fast)
         states = np.where(overloaded, OVERLOADED, mask)
         use_overloads(states, overloaded.any(axis=1), values, high)
         signal = overloaded & (states == USED)
         data[signal] = ((values - pedestals[i]) / gains[i])[signal]
         mask |= signal
+
+
+def _greatest_trusted(panel: Panel, raw: NDArray) -> float:
+    """The greatest trusted value of a panel's raw pixels, ADU.
+
+    Infinite where the range is no range: nothing is known of what is above it.
+    """
+    low, high = (end.item() for end in trusted_values(panel, raw.dtype))
+    return high if low < high else math.inf
 
 
 def _lookup(

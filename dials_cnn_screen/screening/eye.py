@@ -133,8 +133,8 @@ def format_fit(fitted: EyeFit) -> str:
     eye = fitted.eye
     if not fitted.is_better:
         return (
-            f"The model's own classes, by spots over {MODEL_SIGMA} standard "
-            f"deviations, explain the {eye.source} as well as any eye; they are used."
+            f"The model's own classes are used: by spots over {MODEL_SIGMA} standard "
+            f"deviations, they explain the {eye.source} as well as any eye does."
         )
     return (
         f"By {eye.source} the expert sees spots of {eye.visible_sigma:.1f} standard "

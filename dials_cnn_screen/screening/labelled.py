@@ -18,7 +18,7 @@ from dials_cnn_screen.screening.results import (
 
 
 @dataclass(frozen=True, eq=False)
-class LabelledImages:
+class LabelledRun:
     """Images with an expert's label and a prediction.
 
     Attributes:
@@ -34,7 +34,7 @@ class LabelledImages:
 
 def read_labelled_images(
     annotation: str | Path, scores: str | Path, model: ModelSummary
-) -> LabelledImages:
+) -> LabelledRun:
     """The labelled images of an annotation file, with their results of an earlier run.
 
     Args:
@@ -65,7 +65,7 @@ def read_labelled_images(
         f"{reason} ({those[0].name}{' and others' if len(those) > 1 else ''})"
         for reason, those in left_out.items()
     ]
-    return LabelledImages(used, remarks, results)
+    return LabelledRun(used, remarks, results)
 
 
 def check_own(run: ScreeningResults, scores: str | Path) -> None:

@@ -32,7 +32,7 @@ from dials_cnn_screen.architecture import CandidateScores
 from dials_cnn_screen.labels.label import HIT_SPOTS, MAYBE_SPOTS
 
 # What the model calls a spot stands out by this many standard deviations or more, as in
-# its training: training_set.VISIBLE.
+# its training (training_set.py).
 MODEL_SIGMA = 5.5
 # How far, in the logarithm, a candidate's significance is from that of its spot.
 SOFTNESS = 0.1

@@ -12,13 +12,14 @@ from torch import nn
 
 from dials_cnn_screen.architecture import Augmentation, check_rate
 from dials_cnn_screen.spots.candidates import PATCH, Candidates
+from dials_cnn_screen.spots.eye import MODEL_SIGMA
 from dials_cnn_screen.spots.features import N_FRAME, N_SCALARS, describe
 from dials_cnn_screen.spots.network import CandidateBatch, SpotNetwork, SpotOutput
 
 # A candidate this near to a spot, in pixels along slow and fast, is that spot.
 NEAR = 2.5
 # Spots between these significances teach nothing: whether one sees them is chance.
-FAINT, VISIBLE = 3.0, 5.5
+FAINT, VISIBLE = 3.0, MODEL_SIGMA
 
 
 @dataclass(frozen=True, eq=False)

@@ -143,22 +143,30 @@ def measure_program(
     return Program(name, cost_of_few - few * per_image, 1e3 * per_image, memory)
 
 
+# Runs a command and writes its CPU seconds and peak memory (MB) to standard error. The
+# peak of a process is that of its parent at the least, so the parent has to be small.
+_MEASURE = """
+import resource, subprocess, sys
+status = subprocess.run(sys.argv[1:], stderr=subprocess.STDOUT).returncode
+used = resource.getrusage(resource.RUSAGE_CHILDREN)
+print(used.ru_utime + used.ru_stime, used.ru_maxrss / 1024, file=sys.stderr)
+sys.exit(status != 0)
+"""
+
+
 def _run(command: Sequence[str]) -> tuple[float, float]:
     """CPU seconds and peak memory (MB) of a command."""
-    with tempfile.TemporaryFile() as output:
-        process = subprocess.Popen(
-            command,
-            stdout=output,
-            stderr=subprocess.STDOUT,
-            env={**os.environ, "OMP_NUM_THREADS": "1", "DIALS_NOBANNER": "1"},
-        )
-        _, status, usage = os.wait4(process.pid, 0)
-        process.returncode = os.waitstatus_to_exitcode(status)
-        if process.returncode:
-            output.seek(0)
-            last = output.read().decode(errors="replace").strip()[-200:]
-            raise ValueError(f"{' '.join(command)} failed: {last}")
-    return usage.ru_utime + usage.ru_stime, usage.ru_maxrss / 1024
+    done = subprocess.run(
+        [sys.executable, "-I", "-S", "-c", _MEASURE, *command],
+        capture_output=True,
+        env={**os.environ, "OMP_NUM_THREADS": "1", "DIALS_NOBANNER": "1"},
+        check=False,
+    )
+    if done.returncode:
+        last = done.stdout.decode(errors="replace").strip()[-200:]
+        raise ValueError(f"{' '.join(command)} failed: {last}")
+    seconds, megabytes = map(float, done.stderr.split())
+    return seconds, megabytes
 
 
 def measure_programs(
@@ -246,15 +254,14 @@ def main(args: Sequence[str] | None = None) -> None:
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--output", default="benchmark.json")
     options = parser.parse_args(args)
-    # First, as the peak memory of a process counts what its parent has at its start.
+    machine = describe_machine()
+    print(", ".join(f"{name} {value}" for name, value in machine.items()))
+    stages = measure_stages(10 * options.rounds)
     programs = [
         program
         for experiment in options.experiments
         for program in measure_programs(experiment, options.images, options.rounds)
     ]
-    stages = measure_stages(10 * options.rounds)
-    machine = describe_machine()
-    print(", ".join(f"{name} {value}" for name, value in machine.items()))
     print_tables(stages, programs)
     Path(options.output).write_text(
         json.dumps(

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
-
-import numpy as np
 
 from dials_cnn_screen.labels.image_name import ImageName
 from dials_cnn_screen.screening.eye import fit_to_predictions, format_fit
@@ -44,12 +43,12 @@ def reorder_by_eye(session: Session, answers: Mapping[ImageName, ImageResult]) -
     fitted = fit_to_predictions(
         [prediction for _, prediction in usable],
         [label for label, _ in usable],
-        str(labels.path),
+        labels.path.name,
     )
-    p_keep = np.full(len(names), np.nan)
-    for i, prediction in known.items():
-        seen = prediction.seen_by(fitted.eye) if fitted.is_better else prediction
-        p_keep[i] = seen.p_keep
-    session.reorder(p_keep)
+    if fitted.is_better:
+        known = {i: found.seen_by(fitted.eye) for i, found in known.items()}
+    session.reorder(
+        [known[i].p_keep if i in known else math.nan for i in range(len(names))]
+    )
     labels.note(order="eye")
     return format_fit(fitted)

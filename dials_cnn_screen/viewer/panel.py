@@ -52,10 +52,11 @@ class AnnotationPanel(wx.Panel):
             button.SetBackgroundColour(COLOURS[label])
             button.SetForegroundColour(wx.WHITE)
             button.SetFont(button.GetFont().Bold())
-            button.SetMinSize((96, 40))
+            button.SetMinSize((88, 40))
         buttons.AddSpacer(8)
         for action, text in _BUTTONS.items():
-            self._add_button(buttons, action, text, keys).SetMinSize((-1, 40))
+            button = self._add_button(buttons, action, text, keys)
+            button.SetMinSize((button.GetBestSize().width + 10, 40))
         self._name = self._make_text(scale=1.1)
         self._label = self._make_text(scale=1.6, bold=True)
         self._progress = self._make_text()
@@ -142,7 +143,8 @@ class AnnotationPanel(wx.Panel):
         self, row: wx.Sizer, action: str, text: str, keys: Keys
     ) -> wx.Button:
         label = f"{text} ({getattr(keys, action)})"
-        button = wx.Button(self, label=label, name=action)
+        # No wider than its text, so that all are seen in the viewer's window.
+        button = wx.Button(self, label=label, name=action, style=wx.BU_EXACTFIT)
         button.Bind(wx.EVT_BUTTON, lambda event: self._on_action(action))
         row.Add(button, flag=wx.RIGHT, border=4)
         return button

@@ -103,6 +103,7 @@ def test_model_and_spots_on_the_same_images(images, labels, model):
         "versions",
         "parameters",
         "model",
+        "eye",
         "expert",
         "training",
         "cnn",
