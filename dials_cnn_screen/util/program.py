@@ -284,7 +284,8 @@ def _parse_arguments(
         # DIALS's parser leaves out a file that is missing, and images beside it.
         if not os.path.exists(file) and not ("*" in file and glob.glob(file)):
             raise Sorry(
-                f"there is no file '{file}', nor a parameter or option so named"
+                f"there is no file '{shorten(file)}', nor a parameter or option so "
+                "named"
             )
     check_parameters(parser, args, files)
     try:

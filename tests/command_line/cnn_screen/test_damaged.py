@@ -75,13 +75,18 @@ def test_numbers_that_make_no_sense_on_some_images(
     ],
 )
 def test_geometry_that_makes_no_sense(
-    write_levels, good, model, column, name, value, error
+    write_levels, good, model, results, name, value, error
 ):
     write_levels("bad.h5", [250, 50], **{name: value})
     run([good, "bad.h5", model, ONE])
-    assert column("class") == ["Hit", "Miss", "Maybe", None, None]
-    assert column("kept") == [True, False, True, True, True]
-    assert all(error in text for text in column("error")[3:])
+    images = results()["images"]
+    classes = [image["class"] for image in images if image["file"] == "good.h5"]
+    assert classes == ["Hit", "Miss", "Maybe"]
+    failed = [image for image in images if image["file"] == "bad.h5"]
+    assert len(failed) == 2
+    for image in failed:
+        assert (image["class"], image["kept"]) == (None, True)
+        assert error in image["error"]
     assert "NaN" not in Path("cnn_screen.json").read_text()
     assert error in Path("cnn_screen.html").read_text()
 
@@ -90,10 +95,10 @@ def test_beam_far_off_is_warned_of_once(write_levels, good, model, column):
     n, edge = 30, 80 * 0.0886  # mm
     write_levels("off.h5", [250] * n, BEAM_CENTER_X=3.5 * edge)
     run([good, "off.h5", model, ONE, "html=None"])
-    assert column("class")[3:] == ["Hit"] * n
+    assert None not in column("class")
     log = Path("dials.cnn_screen.log").read_text()
     (line,) = [line for line in log.splitlines() if "beam misses" in line]
-    assert line.startswith("The beam misses the detector by 2.5 times its size (")
+    assert "The beam misses the detector by 2.5 times its size (" in line
     assert "off.h5" in line
 
 
@@ -115,7 +120,9 @@ def test_a_file_that_claims_too_many_images(good, model, column):
     message = "long.h5 can't be read: /data claims 2000000 images, more than 1000000"
     with pytest.raises(Sorry, match=message):
         run(["long.h5", model, ONE])
-    with pytest.raises(Sorry, match="not screened, since they can't be read: long.h5"):
+    with pytest.raises(
+        Sorry, match=r"not screened, since they can't be read: long\.h5"
+    ):
         run([good, "long.h5", model, ONE, "html=None"])
     assert column("class") == ["Hit", "Miss", "Maybe", None]
 
@@ -155,7 +162,7 @@ def test_upstream_parser_ends_with_one_line_too(good, model, monkeypatch):
         self.error(message="Invalid phil parameter: threshold=9\nis too large")
 
     monkeypatch.setattr(ArgumentParser, "parse_args", parse_args)
-    with pytest.raises(Sorry, match="^Invalid phil parameter: .* is too large$"):
+    with pytest.raises(Sorry, match=r"^Invalid phil parameter: .* is too large$"):
         run([good, model, ONE])
 
 
@@ -220,14 +227,6 @@ def test_experiments_to_a_device(good, model):
     assert not Path("/dev/null").is_file()
 
 
-def test_truncated_cbf(model, real_images):
-    # Cut within its header, after the lines by which dxtbx knows the format.
-    whole = (real_images / "cspad_0001.cbf").read_bytes()
-    Path("cut.cbf").write_bytes(whole[: len(whole) // 400])
-    with pytest.raises(Sorry, match="incomplete|can't be read"):
-        run(["cut.cbf", model, ONE])
-
-
 def test_infinite_numbers_in_the_image(write_levels, good, model, column):
     write_levels("run1.h5", [250])
     with h5py.File("run1.h5", "a") as file:
@@ -253,4 +252,6 @@ def test_memory_that_is_short(good, model):
         timeout=120,
         check=False,
     )
-    assert done.stderr == "Sorry: there is not enough memory; Unable to allocate 9 GiB\n"
+    assert (
+        done.stderr == "Sorry: there is not enough memory; Unable to allocate 9 GiB\n"
+    )
