@@ -1,4 +1,4 @@
-"""An experiment list of which some files can't be read, without these."""
+"""Experiment lists and files of which some images can't be read, without these."""
 
 from __future__ import annotations
 
@@ -11,8 +11,10 @@ from dxtbx.imageset import ImageSetFactory
 from dxtbx.model import Experiment, ExperimentList
 from dxtbx.model.experiment_list import ExperimentListFactory
 
+from dials_cnn_screen.images.read import find_models
 from dials_cnn_screen.images.stills import name_image
 from dials_cnn_screen.labels.image_name import ImageName
+from dials_cnn_screen.util.input_files import read_image_by_image
 
 Errors = dict[ImageName, Exception]
 Import = Callable[..., ExperimentList]
@@ -48,6 +50,31 @@ def import_readable(path: str, import_file: Import) -> tuple[ExperimentList, Err
             good.append(entry)
     content["experiment"] = good
     return _split(ExperimentListFactory.from_dict(content, True, folder)), errors
+
+
+def import_image_by_image(file: str) -> tuple[ExperimentList, Errors]:
+    """The images of a file whose models can be made, as stills_process has them.
+
+    Returns:
+        An experiment for each of them; why the others have none.
+
+    Raises:
+        Exception: Whatever reading may raise; ValueError where the fault is with none
+            of the images.
+    """
+    errors: Errors = {}
+    good = ExperimentList()
+    for experiment in read_image_by_image(file):
+        imageset = experiment.imageset
+        try:
+            find_models(imageset, 0)
+        except Exception as error:  # whatever a file format may raise
+            errors[name_image(imageset, 0)] = error
+        else:
+            good.append(Experiment(imageset=imageset))
+    if not errors:
+        raise ValueError("each image by itself can be read")
+    return good, errors
 
 
 def _unreadable_files(

@@ -22,7 +22,12 @@ from dxtbx.model import Experiment, ExperimentList
 
 from dials_cnn_screen.images.stills import name_image
 from dials_cnn_screen.labels.image_name import ImageName
-from dials_cnn_screen.screening.veto_experiments import Import, import_readable
+from dials_cnn_screen.screening.veto_experiments import (
+    Errors,
+    Import,
+    import_image_by_image,
+    import_readable,
+)
 from dials_cnn_screen.screening.veto_record import Record
 from dials_cnn_screen.util.errors import one_line
 
@@ -115,11 +120,11 @@ class GivenImages:
         """The images in a file; of an experiment list those that can be read."""
         try:
             experiments = import_file(file, load_models=False)
-        except Exception:
+        except Exception as problem:
             # Without some images the tags of the others are not what they were.
-            if not file.endswith((".expt", ".json")) or self._params.input.image_tag:
+            if self._params.input.image_tag:
                 raise
-            experiments, errors = import_readable(file, import_file)
+            experiments, errors = _import_some(file, import_file, problem)
             for name, error in errors.items():
                 record.failed(name, error)
         if not experiments:
@@ -178,3 +183,15 @@ class GivenImages:
         seen = zlib.crc32(repr(self.names).encode())
         if self._world and len(set(self._world.allgather(seen))) > 1:
             raise Sorry("the MPI ranks do not find the same images in the files")
+
+
+def _import_some(
+    file: str, import_file: Import, problem: Exception
+) -> tuple[ExperimentList, Errors]:
+    """The images that can be read where DIALS has a problem with the file; errors."""
+    if file.endswith((".expt", ".json")):
+        return import_readable(file, import_file)
+    try:
+        return import_image_by_image(file)
+    except Exception:  # what DIALS said tells more
+        raise problem from None

@@ -14,7 +14,7 @@ import os
 import re
 import sys
 from collections.abc import Iterable, Iterator
-from typing import Any, NamedTuple, NoReturn
+from typing import Any, NamedTuple
 
 import dials.util.log
 import libtbx.phil
@@ -79,11 +79,17 @@ def peak_memory() -> float | None:
 
 
 class Parser(ArgumentParser):
-    """DIALS's parser, which says what is wrong with an argument in one line."""
+    """DIALS's parser, which says what is wrong with a parameter in one line."""
 
-    def error(self, message: str) -> NoReturn:
-        """Raise Sorry, where argparse shows the usage and exits with status 2."""
-        raise Sorry(shorten(message))
+    def error(self, message: str) -> None:
+        """Raise Sorry for a parameter of PHIL, as DIALS does before 3.30.
+
+        Newer ones let argparse show the usage and exit with status 2, which it goes on
+        to do for an option.
+        """
+        if message.startswith("Invalid phil parameter"):
+            raise Sorry(shorten(message))
+        super().error(message)
 
 
 class Parsed(NamedTuple):
@@ -300,7 +306,8 @@ def _parse_arguments(
         # DIALS's parser leaves out a file that is missing, and images beside it.
         if not os.path.exists(file) and not ("*" in file and glob.glob(file)):
             raise Sorry(
-                f"there is no file '{file}', nor a parameter or option so named"
+                f"there is no file '{shorten(file)}', nor a parameter or option so "
+                "named"
             )
     check_parameters(parser, args, files)
     try:

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 import h5py
@@ -100,6 +102,30 @@ def test_older_outputs_survive_an_error(monkeypatch):
         run(["n_images=1", ONE, "output.images=old.h5"])
     assert Path("old.h5").read_text() == Path("labels.txt").read_text() == "older"
     assert len(os.listdir()) == 3
+
+
+def test_no_room_for_the_images():
+    # In a process of its own: HDF5 would end it with a segmentation fault.
+    code = (
+        "import resource\n"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (10**7, 10**7))\n"
+        "from dials_cnn_screen.command_line.cnn_simulate import run\n"
+        "run()"
+    )
+    Path("labels.txt").write_text("older")
+    done = subprocess.run(
+        [sys.executable, "-c", code, "n_images=2", ONE],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert done.returncode == 1
+    assert done.stderr.startswith("Sorry: there is no room for a file of ")
+    assert done.stderr.endswith("File too large\n")
+    assert done.stderr.count("\n") == 1
+    assert set(os.listdir()) == {"dials.cnn_simulate.log", "labels.txt"}
+    assert Path("labels.txt").read_text() == "older"
 
 
 @pytest.mark.parametrize("options", [["-h"], ["-c", "-e2", "-a2"]], ids=" ".join)

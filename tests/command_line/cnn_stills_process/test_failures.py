@@ -201,12 +201,14 @@ ImageSet.get_beam = get_beam
     assert errors() == {"a.h5 [2]": why}
 
 
-def test_nan_distance_among_good_images(good, write_levels, options, names):
+def test_nan_distance_among_good_images(good, write_levels, options, names, errors):
     write_levels("ab.h5", [250] * 4, distance=[100, 100, np.nan, 100])
-    with pytest.raises(Sorry, match=r"ab\.h5.*distance") as problem:
+    message = r"^1 of 8 images could not be processed \(.*ab.h5 \[3\]: .*distance"
+    with pytest.raises(Sorry, match=message) as problem:
         run([*good, "ab.h5", *options])
     assert "\n" not in str(problem.value)
-    assert set(names()) >= set(ALL_GOOD)
+    assert set(names()) == {*ALL_GOOD, *(("ab.h5", i) for i in (1, 2, 3, 4))}
+    assert list(errors()) == ["ab.h5 [3]"]
 
 
 @pytest.mark.parametrize("nproc", [1, 2])
