@@ -250,7 +250,7 @@ def test_nothing_kept_and_nothing_rejected(write_levels, model, read):
 
 
 def test_no_outputs(images, model):
-    names = ("experiments", "rejected", "scores", "html", "log")
+    names = ("experiments", "rejected", "scores", "record", "html", "log")
     run([images, model, ONE, *(f"output.{name}=None" for name in names)])
     assert os.listdir() == ["run1.h5"]
 
