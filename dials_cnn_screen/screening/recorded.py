@@ -72,12 +72,14 @@ class Screened:
         done: The results by the images' places in the input.
         n_before: How many are those of a run that was resumed.
         stopped: Why the run ended before its last image, if it did.
+        has_record: Whether it can be resumed.
     """
 
     run: Run
     done: dict[int, ImageResult]
     n_before: int = 0
     stopped: Interrupted | ChildProcessError | None = None
+    has_record: bool = True
     results: ScreeningResults = field(init=False)
 
     def __post_init__(self) -> None:
@@ -103,10 +105,9 @@ class Screened:
         if self.stopped is None:
             return None
         n = len(self.done)
-        told = (
-            f"{n} of {n + self.results.not_reached} images are done and written; "
-            "resume=True goes on with the others"
-        )
+        told = f"{n} of {n + self.results.not_reached} images are done and written"
+        if self.has_record:
+            told += "; resume=True goes on with the others"
         if isinstance(self.stopped, Interrupted):
             by = "Ctrl-C" if self.stopped.signal.name == "SIGINT" else "SIGTERM"
             return Interrupted(self.stopped.signal, f"stopped by {by}: {told}")
@@ -153,4 +154,4 @@ def screen_recorded(
         for place, why in enumerate(run.unreadable.values(), len(run.stills)):
             error_text = f"the file can't be read: {why}"
             record.add(place, decide(names[place], None, error_text, run.decision))
-    return Screened(run, record.done, n_before, stopped)
+    return Screened(run, record.done, n_before, stopped, output.record is not None)

@@ -115,9 +115,14 @@ class RunRecord:
                 output.
 
         Raises:
-            ValueError: The record at path is that of another run, or is being written.
+            ValueError: The record at path is that of another run, is being written, or
+                is to be resumed without a path.
             OSError: It can't be written.
         """
+        if path is None and resume:
+            raise ValueError(
+                "resume=True needs the record; leave out output.record=None"
+            )
         self.done: dict[int, ImageResult] = {}
         self._display = short_names(identity.names)
         self._lines = None if lines is None else _open_empty(lines)

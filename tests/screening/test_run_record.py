@@ -196,7 +196,9 @@ def test_nobody_reads_the_lines(caplog):
 
 
 def test_without_a_file():
-    record = RunRecord(None, identity(), resume=True)
+    with pytest.raises(ValueError, match="resume=True needs the record"):
+        RunRecord(None, identity(), resume=True)
+    record = RunRecord(None, identity(), resume=False)
     record.add(0, result(names()[0]))
     record.close()
     assert list(record.done) == [0]
