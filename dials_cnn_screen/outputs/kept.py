@@ -1,103 +1,24 @@
-"""Kept images read a second time, for what is made of their pixels.
-
-A run keeps no pixels. Where strong.refl or hits.h5 is asked for, the images that are
-kept, and those alone, are read again.
-"""
+"""What other programs take of the kept images, and whether they can have it."""
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Sequence
-from dataclasses import replace
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
 
-import numpy as np
-from dials.array_family import flex
 from dxtbx.model import ExperimentList
-from numpy.typing import NDArray
 
-from dials_cnn_screen.images.opening import Opener
 from dials_cnn_screen.images.selection import select_experiments
 from dials_cnn_screen.images.stills import Still
 from dials_cnn_screen.labels.image_name import ImageName, format_names
 from dials_cnn_screen.models.model import Model
 from dials_cnn_screen.outputs.crystfel import write_events
-from dials_cnn_screen.outputs.hits_file import (
-    HitImage,
-    PackedImage,
-    pack_image,
-    write_hits,
-)
-from dials_cnn_screen.outputs.strong import (
-    estimate_d_min,
-    extract_spots,
-    frame_number,
-    write_strong,
-)
 from dials_cnn_screen.screening.parameters import Output
 from dials_cnn_screen.screening.results import ImageResult
 from dials_cnn_screen.util.files import replacing
-from dials_cnn_screen.util.progress import track
-from dials_cnn_screen.util.workers import Processes, count_processes, map_on_workers
+from dials_cnn_screen.util.workers import Processes
 
 logger = logging.getLogger("dials.cnn_screen")
-
-
-class KeptImage(NamedTuple):
-    """An image to read again.
-
-    Attributes:
-        still: The image.
-        spots: Those of its prediction; None where there are none to be extracted.
-    """
-
-    still: Still
-    spots: NDArray[np.int64] | None
-
-
-class Reading(NamedTuple):
-    """What was taken from a kept image.
-
-    Attributes:
-        error: Why it could not be read; None where it could.
-        spots: Its spots; None where there were none to be extracted.
-        d_min: Its resolution, Angstrom; None where its spots do not tell.
-        packed: Its pixels; None where they were not asked for.
-    """
-
-    error: str | None = None
-    spots: flex.reflection_table | None = None
-    d_min: float | None = None
-    packed: PackedImage | None = None
-
-
-class Reader(NamedTuple):
-    """What each process has: what opens images, and whether their pixels are wanted."""
-
-    opener: Opener
-    pixels: bool
-
-
-def make_reader(pixels: bool) -> Reader:
-    """A reader with nothing open yet."""
-    return Reader(Opener(), pixels)
-
-
-def read_kept(reader: Reader, kept: KeptImage) -> Reading:
-    """Read one image; an error becomes part of the reading."""
-    still, spots = kept
-    try:
-        imageset, index = reader.opener.open(still.imageset, still.position)
-        table, d_min = None, None
-        if spots is not None:
-            table = extract_spots(imageset, index, frame_number(still), spots)
-            d_min = estimate_d_min(table, imageset, index)
-        packed = pack_image(imageset, index) if reader.pixels else None
-        imageset.clear_cache()
-    except Exception as problem:  # whatever dxtbx or a file format may raise
-        return Reading(" ".join(str(problem).split()) or type(problem).__name__)
-    return Reading(None, table, d_min, packed)
 
 
 def check_kept(output: Output, model: Model, stills: Sequence[Still]) -> None:
@@ -169,9 +90,12 @@ def write_kept(
         logger.info("Saved a list of %d images to %s", len(kept), output.image_list)
     if not kept or (output.strong is None and output.hdf5 is None):
         return list(images)
+    # Not above: h5py, and what finds spots, are not for those who only ask for help.
+    from dials_cnn_screen.outputs.second_reading import write_from_pixels
+
     nproc = mp.nproc if mp.method != "mpi" else 1
     hits = select_experiments(experiments, stills, chosen)
-    return _write_from_pixels(output, stills, images, hits, nproc)
+    return write_from_pixels(output, stills, images, hits, nproc)
 
 
 def write_image_list(path: str | Path, stills: Sequence[Still]) -> None:
@@ -179,78 +103,3 @@ def write_image_list(path: str | Path, stills: Sequence[Still]) -> None:
     with replacing(path) as unfinished:
         text = "".join(f"{still.name}\n" for still in stills)
         Path(unfinished).write_text(text, encoding="utf-8")
-
-
-def _write_from_pixels(
-    output: Output,
-    stills: Sequence[Still],
-    images: Sequence[ImageResult],
-    hits: ExperimentList,
-    nproc: Any,
-) -> list[ImageResult]:
-    """Write what is made of the pixels of kept images: their spots, and themselves.
-
-    Images that can't be read are left out of both, with a line in the log. As in
-    write_kept; hits are the experiments of the kept images.
-    """
-    kept = [
-        KeptImage(still, None if image.prediction is None else image.prediction.spots)
-        for still, image in zip(stills, images, strict=False)
-        if image.kept
-    ]
-    readings: dict[ImageName, Reading] = {}
-    logger.info("Reading the %d images that are kept again", len(kept))
-    nproc = count_processes(nproc, len(kept))
-    stream = map_on_workers(
-        read_kept, kept, nproc, make_reader, (output.hdf5 is not None,)
-    )
-    tracked = track(stream, "Reading again", len(kept))
-
-    def read() -> Iterator[HitImage]:
-        for (still, _), reading in zip(kept, tracked, strict=True):
-            # Pixels go to the file and are not kept here.
-            readings[still.name] = reading._replace(packed=None)
-            if reading.error is not None:
-                logger.warning("%s can't be read again: %s", still.name, reading.error)
-            elif reading.packed is not None:
-                yield HitImage(still, reading.packed, reading.spots)
-
-    if output.hdf5 is None or output.geometry is None:
-        list(read())
-    else:
-        _write_hits(output.hdf5, output.geometry, read(), len(kept))
-    if output.strong is not None:
-        tables = {n: r.spots for n, r in readings.items() if r.spots is not None}
-        n_spots = write_strong(output.strong, tables, hits)
-        logger.info(
-            "Saved %d spots of %d images to %s", n_spots, len(tables), output.strong
-        )
-    return [
-        replace(image, d_min=readings[image.name].d_min)
-        if image.name in readings
-        else image
-        for image in images
-    ]
-
-
-def _write_hits(
-    path: str, geometry: str, images: Iterator[HitImage], n_kept: int
-) -> None:
-    """Write the HDF5 file of hits and say what is in it, and what is not."""
-    written = write_hits(path, geometry, images)
-    logger.info(
-        "Saved the pixels of %d of %d kept images to %s, and its geometry for CrystFEL "
-        "to %s",
-        written.n_images,
-        n_kept,
-        path,
-        geometry,
-    )
-    if written.n_moved:
-        logger.warning(
-            "%s has one detector for all images, that of the first: for %d of them it "
-            "is elsewhere, such as at another distance. CrystFEL reads the distance of "
-            "each; for DIALS hits.expt has the right detectors",
-            path,
-            written.n_moved,
-        )

@@ -127,7 +127,7 @@ def test_nothing_is_read_again_unless_asked(images, model, monkeypatch):
     def fail(*_args: object) -> None:
         raise AssertionError("read again")
 
-    monkeypatch.setattr("dials_cnn_screen.outputs.kept.read_kept", fail)
+    monkeypatch.setattr("dials_cnn_screen.outputs.second_reading.read_kept", fail)
     run([images, model, ONE, "output.events=hits.lst"])
     assert not list(Path().glob("*.geom"))
 
@@ -135,15 +135,15 @@ def test_nothing_is_read_again_unless_asked(images, model, monkeypatch):
 def test_image_that_can_not_be_read_again_is_left_out(
     spotty, spots, monkeypatch, capsys
 ):
-    from dials_cnn_screen.outputs import kept
+    from dials_cnn_screen.outputs import second_reading
 
     def refuse_third(imageset, index):
         if imageset.indices()[index] == 2:
             raise OSError("gone")
         return pack_image(imageset, index)
 
-    pack_image = kept.pack_image
-    monkeypatch.setattr(kept, "pack_image", refuse_third)
+    pack_image = second_reading.pack_image
+    monkeypatch.setattr(second_reading, "pack_image", refuse_third)
     run([spotty, spots, ONE, "output.hdf5=kept.h5", "output.strong=strong.refl"])
     out = capsys.readouterr().out
     assert "run1.h5 [3] can't be read again: gone" in out
