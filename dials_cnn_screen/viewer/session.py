@@ -208,9 +208,11 @@ class Session:
             p_keep: (n,), P(Hit) + P(Maybe) of all images of the label file, or any
                 score that is 0.5 where it is least certain; NaN for an unknown one.
         """
-        self._set_order(
-            reorder(self.order, {*self.labels.labels, self.current}, p_keep)
-        )
+        labelled = self.labels.labels
+        order = self.order
+        if self.current not in labelled:  # it is the next to be labelled
+            order = sorted(order, key=lambda index: index == self.current)
+        self._set_order(reorder(order, {*labelled, self.current}, p_keep))
 
     def go_to(self, index: int) -> None:
         """Go to an image that was chosen in the viewer."""

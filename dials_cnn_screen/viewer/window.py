@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gc
 import signal
+import sys
 
 import wx
 from dials.command_line import image_viewer
@@ -71,6 +73,18 @@ def label_in_viewer(experiments: ExperimentList, task: Task) -> None:
             frame._actions_menu.Delete(frame._id_plugins[name])
     AnnotationTool(frame, task)
     app.MainLoop()
+    _forget_errors()
+
+
+def _forget_errors() -> None:
+    """Let go of the last error that wx printed, as for the mouse on an unread image.
+
+    Its traceback has windows and events, and Python would abort as it ended them after
+    wx has ended.
+    """
+    for name in ("last_type", "last_value", "last_traceback", "last_exc"):
+        vars(sys).pop(name, None)
+    gc.collect()
 
 
 def _images_alone(experiment: Experiment) -> Experiment:

@@ -10,13 +10,13 @@ pytest.importorskip("dials")
 from dxtbx.model.experiment_list import ExperimentListFactory
 
 from dials_cnn_screen.images.read import read_frame
+from dials_cnn_screen.images.source import Source
 from dials_cnn_screen.images.stills import list_stills
 from dials_cnn_screen.ke2018.preprocessing import Preprocessing, prepare
 from dials_cnn_screen.ke2018.training_set import as_stored, with_margin
 from dials_cnn_screen.labels.label import Label
 from dials_cnn_screen.models.registry import find_architecture
 from dials_cnn_screen.spots.candidates import CandidateSearch, find_candidates
-from dials_cnn_screen.training import preparing
 from dials_cnn_screen.training.preparing import prepare_stills
 
 pytestmark = pytest.mark.usefixtures("installed_formats")
@@ -70,12 +70,14 @@ def test_candidates(stills, empty_folder, nproc):
 
 @pytest.mark.parametrize("nproc", [1, 2])
 def test_unreadable_image_is_named(stills, empty_folder, monkeypatch, nproc):
-    def fail(imageset, position):
-        if imageset.indices()[position] == 2:
-            raise RuntimeError("no such byte")
-        return read_frame(imageset, position)
+    read = Source.read
 
-    monkeypatch.setattr(preparing, "read_frame", fail)
+    def fail(source, still):
+        if still.name.number == 3:
+            raise RuntimeError("no such byte")
+        return read(source, still)
+
+    monkeypatch.setattr(Source, "read", fail)
     with pytest.raises(ValueError, match=r"run1.h5 \[3\] can't be used: no such byte;"):
         prepare_stills(stills, LABELS, SPOTS, SEARCH, nproc, empty_folder)
 

@@ -200,7 +200,10 @@ class ManyShots(NamedTuple):
 def many_shots(tmp_path, write_cxidb76, installed_formats) -> ManyShots:
     has_spots = [i % 2 == 0 for i in range(24)]
     images = np.random.default_rng(0).poisson(40, (24, 120, 120))
-    images[has_spots, 20:100:20, 20:70:20] = 900
+    for shift in range(-1, 2):  # spots of 3 x 3 pixels
+        images[has_spots, 20 + shift : 100 : 20, 19:70:20] += 300
+        images[has_spots, 20 + shift : 100 : 20, 20:70:20] += 600
+        images[has_spots, 20 + shift : 100 : 20, 21:70:20] += 300
     path = write_cxidb76(
         tmp_path / "many.h5",
         images.astype(np.int32),

@@ -143,6 +143,20 @@ def test_reorder_keeps_what_is_labelled_or_shown(labels):
     assert session.left == 3
 
 
+def test_reorder_goes_on_from_an_image_before_labelled_ones(labels):
+    session = Session(labels)
+    session.go_to(2)
+    session.choose(Label.HIT)
+    session.go_to(0)
+    session.reorder([0.4, 0.9, 0.5, 0.7, 0.6])
+    assert session.order == [2, 0, 4, 3, 1]
+    assert (session.current, session.following()) == (0, 4)
+    # Nor does it move an image that has a label.
+    session.go_to(2)
+    session.reorder([0.4, 0.5, 0.5, 0.7, 0.9])
+    assert session.order == [2, 1, 0, 3, 4]
+
+
 def test_keys():
     keys = Keys(clear="X")
     assert keys.find_action("J") == "hit"

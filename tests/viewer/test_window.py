@@ -178,6 +178,7 @@ def test_train_and_reorder(desk, annotate, many_shots, tmp_path):
     desk.press("r", says("and 10 Misses: label 1 more Misses"))
     assert desk.wait_for(says("many.h5 [2]"))
     desk.press("l", lambda: labels_in(path).startswith("Hx"))
+    desk.press("t", says("many.h5 [21]"))
     desk.press("r", says("(r to stop)"))
     desk.press("r", says("Training stopped"))
     assert not list(tmp_path.glob(".labels_trained*"))
@@ -187,13 +188,11 @@ def test_train_and_reorder(desk, annotate, many_shots, tmp_path):
     assert notes["order"] == "uncertain"
     assert notes["scores"] == str(tmp_path / "labels_trained.json")
     results = read_results(notes["scores"]).images
-    # The image that was shown stays; the least certain one of the others follows.
-    shown = int(re.search(r"many\.h5 \[(\d+)\]", desk.read(program, tmp_path))[1])
-    doubt = {r.name.number: abs(r.p_keep - 0.5) for r in results[20:]}
-    del doubt[shown]
+    # The image that is shown stays; the least certain one of the others follows.
+    doubt = {r.name.number: abs(r.p_keep - 0.5) for r in results[21:]}
     desk.press("j", says(f"many.h5 [{min(doubt, key=doubt.get)}]"))
-    desk.press("p", says(f"many.h5 [{shown}]"))
-    desk.press("m", says(f"P(Hit) + P(Maybe) {results[shown - 1].p_keep:.2f}"))
+    desk.press("p", says("many.h5 [21]"))
+    desk.press("m", says(f"P(Hit) + P(Maybe) {results[20].p_keep:.2f}"))
     assert desk.close(program) == 0
     assert "Traceback" not in (tmp_path / "program_0.txt").read_text()
 
@@ -211,9 +210,7 @@ def test_first_image_that_cannot_be_read(desk, annotate, shots, tmp_path):
     assert desk.wait_for(
         lambda: "the previous image is still shown" in desk.read(program, tmp_path)
     )
-    # DIALS 3.12's viewer may abort as Python ends, since an image could not be drawn;
-    # all that there is to save has been saved by then.
-    desk.close(program)
+    assert desk.close(program) == 0
     assert "12 images labelled" in (tmp_path / "program_0.txt").read_text()
 
 
