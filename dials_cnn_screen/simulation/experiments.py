@@ -30,11 +30,13 @@ class Eye:
 
     Attributes:
         sigma: Standard deviations by which a spot that is seen stands out.
+        spread: sd of the logarithm of that from shot to shot.
         window: How far the expert looks above, below and to either side of the beam,
             pixels; infinite for the whole frame.
     """
 
     sigma: float = VISIBLE_SIGMA
+    spread: float = 0.0
     window: tuple[float, float, float] = (math.inf, math.inf, math.inf)
 
     def looks_at(
@@ -109,7 +111,7 @@ class Experiment:
 # whose photons of 9.76 keV stand 9.5 ADU apart.
 _CSPAD_GAIN = 9.5 / 9.76  # ADU per keV
 _CSPAD_DEFECTS = Defects(
-    tile_gain=0.06, tile_noise=0.05, pulse_charge=4.0, pulse_texture=1.7, glow=0.9
+    tile_gain=0.06, tile_noise=0.05, pulse_charge=4.0, pulse_texture=1.8, glow=0.9
 )
 
 
@@ -193,21 +195,21 @@ EXPERIMENTS = {
             crystal=Crystal((93.0, 93.0, 130.0, 90.0, 90.0, 120.0)),
             wavelength=_HC / 9.773,
             distance=130.0,
-            detector=_cspad(9.773, dark_noise=2.5, saturation=14000, pulses=0.05),
+            detector=_cspad(9.773, dark_noise=2.5, saturation=14000, pulses=0.07),
             images=(148, 498, 1354),
             d_min=1.9,
-            ring=(16.0, 36.0),
-            air=(16.0, 36.0),
+            ring=(10.0, 40.0),
+            air=(10.0, 40.0),
             lattices=(0.95, 0.05),
-            beam_loss=0.05,
+            beam_loss=0.02,
             spike=0.25,
             shadow=None,
             mosaicity=(0.0001, 0.0012),
             focus=(0.15, 0.45),
-            background=BackgroundParameters(fluctuation=0.4),
-            hit_spots=(10.0, 120.0),
-            few_spots=0.5,
-            eye=Eye(sigma=10.0, window=_WINDOW),
+            background=BackgroundParameters(fluctuation=0.8),
+            hit_spots=(10.0, 60.0),
+            few_spots=0.6,
+            eye=Eye(sigma=9.5, spread=0.5, window=_WINDOW),
         ),
         Experiment(
             name="LG36",
@@ -217,10 +219,10 @@ EXPERIMENTS = {
             distance=130.0,
             detector=_cspad(
                 7.088,
-                dark_noise=3.3,
+                dark_noise=2.9,
                 saturation=90000,
                 pulses=0.01,
-                tracks=5.0,
+                tracks=6.0,
                 low_gain_d_min=3.2,
                 shadowed_rows=195,
             ),
@@ -237,7 +239,7 @@ EXPERIMENTS = {
             background=BackgroundParameters(fluctuation=0.3),
             hit_spots=(10.0, 120.0),
             few_spots=0.1,
-            eye=Eye(sigma=8.0, window=_WINDOW),
+            eye=Eye(sigma=7.5, window=_WINDOW),
         ),
         Experiment(
             name="LN84",
@@ -245,7 +247,7 @@ EXPERIMENTS = {
             crystal=_orthorhombic(118.0, 223.0, 311.0),
             wavelength=_HC / 9.516,
             distance=140.0,
-            detector=_rayonix(gain=1.7, tracks=4.0),
+            detector=_rayonix(gain=1.7, tracks=5.0),
             images=(806, 132, 1062),
             d_min=2.6,
             ring=(450.0, 600.0),
@@ -255,7 +257,7 @@ EXPERIMENTS = {
             spike=0.0,
             shadow=(0.6, 0.95),
             b_factor=(40.0, 120.0),
-            mosaicity=(0.0003, 0.005),
+            mosaicity=(0.0003, 0.002),
             background=BackgroundParameters(fluctuation=0.15),
             hit_spots=(14.0, 550.0),
             eye=Eye(sigma=8.5, window=_WINDOW),
@@ -276,11 +278,11 @@ EXPERIMENTS = {
             spike=0.0,
             shadow=(0.6, 0.95),
             b_factor=(25.0, 45.0),
-            mosaicity=(0.0005, 0.002),
+            mosaicity=(0.0005, 0.001),
             background=BackgroundParameters(fluctuation=0.15),
-            hit_spots=(10.0, 170.0),
+            hit_spots=(11.0, 200.0),
             few_spots=0.1,
-            eye=Eye(sigma=11.0, window=_WINDOW),
+            eye=Eye(sigma=10.0, window=_WINDOW),
         ),
         Experiment(
             name="LO19",
@@ -288,7 +290,7 @@ EXPERIMENTS = {
             crystal=_orthorhombic(42.0, 52.0, 88.0),
             wavelength=_HC / 9.442,
             distance=110.0,
-            detector=_rayonix(gain=1.4, tracks=16.0),
+            detector=_rayonix(gain=1.4, tracks=19.0),
             images=(730, 151, 1119),
             d_min=1.8,
             ring=(450.0, 600.0),
@@ -300,7 +302,7 @@ EXPERIMENTS = {
             b_factor=(20.0, 35.0),
             mosaicity=(0.0008, 0.004),
             background=BackgroundParameters(fluctuation=0.1),
-            hit_spots=(10.0, 900.0),
+            hit_spots=(18.0, 1400.0),
             few_spots=0.08,
             eye=Eye(sigma=12.0, window=_WINDOW),
         ),
