@@ -138,7 +138,9 @@ def simulate_shot(experiment: Experiment, aim: Label, seed: int) -> Shot:
     grainy = powder and rng.random() < experiment.background.powder_grains
     if powder and (not grainy or rng.random() < _GRAINS_ON_RINGS):
         background = add_powder_rings(background, experiment, rng)
-    exposure = _expose(experiment, background, wavelength)
+    eye = experiment.eye
+    sigma = eye.sigma * rng.lognormal(0.0, eye.spread) if eye.spread else eye.sigma
+    exposure = _expose(experiment, background, wavelength, sigma)
 
     n_visible = draw_visible_spots(experiment, aim, rng)
     crystal = beam and (n_visible > 0 or rng.random() < _WEAK_CRYSTAL_SHARE)
@@ -160,7 +162,7 @@ def simulate_shot(experiment: Experiment, aim: Label, seed: int) -> Shot:
     photons += excess_charge(exposure.expected, detector, generator)
     adu = photons_to_adu(photons, detector, exposure.low_gain_radius, generator)
     image = adu.numpy()
-    visible = (strength >= experiment.eye.sigma) & exposure.looked_at(spots)
+    visible = (strength >= sigma) & exposure.looked_at(spots)
     visible &= distinct(spots, strength, _separation(spots, detector))
     visible_grains = grain_strength >= VISIBLE_SIGMA
     n_seen, n_grains = int(visible.sum()), int(visible_grains.sum())
@@ -200,12 +202,14 @@ class _Exposure:
         background: Of the shot.
         expected: Photons of each pixel without spots, float32 (slow, fast).
         low_gain_radius: Radius of the pixels in low gain, pixels; 0 for none.
+        eye_sigma: Standard deviations by which a spot that the expert sees stands out.
     """
 
     experiment: Experiment
     background: Background
     expected: torch.Tensor
     low_gain_radius: float
+    eye_sigma: float
 
     def attenuate(self, spots: Spots) -> Spots:
         """Spots as the shadows let them through, without those in the dark."""
@@ -239,7 +243,7 @@ class _Exposure:
 
 
 def _expose(
-    experiment: Experiment, background: Background, wavelength: float
+    experiment: Experiment, background: Background, wavelength: float, eye_sigma: float
 ) -> _Exposure:
     detector, distance = experiment.detector, experiment.distance
     expected = efficiency(detector) * expected_photons(
@@ -247,7 +251,7 @@ def _expose(
     )
     d = detector.low_gain_d_min
     radius = 0.0 if d is None else resolution_radius(detector, d, distance, wavelength)
-    return _Exposure(experiment, background, expected, radius)
+    return _Exposure(experiment, background, expected, radius, eye_sigma)
 
 
 def _draw_protein(
@@ -256,7 +260,7 @@ def _draw_protein(
     """Spots with drawn photons, n_visible expected visible; their significance."""
     spots = exposure.attenuate(draw_spots(exposure.experiment, wavelength, rng))
     counts = exposure.counts(spots)
-    threshold = threshold_photons(counts, exposure.experiment.eye.sigma)
+    threshold = threshold_photons(counts, exposure.eye_sigma)
     threshold[~exposure.looked_at(spots)] = np.inf
     spots = brighten(spots, threshold, n_visible, rng)
     spots = spots.with_photons(rng.poisson(spots.photons))
