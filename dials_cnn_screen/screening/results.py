@@ -318,7 +318,7 @@ def image_from_json(entry: dict[str, Any]) -> ImageResult:
     if p == [None] * len(Label):
         return ImageResult(name, None, str(entry["error"]), kept_because, seconds)
     p_keep, ood_score = float(entry["p_keep"]), entry["ood_score"]
-    d_min = entry["d_min"]
+    d_min = entry.get("d_min")  # files of the first versions have none
     if not 0 <= p_keep <= 1:
         raise ValueError(f"P(Hit) + P(Maybe) of {name} is {p_keep}")
     spots = entry["spots"]

@@ -109,6 +109,7 @@ def test_model_and_spots_on_the_same_images(images, labels, model):
         "cnn",
         "spotfinder",
         "matched",
+        "audit",
         "images",
     ]
     assert found["expert"] == {"hit": 3, "maybe": 1, "miss": 4}

@@ -18,8 +18,8 @@ from dxtbx.model.experiment_list import ExperimentListFactory
 
 from dials_cnn_screen.command_line import cnn_screen
 from dials_cnn_screen.command_line.cnn_train import run
+from dials_cnn_screen.images.source import Source
 from dials_cnn_screen.models.model_file import load_model
-from dials_cnn_screen.training import preparing
 
 pytestmark = pytest.mark.usefixtures("installed_formats", "in_tmp_path")
 
@@ -295,7 +295,7 @@ def test_image_that_cannot_be_used(images, labels, monkeypatch):
     def fail(*_):
         raise RuntimeError("no such byte")
 
-    monkeypatch.setattr(preparing, "read_frame", fail)
+    monkeypatch.setattr(Source, "read", fail)
     with pytest.raises(Sorry, match=r"run1.h5 \[1\] can't .* no such byte; label it"):
         run([images, labels, *QUICK, "output.model=older"])
     assert Path("older").read_text() == "older"
