@@ -144,7 +144,7 @@ def _draw_scores(axes: Axes, results: ScreeningResults) -> None:
         axes.yaxis.get_major_locator().set_params(integer=True)
     axes.set_xlabel("P(Hit) + P(Maybe)")
     axes.set_ylabel("images")
-    axes.legend(fontsize="small")
+    axes.legend(fontsize="small", loc="upper center")
 
 
 def _draw_run(axes: Axes, results: ScreeningResults) -> None:
@@ -180,4 +180,4 @@ def _draw_run(axes: Axes, results: ScreeningResults) -> None:
     axes.xaxis.get_major_locator().set_params(integer=True)
     axes.set_xlabel("image")
     axes.set_ylabel("% of images")
-    axes.legend(fontsize="small")
+    axes.legend(fontsize="small", loc="upper center")

@@ -42,7 +42,8 @@ SCHEDULE = SpotSchedule(epochs=20)
 # Where sensitivities are compared: by hand; 400 shots can't tell higher ones apart.
 SPECIFICITY = 0.95
 # Columns of CandidateSet.scalars, in the order of spots.network.describe.
-NOISE, RADIUS, NEIGHBOURHOOD = np.s_[..., 2:4], np.s_[..., 4:5], np.s_[..., 6:9]
+NOISE, RADIUS = np.s_[..., 2:4], np.s_[..., 4:5]
+NEIGHBOURHOOD, ALONG_RING = np.s_[..., 6:10], np.s_[..., 10:11]
 
 
 def without(field: str, columns: Any) -> Callable[[CandidateSet], CandidateSet]:
@@ -69,6 +70,7 @@ ABLATIONS = {
     "without patches": (FULL, without("patches", np.s_[...])),
     "without frame features": (FULL, without("frame", np.s_[...])),
     "without neighbourhood features": (FULL, without("scalars", NEIGHBOURHOOD)),
+    "without brightness along the ring": (FULL, without("scalars", ALONG_RING)),
     "without distance from the beam": (FULL, without("scalars", RADIUS)),
     "without noise of the background": (FULL, without("scalars", NOISE)),
 }

@@ -79,17 +79,14 @@ def peak_memory() -> float | None:
 
 
 class Parser(ArgumentParser):
-    """DIALS's parser, which says what is wrong with a parameter in one line."""
+    """DIALS's parser, which says what is wrong with an argument in one line."""
 
     def error(self, message: str) -> None:
-        """Raise Sorry for a parameter of PHIL, as DIALS does before 3.30.
+        """Raise Sorry, for an option or, since DIALS 3.30, a parameter of PHIL.
 
-        Newer ones let argparse show the usage and exit with status 2, which it goes on
-        to do for an option.
+        argparse shows the usage before it.
         """
-        if message.startswith("Invalid phil parameter"):
-            raise Sorry(shorten(message))
-        super().error(message)
+        raise Sorry(shorten(message))
 
 
 class Parsed(NamedTuple):

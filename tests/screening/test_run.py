@@ -174,7 +174,7 @@ def test_probabilities_add_up_and_have_the_temperature(model, stills):
     [
         (OSError("cannot\n  read  it"), "cannot read it"),
         (RuntimeError(), "RuntimeError"),
-        (KeyError("image"), "'image'"),
+        (KeyError("image"), "KeyError: 'image'"),
         (frame(9, mask=False), "every pixel is masked or outside the trusted range"),
         (
             Frame(np.full((9, 9), 5.0), np.ones((9, 9), bool), (4, 4)),

@@ -8,7 +8,7 @@ import pytest
 
 from dials_cnn_screen.simulation.defects import Defects
 from dials_cnn_screen.simulation.detector import Detector
-from dials_cnn_screen.simulation.experiments import EXPERIMENTS
+from dials_cnn_screen.simulation.experiments import EXPERIMENTS, Eye
 
 # Two modules of two tiles of 80 x 90 pixels, side by side and one above the other.
 TILES = (
@@ -56,7 +56,15 @@ def pad():
 @pytest.fixture
 def ccd_experiment(ccd):
     """Cyclophilin A on the small CCD."""
-    return replace(EXPERIMENTS["LO19"], detector=ccd, d_min=2.5)
+    return replace(
+        EXPERIMENTS["LO19"],
+        detector=ccd,
+        d_min=2.5,
+        ring=(20.0, 200.0),
+        air=(20.0, 150.0),
+        lattices=(0.6, 0.25, 0.15),
+        eye=Eye(),
+    )
 
 
 @pytest.fixture

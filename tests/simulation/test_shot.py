@@ -131,10 +131,11 @@ def test_hits_always_have_beam(pad_experiment):
     assert len(simulate_shot(experiment, Label.HIT, 1).visible) > 5
 
 
-def test_number_of_visible_spots_drawn():
+def test_number_of_visible_spots_drawn(ccd_experiment):
     rng = np.random.default_rng(0)
+    experiment = replace(ccd_experiment, hit_spots=(10.0, 2000.0), few_spots=0.2)
     drawn = {
-        aim: np.array([draw_visible_spots(aim, rng) for _ in range(4000)])
+        aim: np.array([draw_visible_spots(experiment, aim, rng) for _ in range(4000)])
         for aim in Label
     }
     for aim, numbers in drawn.items():
@@ -142,7 +143,7 @@ def test_number_of_visible_spots_drawn():
     hits, misses = drawn[Label.HIT], drawn[Label.MISS]
     assert hits.min() == 10
     assert 1500 < hits.max() <= 2000
-    # Even in the logarithm: the median is the geometric mean of 10 and 500.
+    # Even in the logarithm: the median is the geometric mean of 10 and 2000.
     assert np.median(hits) == pytest.approx(np.sqrt(20_000), rel=0.1)
     assert set(drawn[Label.MAYBE]) == {4, 5, 6, 7, 8, 9}
     assert np.mean(misses > 0) == pytest.approx(0.2, abs=0.03)

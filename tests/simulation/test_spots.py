@@ -157,13 +157,15 @@ def test_chance_of_a_false_spot():
     # On three million places, fewer than one is seen.
     stats = pytest.importorskip("scipy.stats")
     for background in (0.5, 5.0, 50.0):
-        n = math.ceil(background + threshold_photons(np.array(background)))
+        n = math.ceil(
+            background + threshold_photons(np.array(background), VISIBLE_SIGMA)
+        )
         assert 3e6 * stats.poisson.sf(n - 1, background) < 1
 
 
 def test_threshold_photons_are_just_visible():
     background = np.array([0.0, 1e-3, 0.3, 5.0, 100.0, 1e5])
-    threshold = threshold_photons(background)
+    threshold = threshold_photons(background, VISIBLE_SIGMA)
     assert (significance(threshold, background) >= VISIBLE_SIGMA).all()
     assert (significance(0.999 * threshold, background) < VISIBLE_SIGMA).all()
     assert (np.diff(threshold[1:]) > 0).all()
@@ -196,13 +198,29 @@ def test_point_spread_makes_more_background():
 # Brightness
 
 
+def just_visible(background):
+    """Photons that make a spot visible, (n,)."""
+    return threshold_photons(background, VISIBLE_SIGMA)
+
+
+def test_a_spot_that_cannot_be_visible_is_not_counted():
+    rng = np.random.default_rng(0)
+    spots = make_spots(rng.exponential(size=20))
+    threshold = just_visible(np.ones(20))
+    threshold[::2] = np.inf
+    bright = brighten(spots, threshold, 4, rng)
+    bright = bright.with_photons(bright.photons * (1 + 1e-9))
+    assert np.count_nonzero(bright.photons >= threshold) == 4
+    assert not len(brighten(spots, np.full(20, np.inf), 4, rng))
+
+
 @pytest.mark.parametrize("n_visible", [0, 1, 2, 9, 40, 100])
 def test_brighten_makes_that_number_visible(n_visible):
     for seed in range(10):
         rng = np.random.default_rng(seed)
         spots = make_spots(rng.exponential(size=200))
         background = rng.uniform(0.1, 50, 200)
-        bright = brighten(spots, background, n_visible, rng)
+        bright = brighten(spots, just_visible(background), n_visible, rng)
         # The weakest may be made exactly as bright as can just be seen.
         bright = bright.with_photons(bright.photons * (1 + 1e-9))
         assert visible(bright, background) == n_visible
@@ -211,14 +229,14 @@ def test_brighten_makes_that_number_visible(n_visible):
 def test_brighten_scales_all_alike():
     rng = np.random.default_rng(0)
     spots = make_spots(rng.exponential(size=50))
-    ratio = brighten(spots, np.ones(50), 10, rng).photons / spots.photons
+    ratio = brighten(spots, just_visible(np.ones(50)), 10, rng).photons / spots.photons
     np.testing.assert_allclose(ratio, ratio[0])
 
 
 def test_no_more_than_half_of_the_spots_are_made_visible():
     rng = np.random.default_rng(0)
     spots = make_spots(rng.exponential(size=30))
-    bright = brighten(spots, np.ones(30), 500, rng)
+    bright = brighten(spots, just_visible(np.ones(30)), 500, rng)
     bright = bright.with_photons(bright.photons * (1 + 1e-9))
     assert visible(bright, np.ones(30)) == 15
 
@@ -226,7 +244,7 @@ def test_no_more_than_half_of_the_spots_are_made_visible():
 @pytest.mark.parametrize("n_visible", [0, 1, 5])
 def test_brighten_one_spot(n_visible):
     rng = np.random.default_rng(0)
-    bright = brighten(make_spots([3.0]), np.ones(1), n_visible, rng)
+    bright = brighten(make_spots([3.0]), just_visible(np.ones(1)), n_visible, rng)
     bright = bright.with_photons(bright.photons * (1 + 1e-9))
     assert visible(bright, np.ones(1)) == min(n_visible, 1)
 

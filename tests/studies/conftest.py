@@ -12,6 +12,7 @@ from dials_cnn_screen.ke2018.preprocessing import Preprocessing
 from dials_cnn_screen.models.registry import find_architecture
 from dials_cnn_screen.simulation.experiments import EXPERIMENTS
 from dials_cnn_screen.studies import label_curve, networks, shots, sources
+from dials_cnn_screen.util.workers import map_on_workers
 
 SMALL = partial(Preprocessing, size=32)
 
@@ -39,6 +40,20 @@ class Noise:
     def count_spots(self, experiment, chosen, _folder, _nproc):
         self.counted.append(experiment)
         return np.where(chosen % 3 == 2, 0, 60)
+
+
+@pytest.fixture
+def forked(monkeypatch):
+    """The function forked(module): its processes have what a test has replaced."""
+
+    def forked(module):
+        monkeypatch.setattr(
+            module,
+            "map_on_workers",
+            lambda *args, **kwargs: map_on_workers(*args, **{**kwargs, "fork": True}),
+        )
+
+    return forked
 
 
 @pytest.fixture

@@ -96,7 +96,7 @@ def test_grid_has_table_2(name):
 def test_counts_in_the_grid_are_those_of_find_spots(small, installed_formats):
     """Though spots are found once for all sizes."""
     job = ("LO19", Label.HIT, 3)
-    change = {"gain": 0.1, "global_threshold": 0, "min_spot_size": 1}
+    change = {"gain": 1.0, "global_threshold": 0, "min_spot_size": 1}
     findings = [replace(f, **change) for f in (preset("default"), TABLE_2)]
     positive, counts = module._count_in_grid(findings, job)
     assert positive

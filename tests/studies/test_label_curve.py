@@ -50,7 +50,9 @@ def test_shots_are_in_the_deposited_shares_and_their_own():
 
 
 @pytest.mark.parametrize("nproc", [["--nproc", "1"], ["--nproc", "2"]])
-def test_table(nproc, shots, tmp_path, monkeypatch, capsys):
+def test_table(nproc, shots, tmp_path, monkeypatch, capsys, forked):
+    forked(module)
+
     def begin_small():
         start = begin_anew("ke2018", None)
         return replace(

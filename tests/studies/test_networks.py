@@ -62,7 +62,8 @@ def test_an_interrupted_training_goes_on(study, tmp_path, monkeypatch):
     np.testing.assert_array_equal(trained.p["LO19"], unbroken.p["LO19"])
 
 
-def test_several_at_once_are_as_one_by_one(study, tmp_path, monkeypatch):
+def test_several_at_once_are_as_one_by_one(study, tmp_path, monkeypatch, forked):
+    forked(module)
     wanted = [("LO19", "lcn", None), ("Rayonix", "none", None), ("LG36", "lcn", 20)]
     side_by_side = replace(study, folder=tmp_path / "side_by_side")
     side_by_side.folder.mkdir()

@@ -11,6 +11,7 @@ from dials_cnn_screen.ke2018.preprocessing import Preprocessing, prepare
 from dials_cnn_screen.ke2018.training_set import MAX_SHIFT
 from dials_cnn_screen.labels.label import Label
 from dials_cnn_screen.simulation.detector import usable_pixels
+from dials_cnn_screen.simulation.experiments import VISIBLE_SIGMA
 from dials_cnn_screen.simulation.run import plan_run, simulate_run
 from dials_cnn_screen.simulation.shot import simulate_shot
 from dials_cnn_screen.spots.candidates import CandidateSearch
@@ -112,7 +113,9 @@ def test_candidates_know_which_are_spots(small):
         assert data.labels[i] == shot.label
         assert np.count_nonzero(data.present[i]) == len(found.z)
         places = np.stack([found.slow, found.fast], axis=1) + 0.5
-        away = np.abs(places[:, None] - shot.visible[None]).max(axis=2).min(axis=1)
+        # Whatever the expert sees of them.
+        spots = shot.spots[shot.significance >= VISIBLE_SIGMA]
+        away = np.abs(places[:, None] - spots[None]).max(axis=2).min(axis=1)
         truth = data.truth[i, : len(found.z)]
         assert (truth[away < 0.5] == 1).all()
         assert (truth[away > 5] != 1).all()

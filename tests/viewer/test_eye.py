@@ -68,7 +68,7 @@ def test_images_without_an_answer_come_last(labels, answers):
 def test_only_images_of_the_order_are_shown(labels, answers):
     session = Session(labels, [12, 14, 3, 15])
     reorder_by_eye(session, answers)
-    assert session.order == [12, 3, 15, 14]
+    assert session.order == [3, 12, 15, 14]
     assert session.current == 12
 
 

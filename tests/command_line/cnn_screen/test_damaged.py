@@ -175,7 +175,7 @@ def test_an_error_in_the_last_output_leaves_all_older_ones(
         raise error
 
     monkeypatch.setattr("dials_cnn_screen.outputs.run.write_report", fail)
-    with pytest.raises((Sorry, KeyError)):
+    with pytest.raises((Sorry, SystemExit, KeyError)):
         run([good, model, ONE])
     assert_older()
     assert "Saved" not in Path("dials.cnn_screen.log").read_text()
