@@ -201,12 +201,13 @@ def main(folder: Path, n_shots: int, names: Sequence[str]) -> None:
         "|---|---|---|---|---|---|---|---|---|",
         flush=True,
     )
+    deposited = {name: read_deposited(folder, name) for name in names}
     both = {}
     for name in names:
         seed = SEED + list(EXPERIMENTS).index(name)
         finding = table_2(folder, name)
         simulated = count_simulated(name, finding, n_shots, seed, os.cpu_count() or 1)
-        both[name] = simulated, read_deposited(folder, name)
+        both[name] = simulated, deposited[name]
         print(*rows(name, *both[name]), sep="\n", flush=True)
     print(f"\nwrote {draw_figure_7(both, Path('figure_7.png'))}")
 
