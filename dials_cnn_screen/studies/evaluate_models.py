@@ -35,10 +35,12 @@ from dials_cnn_screen.screening.decision import (
     threshold_for_hit_loss,
     why_kept,
 )
+from dials_cnn_screen.screening.eye import fit_to_predictions
 from dials_cnn_screen.simulation.detector_families import DETECTOR_FAMILIES
 from dials_cnn_screen.simulation.experiments import EXPERIMENTS
 from dials_cnn_screen.simulation.random_experiments import (
     Job,
+    find_experiment,
     plan_random_experiments,
 )
 from dials_cnn_screen.simulation.run import plan_run, simulate_job
@@ -55,6 +57,8 @@ SEED = 31_000  # any that no training has
 SPECIFICITY = 0.98
 # Values of decision.max_hit_loss that are tried, by hand.
 BOUNDS = (0.01, 0.05)
+# Labels that an eye is fitted to, and how often they are drawn: by hand.
+EYE_LABELS, EYE_DRAWS = 20, 20
 # Hits with as many spots as this or fewer are weak: by hand.
 WEAK_HIT = 20
 # Sensitivity and specificity in percent of the paper's networks, each trained and
@@ -72,8 +76,9 @@ class Outcome:
 
     Attributes:
         n_visible: Number of visible spots.
-        fourth_best: Significance of the fourth best spot as one would measure it who
-            knew all places, that is with noise of one standard deviation.
+        fourth_best: Significance of the fourth best spot where the expert looks, as one
+            would measure it who knew all places, that is with noise of one standard
+            deviation.
         label: By the visible spots.
         kind: As in Shot.
         prediction: Of the model.
@@ -142,11 +147,18 @@ def evaluate_shot(predictor: Predictor, job: Job, shot: Shot) -> Outcome:
     prepared = predictor.prepare(as_frame(shot, name))
     return Outcome(
         n_visible=len(shot.visible),
-        fourth_best=_fourth_best(shot.significance, seed),
+        fourth_best=_fourth_best(_in_sight(shot, name), seed),
         label=shot.label,
         kind=shot.kind,
         prediction=predictor.classify(prepared),
     )
+
+
+def _in_sight(shot: Shot, experiment: str) -> NDArray[np.float64]:
+    """The significance of the spots where the experiment's expert looks."""
+    drawn = find_experiment(experiment)
+    slow, fast = (shot.spots - drawn.detector.beam_centre).T
+    return shot.significance[drawn.eye.looks_at(slow, fast)]
 
 
 def _fourth_best(significance: NDArray[np.float64], seed: int) -> float:
@@ -184,6 +196,46 @@ def print_table(groups: dict[str, list[Outcome]]) -> None:
             f"| {100 * np.mean(ood):.1f} | {published} |",
             flush=True,
         )
+
+
+def print_eyes(groups: dict[str, list[Outcome]]) -> None:
+    """What is kept and rejected rightly with an eye that is fitted to a few labels.
+
+    Means of draws of the labelled shots, and the other shots are classified. Nothing
+    for models that look for no spots.
+    """
+    if any(o.prediction.candidates is None for group in groups.values() for o in group):
+        return
+    print(
+        f"\n| shots | Hit or Maybe kept by an eye of {EYE_LABELS} labels, % "
+        "| Miss rejected, % | three classes right, % |\n|---|---|---|---|"
+    )
+    for name, outcomes in groups.items():
+        rng = np.random.default_rng(SEED)
+        draws = [_by_eye(outcomes, rng) for _ in range(EYE_DRAWS)]
+        cells = [f"{100 * x:.1f}" for x in np.mean(draws, axis=0)]
+        print(f"| {name} | {' | '.join(cells)} |", flush=True)
+
+
+def _by_eye(
+    outcomes: Sequence[Outcome], rng: np.random.Generator
+) -> tuple[float, float, float]:
+    """Sensitivity, specificity and success of an eye that is fitted to some shots."""
+    order = rng.permutation(len(outcomes))
+    labelled, others = order[:EYE_LABELS], order[EYE_LABELS:]
+    fitted = fit_to_predictions(
+        [outcomes[i].prediction for i in labelled],
+        [outcomes[i].label for i in labelled],
+        "a draw",
+    )
+    found = [outcomes[i].prediction for i in others]
+    if fitted.is_better:
+        found = [prediction.seen_by(fitted.eye) for prediction in found]
+    labels = np.array([outcomes[i].label for i in others])
+    classes = np.array([prediction.label for prediction in found])
+    kept = np.array([why_kept(_NAME, p, _DECISION) is not None for p in found])
+    hits = labels != Label.MISS
+    return kept[hits].mean(), 1 - kept[~hits].mean(), (classes == labels).mean()
 
 
 def print_kinds(outcomes: Sequence[Outcome]) -> None:
@@ -268,6 +320,7 @@ def main(model_name: str, names: Sequence[str]) -> None:
     plans = plan(names or list(EXPERIMENTS), SHOTS, SEED)
     groups = {name: evaluate(model, jobs, name) for name, jobs in plans.items()}
     print_table(groups)
+    print_eyes(groups)
     everything = [o for outcomes in groups.values() for o in outcomes]
     print_kinds(everything)
     print_reliability(everything)

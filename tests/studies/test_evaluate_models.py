@@ -7,10 +7,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from dials_cnn_screen.labels.label import Label
+from dials_cnn_screen.architecture import CandidateScores
+from dials_cnn_screen.labels.label import Label, label_from_spots
 from dials_cnn_screen.models.model_file import load_model
 from dials_cnn_screen.models.prediction import make_prediction
 from dials_cnn_screen.simulation.experiments import EXPERIMENTS
+from dials_cnn_screen.spots.eye import Eye
 from dials_cnn_screen.studies import evaluate_models as module
 from dials_cnn_screen.studies.evaluate_models import Outcome
 
@@ -45,6 +47,30 @@ def test_table(capsys):
     # The fourth best spot is here as good as spots are many: all hits are above.
     assert cells[6] == "100.0"
     assert cells[9:] == ["0.0", "94.8 / 96.0"]
+
+
+def test_eye_of_a_few_labels(capsys):
+    """An expert who sees strong spots alone, and shots with weak ones and strong."""
+    rng = np.random.default_rng(0)
+
+    def shot(n_strong: int, n_weak: int) -> Outcome:
+        significance = np.repeat([25.0, 7.0], [n_strong, n_weak])
+        scores = CandidateScores(significance, np.ones(n_strong + n_weak))
+        p = Eye(5.5, 0.05).probabilities([scores])[0]
+        prediction = make_prediction(p, candidates=scores)
+        return Outcome(n_strong, 0.0, label_from_spots(n_strong), "crystal", prediction)
+
+    shots = [shot(n, 15) for n in rng.choice([0, 2, 6, 30], 80)]
+    found = np.array([module._by_eye(shots, rng) for _ in range(5)])
+    assert (found > 0.95).all()
+    # The model itself keeps them all.
+    assert all(o.kept for o in shots)
+    module.print_eyes({"LO19": shots})
+    row = capsys.readouterr().out.splitlines()[-1]
+    assert row.startswith("| LO19 | ")
+    assert min(float(x) for x in row.split("|")[2:5]) > 95
+    module.print_eyes({"LO19": OUTCOMES})
+    assert capsys.readouterr().out == ""
 
 
 def test_kinds(capsys):
