@@ -42,7 +42,6 @@ def test_shots_are_stored_with_what_is_visible(small, tmp_path):
     for name, values in vars(first.data).items():
         np.testing.assert_array_equal(values, getattr(again.data, name))
     np.testing.assert_array_equal(first.significance, again.significance)
-    # At the threshold of the simulation the labels are those of the simulation.
     # An expert who sees more than that of the experiment, in all of the frame.
     assert (first.labels(VISIBLE_SIGMA) <= first.data.labels).all()
     assert (np.diff(first.significance, axis=1) <= 0).all()
