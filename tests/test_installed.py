@@ -51,7 +51,9 @@ def folder(tmp_path_factory) -> Path:
     shots = [f"n_images={N_SHOTS}", "fractions=1,0,1", "output.images=shots.h5"]
     program("dials.cnn_simulate", *shots, "mp.nproc=1", cwd=folder)
     program("dials.import", "shots.h5", cwd=folder)
-    program("dials.cnn_screen", "imported.expt", "mp.nproc=1", cwd=folder)
+    # The expert of LO19 sees spots over 12 standard deviations.
+    eye = "eye.visible_sigma=12"
+    program("dials.cnn_screen", "imported.expt", eye, "mp.nproc=1", cwd=folder)
     return folder
 
 
@@ -89,6 +91,7 @@ def test_find_spots_on_the_hits(folder, scores):
 
 def test_stills_process_with_a_veto(folder, scores):
     options = ["dispatch.index=False", "output.output_dir=processed"]
+    options.append("eye.visible_sigma=12")
     out = program("dials.cnn_stills_process", "shots.h5", *options, cwd=folder)
     found = json.loads((folder / "processed" / "cnn_screen.json").read_text())
     assert found["images"] == scores["images"]
