@@ -247,8 +247,7 @@ def _parse_and_log(parser: ArgumentParser, args: list[str] | None, program: str)
     _check_auto(changes)
     if _is_first_rank(params):
         given = sys.argv[1:] if args is None else args
-        inputs = [file for word in given for file in expand(word)]
-        check_outputs(params.output.log, inputs=inputs)
+        _check_outputs(parser, params, [f for word in given for f in expand(word)])
         # Where lines for another program go to the standard output, nothing else does.
         is_taken = getattr(params.output, "lines", None) == "-"
         with contextlib.redirect_stdout(sys.stderr if is_taken else sys.stdout):
@@ -258,6 +257,37 @@ def _parse_and_log(parser: ArgumentParser, args: list[str] | None, program: str)
         if modified := changes.as_str():
             logger.info("The following parameters have been modified:\n\n%s", modified)
     return params
+
+
+def _check_outputs(parser: ArgumentParser, params: Any, files: list[str]) -> None:
+    """Raise ValueError where an output would destroy what is read.
+
+    A parameter may name what an output of the same kind replaces: calibration.scores
+    is often the output.scores of the run before.
+
+    files: among the arguments.
+    """
+    check_outputs(params.output.log)
+    images = (
+        path
+        for wrapper in (params.input.experiments if hasattr(params, "input") else [])
+        for imageset in wrapper.data.imagesets()
+        for path in set(imageset.paths())
+    )
+    read = {os.path.realpath(path): "" for path in (*files, *images)}
+    outputs: dict[str, str] = {}
+    for place in parser.phil.all_definitions():
+        value = place.object.extract()
+        if place.object.type.phil_type != "path" or not isinstance(value, str):
+            continue
+        kind = place.path.rpartition(".")[2]
+        if place.path.startswith("output."):
+            outputs[kind] = value
+        elif os.path.isfile(value):
+            read[os.path.realpath(value)] = kind
+    for kind, path in outputs.items():
+        if read.get(os.path.realpath(path), kind) != kind:
+            check_outputs(path, inputs=[path])
 
 
 def find_changes(parser: ArgumentParser) -> libtbx.phil.scope:

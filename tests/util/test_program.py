@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 pytest.importorskip("dials")
 
 import libtbx.phil
 from dials.util import Sorry
+from dxtbx.model.experiment_list import ExperimentListFactory
 
 from dials_cnn_screen.phil import load_scope
 from dials_cnn_screen.util.program import parse_images
@@ -66,3 +69,34 @@ def test_nproc_is_that_of_the_program():
     assert parsed.params.spotfinder.mp.nproc == 1
     parsed = parse("run_1.h5", "spotfinder.mp.nproc=3", phil=libtbx.phil.parse(TWICE))
     assert (parsed.params.mp.nproc, parsed.params.spotfinder.mp.nproc) == (1, 3)
+
+
+@pytest.mark.usefixtures("files")
+@pytest.mark.parametrize(
+    ("output", "read"),
+    [
+        ("output.html", "run_1.h5"),
+        ("output.json", "labels.txt"),
+        ("output.json", "my.safetensors"),
+        ("output.log", "run_2.h5"),
+        ("output.log", "run_3.h5"),
+        ("output.html", "of_3.expt"),
+    ],
+)
+def test_no_output_takes_the_place_of_what_is_read(output, read):
+    ExperimentListFactory.from_filenames(["run_3.h5"]).as_file("of_3.expt")
+    for name in ("labels.txt", "my.safetensors"):
+        Path(name).write_text(name)
+    before = Path(read).read_bytes()
+    given = ["run_1.h5", "run_[2].h5", "of_3.expt", "annotation=labels.txt"]
+    with pytest.raises(ValueError, match=f"{read}' is both read and written"):
+        parse(*given, "model=my.safetensors", f"{output}={read}")
+    assert Path(read).read_bytes() == before
+
+
+@pytest.mark.usefixtures("files")
+def test_scores_of_the_run_before_are_replaced():
+    Path("cnn_screen.json").write_text("{}")
+    own = ["calibration.scores=cnn_screen.json", "output.scores=cnn_screen.json"]
+    parsed = parse("run_1.h5", *own, phil=load_scope("cnn_screen"))
+    assert parsed.params.output.scores == "cnn_screen.json"
