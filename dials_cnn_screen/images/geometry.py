@@ -15,6 +15,8 @@ from dials_cnn_screen.util.input_files import MAX_IMAGE_PIXELS
 # The beam is far off a detector when it misses it by its longer edge. By hand.
 FAR_OFF = 1.0
 
+_REMEDY = "check the geometry with dials.show, and import with the right one"
+
 
 def check_geometry(detector: Detector, beam: Beam) -> None:
     """Refuse models by which an image can't be classified.
@@ -24,29 +26,37 @@ def check_geometry(detector: Detector, beam: Beam) -> None:
             detector is where the sample is, or it has more pixels than
             MAX_IMAGE_PIXELS.
     """
-    remedy = "check the geometry with dials.show, and import with the right one"
     wavelength = beam.get_wavelength()
     if not 0 < wavelength < math.inf or not np.isfinite(beam.get_s0()).all():
-        raise ValueError(f"the wavelength is {wavelength:g} A; {remedy}")
-    n_pixels = sum(math.prod(panel.get_image_size()) for panel in detector)
-    if n_pixels > MAX_IMAGE_PIXELS:
-        first = " x ".join(map(str, detector[0].get_image_size()[::-1]))
-        raise ValueError(
-            f"the image is said to have {n_pixels} pixels ({first} on the first "
-            f"panel), more than {MAX_IMAGE_PIXELS}; {remedy}"
-        )
+        raise ValueError(f"the wavelength is {wavelength:g} A; {_REMEDY}")
+    check_size(detector)
     for panel in detector:
         sizes = (*panel.get_image_size(), *panel.get_pixel_size())
         if not all(0 < size < math.inf for size in sizes):
             raise ValueError(
                 "the detector has {} x {} pixels of {:g} x {:g} mm; {}".format(
-                    *sizes, remedy
+                    *sizes, _REMEDY
                 )
             )
     if not any(_distance(panel) > 0 for panel in detector):
         raise ValueError(
             f"the detector's distance is {detector[0].get_directed_distance():g} mm; "
-            f"{remedy}"
+            f"{_REMEDY}"
+        )
+
+
+def check_size(detector: Detector) -> None:
+    """Refuse images that are too large to read.
+
+    Raises:
+        ValueError: The detector has more pixels than MAX_IMAGE_PIXELS.
+    """
+    n_pixels = sum(math.prod(panel.get_image_size()) for panel in detector)
+    if n_pixels > MAX_IMAGE_PIXELS:
+        first = " x ".join(map(str, detector[0].get_image_size()[::-1]))
+        raise ValueError(
+            f"the image is said to have {n_pixels} pixels ({first} on the first "
+            f"panel), more than {MAX_IMAGE_PIXELS}; {_REMEDY}"
         )
 
 

@@ -30,6 +30,7 @@ from dials_cnn_screen.screening.veto_experiments import (
 )
 from dials_cnn_screen.screening.veto_record import Record
 from dials_cnn_screen.util.errors import one_line
+from dials_cnn_screen.util.files import check_outputs
 
 logger = logging.getLogger("dials.cnn_screen.veto")
 
@@ -78,7 +79,7 @@ class GivenImages:
         self.names: list[ImageName] = []
         self.unreadable = dict.fromkeys(missing, "there is no such file")
         self.imported = False
-        self._left = len(files)
+        self._files, self._left = files, len(files)
         self._params = params
         self._world = world
 
@@ -171,6 +172,9 @@ class GivenImages:
             logger.warning("%s can't be read: %s", file, error)
         if not self.names:
             raise Sorry(self.format_unreadable())
+        if scores := self._params.cnn_screen.scores:
+            path = os.path.join(self._params.output.output_dir, scores)
+            check_outputs(path, inputs={*self._files, *(n.path for n in self.names)})
         if self._params.input.image_tag and self.unreadable:
             raise Sorry(
                 f"{self.format_unreadable()}; without it the tags of input.image_tag "

@@ -18,6 +18,7 @@ from dxtbx.format.image import ImageBool
 from dxtbx.imageset import ImageSet
 from dxtbx.model import ExperimentList
 
+from dials_cnn_screen.images.geometry import check_size
 from dials_cnn_screen.images.stills import Still, name_image
 from dials_cnn_screen.models.model import Model
 from dials_cnn_screen.screening.decision import Decision
@@ -62,8 +63,13 @@ class Vetoed(stills_process.Processor):
         return object, ()
 
     def pre_process(self, experiments: ExperimentList) -> None:
-        """What DIALS does before spot finding."""
-        with self.record.failures_of(_still(experiments).name):
+        """What DIALS does before spot finding; images that can't be read are refused.
+
+        Spot finding of DIALS would take all memory for one that claims too many pixels.
+        """
+        still = _still(experiments)
+        with self.record.failures_of(still.name):
+            check_size(still.imageset.get_detector(0))
             super().pre_process(experiments)
 
     def find_spots(self, experiments: ExperimentList) -> flex.reflection_table:

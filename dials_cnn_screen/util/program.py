@@ -7,7 +7,6 @@ import atexit
 import contextlib
 import copy
 import gc
-import glob
 import itertools
 import logging
 import os
@@ -81,6 +80,15 @@ def peak_memory() -> float | None:
 class Parser(ArgumentParser):
     """DIALS's parser, which says what is wrong with an argument in one line."""
 
+    def parse_args(self, args: list[str] | None = None, **options: Any) -> Any:
+        """What DIALS's parser makes of them; nproc is that of the program.
+
+        PHIL finds it ambiguous where the parameters of spot finding have one too.
+        """
+        given = sys.argv[1:] if args is None else args
+        words = [re.sub(r"^nproc(?=\s*=)", "mp.nproc", word) for word in given]
+        return super().parse_args(words, **options)
+
     def error(self, message: str) -> None:
         """Raise Sorry, for an option or, since DIALS 3.30, a parameter of PHIL.
 
@@ -140,6 +148,9 @@ def parse_images(
             epilog=doc,
         )
 
+    given = sys.argv[1:] if args is None else args
+    # DIALS's parser knows * alone among patterns.
+    args = [file for word in given for file in expand(word) or [word]]
     parser = make_parser()
     unreadable: dict[str, str] = {}
     partly: dict[str, ExperimentList] = {}
@@ -147,13 +158,12 @@ def parse_images(
         params = parse(parser, args, program)
     except Sorry:
         # Not before, as it takes as long as reading all files.
-        given = sys.argv[1:] if args is None else args
         if leave_out_unreadable:
-            given, unreadable, partly = _leave_out_unreadable(parser, given)
+            args, unreadable, partly = _leave_out_unreadable(parser, args)
         if not unreadable and not partly:
             raise
         parser = make_parser()
-        params = _parse_and_log(parser, given, program)
+        params = _parse_and_log(parser, args, program)
     for file, error in unreadable.items():
         logging.getLogger(program).warning("%s can't be read: %s", file, error)
     if not check_format and not leave_out_unreadable:
@@ -237,8 +247,7 @@ def _parse_and_log(parser: ArgumentParser, args: list[str] | None, program: str)
     _check_auto(changes)
     if _is_first_rank(params):
         given = sys.argv[1:] if args is None else args
-        inputs = [file for word in given for file in expand(word)]
-        check_outputs(params.output.log, inputs=inputs)
+        _check_outputs(parser, params, [f for word in given for f in expand(word)])
         # Where lines for another program go to the standard output, nothing else does.
         is_taken = getattr(params.output, "lines", None) == "-"
         with contextlib.redirect_stdout(sys.stderr if is_taken else sys.stdout):
@@ -248,6 +257,37 @@ def _parse_and_log(parser: ArgumentParser, args: list[str] | None, program: str)
         if modified := changes.as_str():
             logger.info("The following parameters have been modified:\n\n%s", modified)
     return params
+
+
+def _check_outputs(parser: ArgumentParser, params: Any, files: list[str]) -> None:
+    """Raise ValueError where an output would destroy what is read.
+
+    A parameter may name what an output of the same kind replaces: calibration.scores
+    is often the output.scores of the run before.
+
+    files: among the arguments.
+    """
+    check_outputs(params.output.log)
+    images = (
+        path
+        for wrapper in (params.input.experiments if hasattr(params, "input") else [])
+        for imageset in wrapper.data.imagesets()
+        for path in set(imageset.paths())
+    )
+    read = {os.path.realpath(path): "" for path in (*files, *images)}
+    outputs: dict[str, str] = {}
+    for place in parser.phil.all_definitions():
+        value = place.object.extract()
+        if place.object.type.phil_type != "path" or not isinstance(value, str):
+            continue
+        kind = place.path.rpartition(".")[2]
+        if place.path.startswith("output."):
+            outputs[kind] = value
+        elif os.path.isfile(value):
+            read[os.path.realpath(value)] = kind
+    for kind, path in outputs.items():
+        if read.get(os.path.realpath(path), kind) != kind:
+            check_outputs(path, inputs=[path])
 
 
 def find_changes(parser: ArgumentParser) -> libtbx.phil.scope:
@@ -301,7 +341,7 @@ def _parse_arguments(
     files = [word for word in words if "=" not in word and "://" not in word]
     for file in files:
         # DIALS's parser leaves out a file that is missing, and images beside it.
-        if not os.path.exists(file) and not ("*" in file and glob.glob(file)):
+        if not expand(file):
             raise Sorry(
                 f"there is no file '{shorten(file)}', nor a parameter or option so "
                 "named"

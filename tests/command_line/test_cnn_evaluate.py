@@ -159,7 +159,7 @@ def test_reflections_of_dials_find_spots(images, labels):
 
 
 def test_on_many_processes(images, labels, model):
-    run([images, labels, model, *FINDING, "mp.nproc=2"])
+    run([images, labels, model, *FINDING, "nproc=2"])
     assert column("spotfinder_spots") == SPOTS
     assert column("kept") == [True, False, True, False, True, True, True, False]
 

@@ -323,3 +323,27 @@ def test_share_of_the_images_under_mpi(good, options, mpirun, names):
     done = mpirun(3, PROGRAM, *good, *options, "mp.method=mpi", percent)
     assert done.returncode == 0, done.stderr
     assert names() == [ALL_GOOD[0], ALL_GOOD[2]]
+
+
+@pytest.mark.parametrize("as_list", [False, True])
+def test_scores_do_not_take_the_place_of_images(good, options, as_list):
+    ExperimentListFactory.from_filenames(good).as_file("good.expt")
+    before = Path(good[1]).read_bytes()
+    given = ["good.expt"] if as_list else good
+    with pytest.raises(Sorry, match="is both read and written"):
+        run([*given, *options, f"cnn_screen.scores={good[1]}"])
+    assert Path(good[1]).read_bytes() == before
+
+
+@pytest.mark.parametrize("nproc", [1, 2])
+def test_what_is_too_large_is_not_read(good, write_levels, options, nproc, errors):
+    edge = 30_000
+    path = write_levels("huge.h5", [0], SIZE1=edge, SIZE2=edge)
+    with h5py.File(path, "a") as file:
+        chunk = file["data/chunk0"]
+        del chunk["images"], file["metadata/ACTIVE_AREAS"]
+        chunk.create_dataset("images", (1, edge, edge), "i4", chunks=(1, 64, 64))
+    with pytest.raises(Sorry, match="1 of 5 images could not be processed"):
+        run([*good, "huge.h5", *options, f"nproc={nproc}"])
+    (error,) = errors().values()
+    assert "said to have 900000000 pixels (30000 x 30000 on the" in error
