@@ -28,6 +28,7 @@ from dials_cnn_screen.live.series import (
 )
 
 _ARRAY, _COMPRESSED = 40, 56500
+_SELF_DESCRIBED = b"\xd9\xd9\xf7"  # tag 55799, RFC 8949, section 3.4.6
 # Typed arrays of RFC 8746, little-endian.
 _TYPES = {64: "uint8", 69: "uint16", 70: "uint32", 77: "int16", 78: "int32"}
 _TYPES |= {85: "float32", 86: "float64"}
@@ -35,8 +36,13 @@ _TAGS = {name: tag for tag, name in _TYPES.items()}
 
 
 def is_map(message: bytes | memoryview) -> bool:
-    """Whether a message begins as a map of CBOR does (major type 5)."""
-    return len(message) > 0 and message[0] >> 5 == 5
+    """Whether a message begins as a map of CBOR does (major type 5).
+
+    The tag by which CBOR may say what it is stands before the map, as detectors have
+    it.
+    """
+    first = message[3:] if message[:3] == _SELF_DESCRIBED else message
+    return len(first) > 0 and first[0] >> 5 == 5
 
 
 def decode(message: bytes | memoryview) -> Message:
@@ -177,4 +183,4 @@ def _encode_array(pixels: NDArray, compression: str) -> Any:
 def _dump(content: dict[str, Any]) -> list[bytes]:
     import cbor2
 
-    return [cbor2.dumps(content)]
+    return [_SELF_DESCRIBED + cbor2.dumps(content)]
