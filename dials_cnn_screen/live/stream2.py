@@ -41,8 +41,12 @@ def is_map(message: bytes | memoryview) -> bool:
     The tag by which CBOR may say what it is stands before the map, as detectors have
     it.
     """
-    first = message[3:] if message[:3] == _SELF_DESCRIBED else message
+    first = _without_tag(message)
     return len(first) > 0 and first[0] >> 5 == 5
+
+
+def _without_tag(message: bytes | memoryview) -> bytes | memoryview:
+    return message[3:] if message[:3] == _SELF_DESCRIBED else message
 
 
 def decode(message: bytes | memoryview) -> Message:
@@ -74,7 +78,7 @@ def _load(message: bytes | memoryview) -> dict[str, Any]:
         raise ValueError("messages of Stream V2 need the package cbor2") from None
     try:
         # A stream and not loads: the older version takes no memoryview.
-        content = cbor2.load(io.BytesIO(message))
+        content = cbor2.load(io.BytesIO(_without_tag(message)))
     except Exception as error:  # whatever is in it, it is not whole
         what = type(error).__name__
         raise BrokenMessageError(f"a message is no CBOR ({what})") from None
