@@ -12,7 +12,6 @@ from os.path import abspath
 from pathlib import Path
 from typing import Any
 
-import h5py
 from dxtbx.format.Format import Format
 from dxtbx.format.FormatMultiImage import FormatMultiImage
 from dxtbx.format.Registry import get_format_class_for_file
@@ -288,6 +287,9 @@ def _stamp(path: str) -> Stamp:
 
 def _can_be_opened(path: str) -> bool:
     """Whether a file that has changed is HDF5, which may grow, or may be whole."""
+    # Not above: h5py is not for those who only ask for help.
+    import h5py
+
     try:
         return time.time() - os.stat(path).st_mtime > POLL or h5py.is_hdf5(path)
     except OSError:

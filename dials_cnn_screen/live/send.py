@@ -92,6 +92,47 @@ def send_at_rate(
     return time.monotonic() - start
 
 
+class ImageSender:
+    """Sends simulated images as one series, when all are there.
+
+    Attributes:
+        series: Its name, by which receivers know the images.
+    """
+
+    series = "series_1"
+
+    def __init__(
+        self, address: str, n_images: int, beam_centre: tuple[float, float]
+    ) -> None:
+        """Wait for receivers at an address.
+
+        Args:
+            address: Of Sender.
+            n_images: How many images there will be.
+            beam_centre: Of all images, (slow, fast), pixels.
+
+        Raises:
+            ValueError: As Sender does.
+        """
+        self._sender = Sender(address)
+        slow, fast = beam_centre
+        header = Header((float(slow), float(fast)), None, None, n_images)
+        self._messages = [plain.encode_start(1, header)]
+
+    def add(self, image: NDArray[np.int32]) -> None:
+        """One image more, (slow, fast)."""
+        number = len(self._messages)
+        self._messages.append(plain.encode_image(1, number, fit_type(image), "none"))
+
+    def send(self, rate: float | None) -> float:
+        """Send the series; rate and what is returned are those of send_at_rate."""
+        seconds = send_at_rate(
+            self._sender, [*self._messages, plain.encode_end(1)], rate
+        )
+        self._sender.close()
+        return seconds
+
+
 def fit_type(image: NDArray[np.int32]) -> NDArray:
     """A simulated image as uint16 where its values allow it, as most detectors send."""
     fits = image.min() >= 0 and image.max() < 2**16 - 2
