@@ -106,7 +106,9 @@ def _simulate(params: Parameters) -> None:
     if output.stream is not None:
         from dials_cnn_screen.live.send import ImageSender
 
-        sender = ImageSender(output.stream, n, experiment.detector.beam_centre)
+        d = experiment.detector
+        trusted = d.min_trusted, d.saturation
+        sender = ImageSender(output.stream, n, d.beam_centre, trusted)
     nproc = count_processes(params.mp.nproc, n)
     logger.info("Simulating %d shots of %s, nproc=%d", n, experiment.name, nproc)
     labels: list[Label] = []

@@ -102,7 +102,11 @@ class ImageSender:
     series = "series_1"
 
     def __init__(
-        self, address: str, n_images: int, beam_centre: tuple[float, float]
+        self,
+        address: str,
+        n_images: int,
+        beam_centre: tuple[float, float],
+        trusted_range: tuple[float, float],
     ) -> None:
         """Wait for receivers at an address.
 
@@ -110,13 +114,15 @@ class ImageSender:
             address: Of Sender.
             n_images: How many images there will be.
             beam_centre: Of all images, (slow, fast), pixels.
+            trusted_range: Of all images, ADU.
 
         Raises:
             ValueError: As Sender does.
         """
         self._sender = Sender(address)
-        slow, fast = beam_centre
-        header = Header((float(slow), float(fast)), None, None, n_images)
+        (slow, fast), (low, high) = beam_centre, trusted_range
+        trusted = float(low), float(high)
+        header = Header((float(slow), float(fast)), trusted, None, n_images)
         self._messages = [plain.encode_start(1, header)]
 
     def add(self, image: NDArray[np.int32]) -> None:
