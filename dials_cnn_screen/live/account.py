@@ -29,9 +29,12 @@ class Account:
     """Numbers of a live run; results are added as they come.
 
     Attributes:
-        rate: Of the whole run, with what was there before it was resumed.
+        rate: Of the classified images of the whole run, with what was there before it
+            was resumed. One that could not be classified tells nothing of the sample.
+        n_kept: Images that are kept, classified or not.
         failed: The latest images that could not be classified.
-        n_full: Images that were not classified since the queue was full.
+        n_failed: Images that could not be classified.
+        n_full: Of these, those that came when the queue was full.
     """
 
     def __init__(self, source: str, before: list[ImageResult]) -> None:
@@ -43,10 +46,10 @@ class Account:
         """
         self.rate = HitRate(source)
         self.failed: deque[ImageResult] = deque(maxlen=NAMED)
-        self.n_full = 0
+        self.n_kept = self.n_failed = self.n_full = 0
         self._labels: Counter[str] = Counter()
         self._start, self._started = time.monotonic(), _now()
-        # Of each image of this run: seconds from its start, whether Hit, whether kept.
+        # Of each classified image: seconds from the start, whether Hit, whether kept.
         self._came, self._hits, self._kept = array("d"), bytearray(), bytearray()
         self._latency: deque[float] = deque(maxlen=RECENT)
         self._ended: deque[float] = deque(maxlen=RECENT)
@@ -57,19 +60,22 @@ class Account:
         """One image more has its result."""
         result = done.result
         self._count(result)
+        if result.prediction is None:
+            return
         self._came.append(done.time - self._start)
         self._hits.append(result.label is Label.HIT)
         self._kept.append(result.kept)
-        if result.prediction is not None:
-            self._latency.append(done.seconds)
-            self._ended.append(time.monotonic())
+        self._latency.append(done.seconds)
+        self._ended.append(time.monotonic())
 
     def _count(self, result: ImageResult) -> None:
-        self.rate.add(result.label, result.kept)
+        self.n_kept += result.kept
         if result.label is None:
-            self.failed.append(result)
+            self.n_failed += 1
             self.n_full += result.error == FULL
+            self.failed.append(result)
         else:
+            self.rate.add(result.label, result.kept)
             self._labels[result.label.key] += 1
 
     def classified_per_second(self) -> float:
@@ -86,7 +92,7 @@ class Account:
         return median, p99
 
     def in_blocks(self) -> tuple[NDArray, NDArray, NDArray, NDArray]:
-        """Edges of blocks of time, min from the start; hits, kept and all images."""
+        """Edges of blocks of time, min; of the classified images hits, kept, all."""
         now = time.monotonic() - self._start
         n = int(min(BLOCKS, max(1, now // SHORTEST)))
         edges = np.linspace(0, now, n + 1)
@@ -95,8 +101,8 @@ class Account:
             np.histogram(came, edges, weights=weights)[0]
             for weights in (
                 None,
-                np.frombuffer(bytes(self._hits), np.uint8),
-                np.frombuffer(bytes(self._kept), np.uint8),
+                np.frombuffer(bytes(self._hits), np.uint8).astype(float),
+                np.frombuffer(bytes(self._kept), np.uint8).astype(float),
             )
         )
         return edges / 60, hits, kept, sizes
@@ -128,14 +134,18 @@ class Account:
             "started": self._started,
             "updated": _now(),
             "images": {
-                "done": rate.images,
+                "done": rate.images + self.n_failed,
+                "classified": rate.images,
                 **{label.key: self._labels[label.key] for label in Label},
-                "kept": rate.kept,
-                "not_classified": rate.failed,
+                "kept": self.n_kept,
+                "not_classified": self.n_failed,
                 "queue_full": self.n_full,
                 "repeated": n_repeated,
             },
-            "hit_rate": rate.as_json() if rate.images else None,
+            "hit_rate": {
+                "percent": round(rate.percent, 2) if rate.images else None,
+                "interval": [round(100 * end, 2) for end in rate.interval],
+            },
             "recent": {"images": len(recent), "hits": sum(recent)},
             "behind": {"images": waiting, "seconds": round(seconds, 3)},
             "classified_per_second": round(self.classified_per_second(), 2),

@@ -75,18 +75,17 @@ def write_live_page(
 def _list_numbers(status: dict[str, Any]) -> list[tuple[str, str, str]]:
     """Title, value and remark of what stands at the top."""
     images, behind, latency = status["images"], status["behind"], status["latency"]
-    rate = status["hit_rate"]
-    low, high = rate["hit_percent_interval"] if rate else (0.0, 100.0)
+    low, high = status["hit_rate"]["interval"]
     recent = status["recent"]
     numbers = [
-        ("Hit", str(images["hit"]), f"95%: {low:.1f} to {high:.1f}% of all"),
+        ("Hit", str(images["hit"]), f"95%: {low:.1f} to {high:.1f}%"),
         ("Maybe", str(images["maybe"]), ""),
         ("Miss", str(images["miss"]), ""),
         ("Kept", str(images["kept"]), f"{images['not_classified']} not classified"),
         (
             "Recent hits",
             str(recent["hits"]),
-            f"of the last {recent['images']} images",
+            f"of the last {recent['images']} classified images",
         ),
         (
             "Behind",

@@ -63,6 +63,7 @@ def test_a_folder_of_whole_files(live_run, write_levels):
     assert status["state"] == "ended"
     assert status["images"] == {
         "done": 5,
+        "classified": 5,
         "hit": 2,
         "maybe": 1,
         "miss": 2,
@@ -72,7 +73,7 @@ def test_a_folder_of_whole_files(live_run, write_levels):
         "repeated": 0,
     }
     page = Path("cnn_live.html").read_text()
-    assert "Hit rate 40.0%: 2 of 5 images" in page
+    assert "Hit rate 40.0%: 2 of 5 classified images" in page
     assert 'http-equiv="refresh"' not in page
     assert "Latest hits" in page
 
