@@ -124,6 +124,13 @@ def _galleries(
     ]
 
 
+def _put_legend_above(axes: Axes) -> None:
+    """A legend in one row, where it hides nothing."""
+    axes.legend(
+        fontsize="small", loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=4
+    )
+
+
 def _draw_scores(axes: Axes, results: ScreeningResults) -> None:
     """Histogram of P(Hit) + P(Maybe), by class, with the threshold."""
     axes.hist(
@@ -145,7 +152,7 @@ def _draw_scores(axes: Axes, results: ScreeningResults) -> None:
         axes.yaxis.get_major_locator().set_params(integer=True)
     axes.set_xlabel("P(Hit) + P(Maybe)")
     axes.set_ylabel("images")
-    axes.legend(fontsize="small", loc="upper center")
+    _put_legend_above(axes)
 
 
 def _draw_run(axes: Axes, results: ScreeningResults) -> None:
@@ -199,4 +206,4 @@ def draw_rates(
     axes.set_xlim(edges[0], edges[-1])
     axes.set_ylim(0, 100)
     axes.set_ylabel("% of images")
-    axes.legend(fontsize="small", loc="upper center")
+    _put_legend_above(axes)
