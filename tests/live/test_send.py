@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from pathlib import Path
 
 import pytest
@@ -29,8 +30,8 @@ def test_simulated_shots_through_a_stream(in_tmp_path, installed_formats):
     args.append(f"output.stream={address}")
     thread = threading.Thread(target=simulate, args=(args,))
     thread.start()
-    # Time to simulate them.
-    screen([address, "idle_time=60", "output.html=None", ONE, "stream.when_full=wait"])
+    _wait_for(thread)
+    screen([address, "idle_time=5", "output.html=None", ONE, "stream.when_full=wait"])
     thread.join()
     live = read_results("cnn_screen.json").images
     labels = [line.split() for line in Path("labels.txt").read_text().splitlines()]
@@ -48,10 +49,17 @@ def test_without_a_file(in_tmp_path):
     args = ["n_images=1", "fractions=0,0,1", f"output.stream={address}", ONE]
     thread = threading.Thread(target=simulate, args=(args,))
     thread.start()
-    screen([address, "idle_time=60", "output.html=None", ONE])
+    _wait_for(thread)
+    screen([address, "idle_time=5", "output.html=None", ONE])
     thread.join()
     assert len(read_results("cnn_screen.json").images) == 1
     assert not list(Path().glob("*.h5"))
+
+
+def _wait_for(sender: threading.Thread) -> None:
+    """Wait until the shots are simulated: their labels are written before they go."""
+    while sender.is_alive() and not Path("labels.txt").exists():
+        time.sleep(0.1)
 
 
 def test_an_address_that_is_taken(in_tmp_path):
