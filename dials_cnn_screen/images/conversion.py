@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import pickle
+import os
 
-from dxtbx.format.image import ImageBool
 from dxtbx.imageset import ImageSequence, ImageSet, ImageSetFactory
 from dxtbx.model import Experiment, ExperimentList
 
+from dials_cnn_screen.images.opening import load_lookup
 from dials_cnn_screen.images.stills import list_positions
 
 
@@ -61,13 +61,12 @@ def set_mask(experiments: ExperimentList, path: str) -> None:
         ValueError: The file is no mask, or does not fit a detector.
         OSError: It can't be read.
     """
-    with open(path, "rb") as file:
-        try:
-            mask = ImageBool(pickle.load(file, encoding="bytes"))
-        except Exception as error:  # whatever pickle or Boost may raise
-            raise ValueError(
-                f"mask={path} is no mask of dials.generate_mask"
-            ) from error
+    try:
+        mask = load_lookup("mask", os.path.abspath(path))
+    except OSError:
+        raise
+    except Exception as error:  # whatever pickle or Boost may raise
+        raise ValueError(f"mask={path} is no mask of dials.generate_mask") from error
     shapes = [panel.data().focus() for panel in mask]
     for imageset in experiments.imagesets():
         panels = imageset.get_detector(0)

@@ -143,7 +143,7 @@ def _look_up(opened: ImageSet, imageset: ImageSet, mask: ImageBool) -> None:
     for name in LOOKUPS:
         filename = getattr(imageset.external_lookup, name).filename
         if filename and name != "mask":
-            getattr(opened.external_lookup, name).data = _load_lookup(name, filename)
+            getattr(opened.external_lookup, name).data = load_lookup(name, filename)
             opened.update_detector_px_mm_data()
 
 
@@ -151,7 +151,7 @@ def _with_user_mask(mask: ImageBool, filename: str) -> ImageBool:
     """A mask combined with that of a file; as it is where the name is ""."""
     if not filename:
         return mask
-    user = _load_lookup("mask", filename)
+    user = load_lookup("mask", filename)
     if mask.empty():
         return user
     both = [
@@ -162,7 +162,7 @@ def _with_user_mask(mask: ImageBool, filename: str) -> ImageBool:
 
 
 @functools.lru_cache(maxsize=8)
-def _load_lookup(name: str, filename: str) -> ImageBool | ImageDouble:
+def load_lookup(name: str, filename: str) -> ImageBool | ImageDouble:
     """The pixels of a lookup file of DIALS, a pickle, kept for the next image."""
     with open(filename, "rb") as file:
         return LOOKUPS[name](pickle.load(file, encoding="bytes"))

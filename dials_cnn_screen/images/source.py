@@ -12,7 +12,7 @@ from dxtbx.imageset import ImageSet
 from dxtbx.model import Detector, Panel
 from numpy.typing import NDArray
 
-from dials_cnn_screen.images.frame import Frame
+from dials_cnn_screen.images.frame import Frame, fill_trusted
 from dials_cnn_screen.images.masks import StaticMask, trusted_values
 from dials_cnn_screen.images.opening import Opener
 from dials_cnn_screen.images.panels import assemble, find_beam_centre
@@ -109,12 +109,5 @@ def _fit(panels: list[NDArray], detector: Detector) -> bool:
 def _fill(
     raw: NDArray, static_mask: NDArray[np.bool_], panel: Panel
 ) -> tuple[NDArray[np.float32], NDArray[np.bool_], tuple[float, float]]:
-    """Pixels and mask of a panel, as fill_frame makes them, and the used range."""
-    # Not above: numba takes half a second.
-    from dials_cnn_screen.images.frame_cpu import fill_frame
-
-    data = np.empty(raw.shape, np.float32)
-    mask = np.empty(raw.shape, np.bool_)
-    low, high = trusted_values(panel, raw.dtype)
-    used = fill_frame(raw, static_mask, low, high, data, mask)
-    return data, mask, used
+    """Pixels, mask and used range of a panel, as of fill_trusted."""
+    return fill_trusted(raw, static_mask, *trusted_values(panel, raw.dtype))

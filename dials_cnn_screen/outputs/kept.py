@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import logging
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from dxtbx.model import ExperimentList
@@ -17,8 +16,6 @@ from dials_cnn_screen.screening.parameters import Output
 from dials_cnn_screen.screening.results import ImageResult
 from dials_cnn_screen.util.files import replacing
 from dials_cnn_screen.util.workers import Processes
-
-logger = logging.getLogger("dials.cnn_screen")
 
 
 def check_kept(output: Output, model: Model, stills: Sequence[Still]) -> None:
@@ -62,7 +59,7 @@ def write_kept(
     stills: Sequence[Still],
     images: Sequence[ImageResult],
     mp: Processes,
-) -> list[ImageResult]:
+) -> tuple[list[ImageResult], list[str]]:
     """Write what other programs take of the kept images, as far as it is asked for.
 
     Args:
@@ -75,30 +72,32 @@ def write_kept(
             other ranks have ended.
 
     Returns:
-        The results, those of kept images with their resolution where it is known.
+        The results, those of kept images with their resolution where it is known; and
+        what was written, a phrase each.
 
     Raises:
         ValueError, OSError, ChildProcessError: As write_from_pixels does.
     """
     chosen = [image.kept for image in images[: len(stills)]]
     kept = [still for still, wanted in zip(stills, chosen, strict=True) if wanted]
-    if output.events is not None:
-        write_events(output.events, kept)
-        logger.info("Saved a list of %d images to %s", len(kept), output.events)
-    if output.image_list is not None:
-        write_image_list(output.image_list, kept)
-        logger.info("Saved a list of %d images to %s", len(kept), output.image_list)
+    saved = []
+    lists = ((output.events, write_events), (output.image_list, write_image_list))
+    for path, write in lists:
+        if path is not None:
+            write(path, kept)
+            saved.append(f"a list of {len(kept)} images to {path}")
     if not kept or (output.strong is None and output.hdf5 is None):
-        return list(images)
+        return list(images), saved
     # Not above: h5py, and what finds spots, are not for those who only ask for help.
     from dials_cnn_screen.outputs.second_reading import write_from_pixels
 
     nproc = mp.nproc if mp.method != "mpi" else 1
     hits = select_experiments(experiments, stills, chosen)
-    return write_from_pixels(output, stills, images, hits, nproc)
+    images, of_pixels = write_from_pixels(output, stills, images, hits, nproc)
+    return images, saved + of_pixels
 
 
-def write_image_list(path: str | Path, stills: Sequence[Still]) -> None:
+def write_image_list(path: str | Path, stills: Iterable[Still]) -> None:
     """Write the names of images, ``run1.h5 [1]``, one a line."""
     with replacing(path) as unfinished:
         text = "".join(f"{still.name}\n" for still in stills)

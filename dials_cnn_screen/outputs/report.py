@@ -123,6 +123,13 @@ def _galleries(
     ]
 
 
+def _put_legend_above(axes: Axes) -> None:
+    """A legend in one row, where it hides nothing."""
+    axes.legend(
+        fontsize="small", loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=4
+    )
+
+
 def _draw_scores(axes: Axes, results: ScreeningResults) -> None:
     """Histogram of P(Hit) + P(Maybe), by class, with the threshold."""
     axes.hist(
@@ -144,7 +151,7 @@ def _draw_scores(axes: Axes, results: ScreeningResults) -> None:
         axes.yaxis.get_major_locator().set_params(integer=True)
     axes.set_xlabel("P(Hit) + P(Maybe)")
     axes.set_ylabel("images")
-    axes.legend(fontsize="small", loc="upper center")
+    _put_legend_above(axes)
 
 
 def _draw_run(axes: Axes, results: ScreeningResults) -> None:
@@ -180,4 +187,4 @@ def _draw_run(axes: Axes, results: ScreeningResults) -> None:
     axes.xaxis.get_major_locator().set_params(integer=True)
     axes.set_xlabel("image")
     axes.set_ylabel("% of images")
-    axes.legend(fontsize="small", loc="upper center")
+    _put_legend_above(axes)

@@ -29,10 +29,12 @@ def write_outputs(
         params: Names of the files, and on how many processes images are read again.
         citation: For the report.
     """
-    saved, output = [], params.output
+    output = params.output
     stills, results = screened.stills, screened.results
     with replacing_together():
-        images = write_kept(output, experiments, stills, results.images, params.mp)
+        images, saved = write_kept(
+            output, experiments, stills, results.images, params.mp
+        )
         results = replace(results, images=images)
         for path, kept in ((output.experiments, True), (output.rejected, False)):
             if path is not None:
@@ -47,3 +49,5 @@ def write_outputs(
             saved.append(f"the report to {output.html}")
     for what in saved:
         logger.info("Saved %s", what)
+    if output.experiments is not None and any(screened.chosen(True)):
+        logger.info("To process them: dials.stills_process %s", output.experiments)

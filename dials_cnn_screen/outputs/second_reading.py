@@ -33,6 +33,7 @@ from dials_cnn_screen.outputs.strong import (
 )
 from dials_cnn_screen.screening.parameters import Output
 from dials_cnn_screen.screening.results import ImageResult
+from dials_cnn_screen.util.errors import one_line
 from dials_cnn_screen.util.progress import track
 from dials_cnn_screen.util.workers import count_processes, map_on_workers
 
@@ -91,7 +92,7 @@ def read_kept(reader: Reader, kept: KeptImage) -> Reading:
         packed = pack_image(imageset, index) if reader.pixels else None
         imageset.clear_cache()
     except Exception as problem:  # whatever dxtbx or a file format may raise
-        return Reading(" ".join(str(problem).split()) or type(problem).__name__)
+        return Reading(one_line(problem))
     return Reading(None, table, d_min, packed)
 
 
@@ -101,7 +102,7 @@ def write_from_pixels(
     images: Sequence[ImageResult],
     hits: ExperimentList,
     nproc: Any,
-) -> list[ImageResult]:
+) -> tuple[list[ImageResult], list[str]]:
     """Write what is made of the pixels of kept images: their spots, and themselves.
 
     Images that can't be read are left out of both, with a line in the log. As in
@@ -133,37 +134,29 @@ def write_from_pixels(
             elif reading.packed is not None:
                 yield HitImage(still, reading.packed, reading.spots)
 
+    saved = []
     if output.hdf5 is None or output.geometry is None:
         list(read())
     else:
-        _write_hits(output.hdf5, output.geometry, read(), len(kept))
+        saved.append(_write_hits(output.hdf5, output.geometry, read(), len(kept)))
     if output.strong is not None:
         tables = {n: r.spots for n, r in readings.items() if r.spots is not None}
         n_spots = write_strong(output.strong, tables, hits)
-        logger.info(
-            "Saved %d spots of %d images to %s", n_spots, len(tables), output.strong
-        )
-    return [
+        saved.append(f"{n_spots} spots of {len(tables)} images to {output.strong}")
+    results = [
         replace(image, d_min=readings[image.name].d_min)
         if image.name in readings
         else image
         for image in images
     ]
+    return results, saved
 
 
 def _write_hits(
     path: str, geometry: str, images: Iterator[HitImage], n_kept: int
-) -> None:
-    """Write the HDF5 file of hits and say what is in it, and what is not."""
+) -> str:
+    """Write the HDF5 file of hits; what is in it, a phrase."""
     written = write_hits(path, geometry, images)
-    logger.info(
-        "Saved the pixels of %d of %d kept images to %s, and its geometry for CrystFEL "
-        "to %s",
-        written.n_images,
-        n_kept,
-        path,
-        geometry,
-    )
     if written.n_moved:
         logger.warning(
             "%s has one detector for all images, that of the first: for %d of them it "
@@ -172,3 +165,7 @@ def _write_hits(
             path,
             written.n_moved,
         )
+    return (
+        f"the pixels of {written.n_images} of {n_kept} kept images to {path}, and its "
+        f"geometry for CrystFEL to {geometry}"
+    )

@@ -25,6 +25,7 @@ from dials_cnn_screen.models.model import Model
 from dials_cnn_screen.models.prediction import Prediction
 from dials_cnn_screen.models.predictor import Predictor, prediction_of
 from dials_cnn_screen.util.devices import use_card
+from dials_cnn_screen.util.errors import one_line
 
 logger = logging.getLogger("dials.cnn_screen")
 
@@ -167,8 +168,9 @@ class GpuStream:
             yield
         except Exception as error:
             if not self._failed:
-                why = " ".join(str(error).split())[:200] or type(error).__name__
-                logger.warning("The GPU failed (%s); the CPU is used from here on", why)
+                logger.warning(
+                    "The GPU failed (%s); the CPU is used from here on", one_line(error)
+                )
             self._failed = True
 
     @functools.cached_property

@@ -12,6 +12,7 @@ from collections.abc import Generator, Iterator
 from dials_cnn_screen.labels.label import Label
 from dials_cnn_screen.screening.results import ImageResult
 from dials_cnn_screen.util.intervals import format_percent
+from dials_cnn_screen.util.progress import make_bar
 
 logger = logging.getLogger("dials.cnn_screen")
 
@@ -79,16 +80,12 @@ def follow(
         total: Images of the run.
         done: Results of the run that is resumed.
     """
-    from tqdm import tqdm
-
-    # A thread that looks after the bar would be there as processes are forked.
-    tqdm.monitor_interval = 0
     progress = Progress(total, done)
     said = time.monotonic()
     with contextlib.ExitStack() as stack:
         stack.callback(getattr(results, "close", lambda: None))
         bar = stack.enter_context(
-            tqdm(
+            make_bar(
                 desc="Screening",
                 initial=len(done or []),
                 total=total,

@@ -97,9 +97,8 @@ def decide(
 
 def decide_again(result: ImageResult, decision: Decision) -> ImageResult:
     """The same result by another decision; raises as decide does."""
-    return decide(
-        result.name, result.prediction, result.error, decision, result.seconds
-    )
+    again = decide(result.name, result.prediction, result.error, decision)
+    return replace(result, prediction=again.prediction, kept_because=again.kept_because)
 
 
 @dataclass(frozen=True)

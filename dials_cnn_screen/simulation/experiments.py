@@ -76,6 +76,9 @@ class Experiment:
             of the detector, pixels.
         streak: Standard deviation of a smear of all spots along one direction, pixels.
         background: What else the shots show.
+        hit_spots: Of hits, the fewest and the most spots that the expert sees.
+        few_spots: Share of the misses that have one to three of these.
+        eye: Of the expert.
         centre_error: By which users' beam centre is wrong, (slow, fast), pixels.
     """
 

@@ -27,10 +27,8 @@ def _offsets() -> NDArray[np.float64]:
     grid = np.stack(np.meshgrid(step, step, indexing="ij"), axis=-1).reshape(-1, 2)
     return grid[np.argsort((grid**2).sum(axis=1), kind="stable")]
 
-    """Offsets (k, 2) of up to 12 pixels along both axes in steps of 2, least first."""
 
-
-# users' beam centres are often wrong by some pixels, and rings about another point are
+# Users' beam centres are often wrong by some pixels, and rings about another point are
 # none. By hand.
 RING_OFFSETS = _offsets()
 # Width of the bins of radii that are counted for that, pixels: by hand.

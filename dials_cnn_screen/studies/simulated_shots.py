@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dials_cnn_screen.architecture import Preparation
-from dials_cnn_screen.images.frame import Frame
+from dials_cnn_screen.images.frame import Frame, fill_trusted
 from dials_cnn_screen.ke2018.preprocessing import Preprocessing
 from dials_cnn_screen.ke2018.training_set import Dataset, allocate_images
 from dials_cnn_screen.labels.label import Label
@@ -118,16 +118,11 @@ def simulate_prepared(
 
 def as_frame(shot: Shot, experiment: str) -> Frame:
     """A shot of an experiment as all models take it: as it is read from its file."""
-    # Not above: numba takes half a second.
-    from dials_cnn_screen.images.frame_cpu import fill_frame
-
     drawn = find_experiment(experiment)
     detector = drawn.detector
     slow, fast = np.add(detector.beam_centre, drawn.centre_error)
-    data = np.empty(shot.image.shape, np.float32)
-    mask = np.empty(shot.image.shape, np.bool_)
     low, high = np.int32(detector.min_trusted), np.int32(detector.saturation - 1)
-    used = fill_frame(shot.image, static_mask(detector), low, high, data, mask)
+    data, mask, used = fill_trusted(shot.image, static_mask(detector), low, high)
     return Frame(data, mask, (float(slow), float(fast)), used)
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import glob
 import os
 from collections.abc import Iterable
 from typing import Any
@@ -16,6 +15,7 @@ from dxtbx.model.experiment_list import ExperimentListFactory
 from scitbx.array_family import flex
 
 from dials_cnn_screen.util.errors import one_line, shorten
+from dials_cnn_screen.util.input_words import expand
 
 # What DIALS's parser takes for something else than images.
 _NO_IMAGES = (".phil", ".refl", ".pickle")
@@ -26,13 +26,6 @@ MAX_IMAGE_PIXELS = 2**26
 MOST_IMAGES = 10**6
 
 _SHOWN = 3  # missing data files in a message of one line
-
-
-def expand(word: str) -> list[str]:
-    """The files of a word of the command line, which may be a quoted pattern."""
-    if os.path.exists(word):
-        return [word]
-    return sorted(glob.glob(word)) if glob.has_magic(word) else []
 
 
 def find_image_files(words: Iterable[str]) -> list[str]:

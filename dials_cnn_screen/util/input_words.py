@@ -83,7 +83,14 @@ def _find_files(word: str, words: Words) -> list[str]:
     if "#" in word:
         pattern = re.sub("#+", lambda m: "[0-9]" * len(m[0]), glob.escape(word))
         return sorted(glob.glob(pattern)) or [word]
-    return (sorted(glob.glob(word)) if glob.has_magic(word) else []) or [word]
+    return expand(word) or [word]
+
+
+def expand(word: str) -> list[str]:
+    """The files of a word of the command line, which may be a quoted pattern."""
+    if os.path.exists(word):
+        return [word]
+    return sorted(glob.glob(word)) if glob.has_magic(word) else []
 
 
 def _choose(path: str, numbers: Iterable[int], words: Words) -> None:

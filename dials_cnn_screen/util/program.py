@@ -31,11 +31,11 @@ from dials_cnn_screen.util.errors import LONGEST_MESSAGE, one_line, shorten
 from dials_cnn_screen.util.files import check_outputs
 from dials_cnn_screen.util.input_files import (
     check_claims,
-    expand,
     find_image_files,
     find_unreadable,
     read_image_by_image,
 )
+from dials_cnn_screen.util.input_words import expand
 from dials_cnn_screen.util.interrupts import Interrupted
 from dials_cnn_screen.util.starting import raise_on_interrupt
 

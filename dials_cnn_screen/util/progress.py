@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Generator, Iterator
-from typing import TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
+
+if TYPE_CHECKING:
+    from tqdm import tqdm
 
 Result = TypeVar("Result")
 
@@ -19,13 +22,17 @@ def track(
 
     They are closed at once when interrupted, so that no process goes on with the rest.
     """
-    from tqdm import tqdm
-
-    # A thread that looks after the bar would be there as processes are forked.
-    tqdm.monitor_interval = 0
     close = getattr(results, "close", lambda: None)
     with contextlib.ExitStack() as stack:
         stack.callback(close)
-        yield from tqdm(
+        yield from make_bar(
             results, desc=title, total=total, unit=unit, miniters=1, disable=None
         )
+
+
+def make_bar(*args: Any, **options: Any) -> tqdm:
+    """A bar of tqdm without its thread: it would be there as processes are forked."""
+    from tqdm import tqdm
+
+    tqdm.monitor_interval = 0
+    return tqdm(*args, **options)

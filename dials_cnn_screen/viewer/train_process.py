@@ -18,6 +18,8 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from dials_cnn_screen.util.errors import one_line
+
 if TYPE_CHECKING:
     from dials_cnn_screen.models.model import Model
 
@@ -86,7 +88,7 @@ def main(folder: Path) -> None:
     try:
         _train_and_classify(folder)
     except (ValueError, OSError) as error:
-        sys.exit(" ".join(str(error).split()))
+        sys.exit(one_line(error))
 
 
 def _train_and_classify(folder: Path) -> None:

@@ -7,9 +7,10 @@ import pytest
 pytest.importorskip("dials")
 
 from dxtbx import flumpy
-from dxtbx.imageset import ImageSet, ImageSetData, MemReader
+from dxtbx.imageset import ImageSet, ImageSetData
 from dxtbx.model import Beam, BeamFactory, Detector
 from dxtbx.model.experiment_list import ExperimentListFactory
+from memory_images import Image, Reader
 
 from dials_cnn_screen.images.stills import Still
 from dials_cnn_screen.labels.image_name import ImageName
@@ -20,26 +21,6 @@ from dials_cnn_screen.outputs.hits_file import HitImage, pack_image, write_hits
 from dials_cnn_screen.outputs.strong import extract_spots
 
 BEAM = BeamFactory.simple(1.2)
-
-
-class Image:
-    """What a MemReader reads."""
-
-    def __init__(self, *panels: np.ndarray) -> None:
-        self._panels = tuple(flumpy.from_numpy(panel) for panel in panels)
-
-    def get_raw_data(self) -> tuple:
-        return self._panels
-
-
-class Reader(MemReader):
-    """Images that seem to come from a file each."""
-
-    def copy(self, paths: list[str]) -> Reader:
-        return self
-
-    def paths(self) -> list[str]:
-        return [f"image_{i}.cbf" for i in range(len(self))]
 
 
 def two_panels(distance: float = 100.0) -> Detector:

@@ -7,7 +7,7 @@ pytest.importorskip("dials")
 
 from dials.array_family import flex
 from dxtbx import flumpy
-from dxtbx.imageset import ImageSet, ImageSetData, MemReader
+from dxtbx.imageset import ImageSet, ImageSetData
 from dxtbx.model import (
     BeamFactory,
     Detector,
@@ -15,6 +15,7 @@ from dxtbx.model import (
     Experiment,
     ExperimentList,
 )
+from memory_images import Image, Reader
 
 from dials_cnn_screen.images.stills import list_stills
 from dials_cnn_screen.outputs.strong import (
@@ -26,26 +27,6 @@ from dials_cnn_screen.outputs.strong import (
 )
 
 BEAM = BeamFactory.simple(1.0)
-
-
-class Image:
-    """What a MemReader reads."""
-
-    def __init__(self, *panels: np.ndarray) -> None:
-        self._panels = tuple(flumpy.from_numpy(panel) for panel in panels)
-
-    def get_raw_data(self) -> tuple:
-        return self._panels
-
-
-class Reader(MemReader):
-    """Images that seem to come from a file each."""
-
-    def copy(self, paths: list[str]) -> Reader:
-        return self
-
-    def paths(self) -> list[str]:
-        return [f"image_{i}.cbf" for i in range(len(self))]
 
 
 def simple(shape=(80, 96), distance=50.0) -> Detector:

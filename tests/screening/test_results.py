@@ -188,7 +188,9 @@ def test_probabilities_that_cannot_be(p):
 
 
 def test_another_decision(results):
+    results.images[0] = dataclasses.replace(results.images[0], d_min=2.5)
     strict = [decide_again(image, Decision(0.95)) for image in results.images]
+    assert strict[0].d_min == 2.5
     assert [image.kept_because for image in strict] == [
         None,
         KeptBecause.ERROR,

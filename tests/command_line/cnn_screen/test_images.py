@@ -276,6 +276,7 @@ def test_log(images, model, capsys):
         "run1.h5 [7] could not be classified and is kept: every usable pixel",
         "images/s",
         "Saved 5 of 7 images to hits.expt",
+        "To process them: dials.stills_process hits.expt",
         "Ke, T.-W.",
     ):
         assert text in log
