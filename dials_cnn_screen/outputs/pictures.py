@@ -17,7 +17,7 @@ EDGE = 1440
 # 360 x 360 and thumbnails of 120 x 120. By hand, as the numbers below.
 GALLERY_BLOCK, _THUMBNAIL_BLOCK = 4, 12
 # Whole frames are shown pixel by pixel up to this many along an edge.
-_LONGEST_EDGE = 4500
+LONGEST_EDGE = 4500
 # Pixels to each side of the middle of a close-up.
 _REACH = 20
 
@@ -44,14 +44,22 @@ def middle(frame: Frame, block: int, quality: int) -> str:
     return _jpeg(linear_contrast(*_brightest(data, mask, block)), quality)
 
 
-def whole(frame: Frame) -> str:
-    """All of a frame, pixel by pixel unless it is very large; JPEG in base64."""
-    block = -(-max(frame.data.shape) // _LONGEST_EDGE)
+def whole(frame: Frame, longest: int = LONGEST_EDGE, quality: int = 80) -> str:
+    """All of a frame, pixel by pixel unless it is too large; JPEG in base64.
+
+    Where it is, the brightest of each block of pixels is shown.
+
+    Args:
+        frame: Any.
+        longest: Pixels along the longer edge of the picture, at most.
+        quality: Of the JPEG, 1 to 95.
+    """
+    block = -(-max(frame.data.shape) // longest)
     data, mask = frame.data, frame.mask
     if block > 1:
         ends = [(0, -n % block) for n in data.shape]
         data, mask = _brightest(np.pad(data, ends), np.pad(mask, ends), block)
-    return _jpeg(linear_contrast(data, mask), quality=80)
+    return _jpeg(linear_contrast(data, mask), quality)
 
 
 def close_up(frame: Frame, slow: int, fast: int) -> str:
