@@ -21,8 +21,8 @@ if TYPE_CHECKING:
 # Blocks of a run, at most, and images in one, at least. By hand: a page is some 500
 # pixels wide, and a rate of fewer images says nothing.
 _MOST_BLOCKS, _LEAST_IN_BLOCK = 50, 20
-# Bars of a histogram, at most. By hand.
-_BARS = 40
+# Bars of a histogram, at most, and hits to a bar of that of resolution. By hand.
+_BARS, _HITS_IN_BAR = 40, 4
 # Where the axis of resolution has numbers, Angstrom.
 _D_TICKS = (1, 1.5, 2, 3, 4, 6, 10, 20, 40)
 
@@ -53,6 +53,7 @@ def draw_scores(axes: Axes, results: ScreeningResults) -> None:
         axes.yaxis.set_major_formatter("{x:.0f}")
     else:
         axes.yaxis.get_major_locator().set_params(integer=True)
+    axes.set_xlim(0, 1)
     axes.set_xlabel("P(Hit) + P(Maybe)")
     axes.set_ylabel("images")
     _put_legend_above(axes)
@@ -141,7 +142,9 @@ def draw_rates(
             label=name,
         )
     axes.set_xlim(edges[0], edges[-1])
-    axes.set_ylim(0, 100)
+    # Low rates are to be read, too: up to the next ten percent.
+    most = 100 * max(np.nanmax(high * empty), (kept / np.maximum(sizes, 1)).max())
+    axes.set_ylim(0, min(100, 10 * (most // 10 + 1)))
     axes.set_ylabel("% of images")
     _put_legend_above(axes)
 
@@ -170,9 +173,10 @@ def draw_resolution(axes: Axes, d_min: Sequence[float]) -> None:
         d_min: Angstrom, of the hits, one or more.
     """
     low, high = min(d_min) / 1.05, max(d_min) * 1.05
+    n_bars = min(_BARS, 5 + len(d_min) // _HITS_IN_BAR)
     axes.hist(
         d_min,
-        bins=np.geomspace(low, high, _BARS + 1).tolist(),
+        bins=np.geomspace(low, high, n_bars + 1).tolist(),
         color=COLOURS[Label.HIT.title],
     )
     axes.set_xscale("log")

@@ -13,7 +13,7 @@ from dials_cnn_screen.ke2018.preprocessing import crop_corner
 from dials_cnn_screen.labels.image_name import ImageName
 from dials_cnn_screen.labels.label import Label, label_from_spots
 from dials_cnn_screen.labels.probabilities import PAPER_THRESHOLD
-from dials_cnn_screen.outputs.pictures import EDGE, GALLERY_BLOCK, middle
+from dials_cnn_screen.outputs.pictures import EDGE, GALLERY_BLOCK, full_middle, middle
 from dials_cnn_screen.screening.decision import KeptBecause
 from dials_cnn_screen.screening.results import ImageResult
 
@@ -23,8 +23,6 @@ _KEPT = {
     KeptBecause.P_KEEP: "kept",
     KeptBecause.AUDIT: "kept for the audit",
 }
-# Of the JPEG of a picture at full pixels: by hand, so that it takes 0.2 to 0.7 MB.
-_LARGE_QUALITY = 50
 
 
 @dataclass(frozen=True, eq=False)
@@ -78,7 +76,7 @@ def make_picture(
     picture = draw_picture(result, name, frame, max_spots, expert, note, kept_shown)
     if not enlarges:
         return picture
-    return replace(picture, large=middle(frame, 1, quality=_LARGE_QUALITY))
+    return replace(picture, large=full_middle(frame))
 
 
 def draw_picture(

@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime
 from pathlib import Path, PurePath
 from typing import Any
 
@@ -34,7 +33,7 @@ from dials_cnn_screen.outputs.resolution import find_resolutions
 from dials_cnn_screen.screening.decision import format_decision
 from dials_cnn_screen.screening.results import ScreeningResults
 from dials_cnn_screen.util.errors import one_line
-from dials_cnn_screen.util.provenance import Provenance, find_versions
+from dials_cnn_screen.util.provenance import Provenance, find_versions, format_now
 
 logger = logging.getLogger("dials.cnn_screen")
 
@@ -71,7 +70,7 @@ def write_report(
         model=results.model,
         images_of=_format_input(results),
         made_with=made_with,
-        written=datetime.now().astimezone().isoformat(" ", "seconds"),
+        written=format_now(),
         versions=find_versions(),
         rates=list_rates(results),
         colours=COLOURS,
@@ -97,10 +96,10 @@ def _format_input(results: ScreeningResults) -> str:
     paths = list(dict.fromkeys(image.name.path for image in results.images))
     first, last = paths[0], PurePath(paths[-1]).name
     n_images = len(results.images)
-    told = f"{n_images} image{'s' * (n_images != 1)} of {first}"
+    told = f"{n_images:,} image{'s' * (n_images != 1)} of {first}"
     if len(paths) == 1:
         return told
-    return f"{told} to {last}, {len(paths)} files"
+    return f"{told} to {last}, {len(paths):,} files"
 
 
 def _figures(
@@ -113,10 +112,12 @@ def _figures(
         for p in predictions
         if p and p.label is Label.HIT and p.n_spots is not None
     ]
+    one_file = len(results.hit_rates()) == 1
+    lines = "" if one_file else "; grey lines: from one file to the next"
     figures = [
         ("Score distribution", svg_figure(draw_scores, results)),
         (
-            "Hit rate along the run, with its 95% interval; grey lines: the next file",
+            f"Hit rate along the run, with its 95% interval{lines}",
             svg_figure(draw_run, results),
         ),
     ]
@@ -149,7 +150,7 @@ def _powders(
         if projection is None:
             continue
         frame = projection.frame
-        title = f"Maximum of {projection.n_images} of {len(places)} {name}"
+        title = f"Maximum of {projection.n_images} of {len(places):,} {name}"
         small, large = (whole(frame, edge, quality=60) for edge in _POWDER_EDGES)
         made.append(_Powder(title, small, large))
     return made
@@ -165,6 +166,12 @@ def _galleries(
     def doubt(i: int) -> float:
         return abs(images[i].p_keep - results.decision.threshold)
 
+    def sureness(i: int) -> tuple[float, int]:
+        """Of many sure hits those with the most spots come first."""
+        prediction = images[i].prediction
+        n_spots = prediction and prediction.n_spots
+        return -round(images[i].p_keep, 3), -(n_spots or 0)
+
     far = {image.name: rank for rank, image in enumerate(results.out_of_distribution)}
     orders = {
         "Out of the distribution of the model's training": sorted(
@@ -173,7 +180,7 @@ def _galleries(
         ),
         "Surest hits": sorted(
             (i for i in classified if images[i].label is Label.HIT),
-            key=lambda i: -images[i].p_keep,
+            key=sureness,
         ),
         "Nearest to the threshold": sorted(classified, key=doubt),
         "Surest misses": sorted(

@@ -87,14 +87,16 @@ def find_resolutions(
     hits = [place for place, image in enumerate(images) if image.label is Label.HIT]
     by_dials = [d for i in hits if (d := images[i].d_min) is not None]
     if by_dials:
-        return _caption("estimated by DIALS from its spots", by_dials), by_dials
+        return _caption(
+            "of a hit, as DIALS estimates it from its spots", by_dials
+        ), by_dials
     reach = []
     for i in choose_evenly(hits, MOST):
         prediction = images[i].prediction
         if prediction is not None and prediction.spots is not None:
             reach.append(find_reach(stills[i], prediction.spots))
     known = [d for d in reach if d is not None]
-    return _caption(f"within which {SHARE:.0%} of its spots are", known), known
+    return _caption(f"within which {SHARE:.0%} of a hit's spots lie", known), known
 
 
 def _caption(what: str, d_min: Sequence[float]) -> str:
@@ -102,6 +104,6 @@ def _caption(what: str, d_min: Sequence[float]) -> str:
     if not d_min:
         return ""
     return (
-        f"Resolution of a hit, {what}, of {len(d_min)} hits: median "
-        f"{np.median(d_min):.1f} Å, best {min(d_min):.1f} Å"
+        f"Resolution {what}: median {np.median(d_min):.1f} Å, best {min(d_min):.1f} Å, "
+        f"of {len(d_min)} hits"
     )

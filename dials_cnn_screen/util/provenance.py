@@ -23,7 +23,7 @@ class Provenance:
     Attributes:
         command: As a shell takes it.
         folder: That it was given in.
-        started: Date and time, local, to the second.
+        started: Of format_now.
         parameters: Those other than the default, in PHIL form.
     """
 
@@ -35,10 +35,13 @@ class Provenance:
     @classmethod
     def of(cls, program: str, args: Sequence[str], parameters: str) -> Provenance:
         """That of a run that starts now, in the current folder."""
-        now = datetime.now().astimezone()
         command = shlex.join([program, *args])
-        started = now.isoformat(" ", "seconds")
-        return cls(command, os.getcwd(), started, parameters)
+        return cls(command, os.getcwd(), format_now(), parameters)
+
+
+def format_now() -> str:
+    """Date and time, local, to the second: ``2026-11-27 08:50:43 CET``."""
+    return datetime.now().astimezone().strftime("%Y-%m-%d %H:%M:%S %Z")
 
 
 def find_versions() -> dict[str, str]:
