@@ -146,7 +146,11 @@ def _powders(
     made = []
     for label, name in ((Label.HIT, "hits"), (Label.MISS, "misses")):
         places = [i for i, im in enumerate(results.images) if im.label is label]
-        projection = project([stills[i] for i in places], nproc)
+        try:
+            projection = project([stills[i] for i in places], nproc)
+        except ChildProcessError as error:
+            logger.warning("no virtual powder of %s in the report: %s", name, error)
+            continue
         if projection is None:
             continue
         frame = projection.frame

@@ -264,7 +264,7 @@ def test_spots_of_hits(make_page):
 
 
 def test_pictures_can_be_enlarged(make_page, browse_and):
-    """Clicked in a browser: each pixel of it, its circles, the command that opens it."""
+    """In a browser: each pixel of it, its circles, the command that opens it."""
     make_page(HIT, MISS, file="a b/run.h5", spots=np.full((12, 2), 5))
     script = """
       const part = name => document.getElementById("enlarged-" + name);
