@@ -7,6 +7,9 @@ Labels are read from annotation files, one image per line, such as
 a cnn_screen.json. Spots are found on the images (find_spots=...), or counts are read
 from a file such as those deposited with CXIDB-76, or from a strong.refl.
 
+Or two runs of dials.cnn_screen are laid side by side (compare=...): of the same images
+by two models, decisions or eyes, or of other images; labels are not needed.
+
 Writes all figures with their 95% intervals (cnn_evaluate.json) and a report
 (cnn_evaluate.html).
 
@@ -21,12 +24,16 @@ Examples::
 
   dials.cnn_evaluate imported.expt annotation=labels.txt \\
       reflections=strong.refl training.fraction=0.5
+
+  dials.cnn_evaluate scores=cnn_screen.json compare=other/cnn_screen.json
 """
 
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 from dials_cnn_screen.util.starting import end_on_interrupt, is_program
@@ -37,6 +44,9 @@ if is_program(__file__):  # before DIALS, which takes long to import
 import libtbx.phil
 from dials.util import show_mail_handle_errors
 
+from dials_cnn_screen.evaluation.comparison_input import compare_runs
+from dials_cnn_screen.evaluation.comparison_report import write_comparison
+from dials_cnn_screen.evaluation.comparison_tables import log_comparison
 from dials_cnn_screen.evaluation.report import write_report
 from dials_cnn_screen.evaluation.results import Evaluation
 from dials_cnn_screen.evaluation.run import Sources, evaluate_images, log_table
@@ -82,11 +92,18 @@ def run(args: list[str] | None = None, phil: libtbx.phil.scope = phil_scope) -> 
         sources = read_parameters(Sources, parsed.params)
         output = read_parameters(Output, parsed.params.output)
         check_outputs(*vars(output).values())
-        finding = _read_finding(sources.find_spots, phil, args)
-        evaluation = evaluate_images(parsed.experiments, sources, finding)
-        results = evaluation.as_json(parsed.changes)
-        _log(evaluation, results)
-        _write(evaluation, results, output)
+        if sources.compare is not None:
+            comparison = compare_runs(parsed.experiments, sources)
+            results = comparison.as_json(parsed.changes)
+            log_comparison(results)
+            write_html = partial(write_comparison, comparison=comparison)
+        else:
+            finding = _read_finding(sources.find_spots, phil, args)
+            evaluation = evaluate_images(parsed.experiments, sources, finding)
+            results = evaluation.as_json(parsed.changes)
+            _log(evaluation, results)
+            write_html = partial(write_report, evaluation=evaluation)
+        _write(results, output, write_html)
 
 
 def _read_finding(
@@ -112,12 +129,14 @@ def _log(evaluation: Evaluation, results: dict[str, Any]) -> None:
         log_failures(evaluation.screening)
 
 
-def _write(evaluation: Evaluation, results: dict[str, Any], output: Output) -> None:
+def _write(
+    results: dict[str, Any], output: Output, write_html: Callable[..., None]
+) -> None:
     with replacing_together():
         if output.results is not None:
             write_json(output.results, results)
         if output.html is not None:
-            write_report(output.html, evaluation, results, CITATION)
+            write_html(output.html, results=results, citation=CITATION)
     if output.results is not None:
         logger.info("Saved all figures to %s", output.results)
     if output.html is not None:

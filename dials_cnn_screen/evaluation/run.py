@@ -76,6 +76,8 @@ class Sources:
     annotation: list[str | None]
     model: str | None
     scores: str | None
+    compare: str | None
+    same_images: bool
     decision: Threshold
     eye: EyeRule
     spot_counts: str | None

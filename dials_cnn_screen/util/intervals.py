@@ -83,6 +83,42 @@ def difference_interval(
     return first - second - down, first - second + up
 
 
+def paired_difference_interval(
+    both: int, first_only: int, second_only: int, neither: int
+) -> tuple[float, float]:
+    """The 95% interval of the first rate less the second, both of the same images.
+
+    Newcombe (1998), Stat. Med. 17, 2635, method 10: as difference_interval, with the
+    correlation of the two.
+
+    Args:
+        both: Images that count for both rates.
+        first_only: Those that count for the first alone.
+        second_only: Those that count for the second alone.
+        neither: Those that count for none; there is an image of some kind.
+    """
+    total = both + first_only + second_only + neither
+    n_first, n_second = both + first_only, both + second_only
+    first, second = n_first / total, n_second / total
+    first_low, first_high = wilson_interval(n_first, total)
+    second_low, second_high = wilson_interval(n_second, total)
+    spread = n_first * n_second * (total - n_first) * (total - n_second)
+    excess: float = both * neither - first_only * second_only
+    if excess > 0:
+        excess = max(0.0, excess - total / 2)
+    correlation = excess / math.sqrt(spread) if spread else 0.0
+
+    def length(one: float, other: float) -> float:
+        square = one * one - 2 * correlation * one * other + other * other
+        return math.sqrt(max(0.0, square))
+
+    difference = first - second
+    return (
+        difference - length(first - first_low, second_high - second),
+        difference + length(first_high - first, second - second_low),
+    )
+
+
 def bootstrap_interval(
     measure: Callable[[np.ndarray], Any],
     positive: np.ndarray,
