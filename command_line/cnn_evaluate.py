@@ -8,7 +8,7 @@ a cnn_screen.json. Spots are found on the images (find_spots=...), or counts are
 from a file such as those deposited with CXIDB-76, or from a strong.refl.
 
 Or two runs of dials.cnn_screen are laid side by side (compare=...): of the same images
-by two models, decisions or eyes, or of other images; labels are not needed.
+by two models, decisions or eyes, or of different images; labels are not needed.
 
 Writes all figures with their 95% intervals (cnn_evaluate.json) and a report
 (cnn_evaluate.html).

@@ -1,4 +1,4 @@
-"""Two screening runs side by side: of the same images, or of two sets of them."""
+"""Two screening runs side by side: of the same images, or of different ones."""
 
 from __future__ import annotations
 
@@ -79,7 +79,7 @@ class Comparison:
         runs: Their results.
         pairs: Images that both have, those first that differ most in score, of equal
             ones those that differ in class or in being kept; those last that one could
-            not classify. Empty for runs of other images.
+            not classify. Empty for runs of different images.
         stills: The images that are given, whether of the pairs or not.
     """
 
@@ -163,7 +163,7 @@ class Comparison:
         }
 
     def agreement(self) -> dict[str, Any] | None:
-        """The classes of the one against those of the other; None for other images.
+        """The classes of the one against those of the other; None for different images.
 
         Of the images that both classify; rows of the counts are the first run's.
         """
@@ -190,7 +190,7 @@ class Comparison:
             "version": __version__,
             "versions": find_versions(),
             "parameters": parameters,
-            "compared": "the same images" if self.pairs else "other images",
+            "compared": "the same images" if self.pairs else "different images",
             "first": self._describe_run(0),
             "second": self._describe_run(1),
             "rates": [rate.as_json() for rate in self.rates()],

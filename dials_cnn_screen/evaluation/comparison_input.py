@@ -107,7 +107,7 @@ def _check_no_match(
 ) -> None:
     """ValueError where runs without an image in common can't be compared.
 
-    A warning where it is doubtful whether their images are other ones.
+    A warning where it is doubtful whether their images are different ones.
     """
     told = " and ".join(
         f"'{path}' ({len(of)} image{'s' * (len(of) != 1)}, the first {of[0]})"
@@ -116,14 +116,14 @@ def _check_no_match(
     if sources.same_images:
         raise ValueError(
             f"no image is in both {told}: no file has the same name in both; leave "
-            "same_images out to compare runs of other images"
+            "same_images out to compare runs of different images"
         )
     if any(sources.annotation):
         raise ValueError(
             f"no image is in both {told}, and labels are for runs of the same images; "
             "leave annotation out, or give same_images=True if the files were moved"
         )
-    logger.info("Compared as runs of other images: no image is in both %s", told)
+    logger.info("Compared as runs of different images: no image is in both %s", told)
     first, second = ({(x.file, x.number) for x in of} for of in names)
     if alike := len(first & second):
         logger.warning(

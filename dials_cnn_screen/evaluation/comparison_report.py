@@ -99,7 +99,9 @@ def _pictures(comparison: Comparison) -> list[_Shown]:
             if place is None:
                 place = index.find(pair.second.name)
             if place is None:
-                logger.warning("no picture of %s: it is not given", pair.name)
+                logger.warning(
+                    "no picture of %s: it is not among the images", pair.name
+                )
                 continue
             shown.append(_show(comparison, pair, comparison.stills[place]))
         except Exception as error:  # whatever dxtbx or a file format may raise
@@ -172,6 +174,7 @@ def _draw_scores(axes: Axes, comparison: Comparison) -> None:
         np.ma.masked_equal(counts.T, 0),
         norm=LogNorm(1, max(2, counts.max())),
         cmap="viridis_r",
+        rasterized=True,  # as one small picture, not so many squares
     )
     axes.figure.colorbar(drawn, ax=axes, label="images", format="{x:.0f}")
     axes.plot([0, 1], [0, 1], color="#999999", lw=1)

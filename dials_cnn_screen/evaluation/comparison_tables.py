@@ -24,7 +24,7 @@ def compare_tables(results: dict[str, Any]) -> list[Table]:
 
 
 def tabulate_differences(results: dict[str, Any], most: int) -> Table | None:
-    """The images whose scores differ most; None where the images are others.
+    """The images whose scores differ most; None where the images differ.
 
     Args:
         results: Of Comparison.as_json.
@@ -101,16 +101,21 @@ def _against_expert(results: dict[str, Any]) -> Table | None:
     rates = results["against_expert"]
     if not rates:
         return None
-    better = [
-        f"the {RUNS[rate['difference_percent'] < 0]} run in '{rate['name']}'"
-        for rate in rates
-        if rate["p_value"] < SIGNIFICANCE
-    ]
-    verdict = f"Better by more than chance (p < {SIGNIFICANCE:g}): {'; '.join(better)}."
-    if not better:
-        verdict = f"No difference is more than chance gives (p < {SIGNIFICANCE:g})."
-    note = f"{verdict} In brackets 95% intervals; p: McNemar's exact test."
+    note = f"{_verdict(rates)} In brackets 95% intervals; p: McNemar's exact test."
     return _differences("Agreement with the expert", rates, note)
+
+
+def _verdict(rates: Sequence[dict[str, Any]]) -> str:
+    """Which run is better in what, by more than chance."""
+    better: dict[str, list[str]] = {}
+    for rate in rates:
+        if rate["p_value"] < SIGNIFICANCE:
+            run = RUNS[rate["difference_percent"] < 0]
+            better.setdefault(run, []).append(f"'{rate['name']}'")
+    if not better:
+        return f"No difference is more than chance gives (p < {SIGNIFICANCE:g})."
+    told = "; ".join(f"the {run} run in {', '.join(of)}" for run, of in better.items())
+    return f"Better by more than chance (p < {SIGNIFICANCE:g}): {told}."
 
 
 def _differences(title: str, rates: Sequence[dict[str, Any]], note: str) -> Table:

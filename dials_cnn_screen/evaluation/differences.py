@@ -45,17 +45,6 @@ class Difference:
         (first, second), (n_first, n_second) = self.counts, self.totals
         return first / n_first - second / n_second
 
-    @property
-    def is_significant(self) -> bool:
-        """Whether chance is unlikely to make such a difference.
-
-        By the exact test where there is one, else by the interval.
-        """
-        if self.p_value is not None:
-            return self.p_value < SIGNIFICANCE
-        low, high = self.interval
-        return low > 0 or high < 0
-
     def as_json(self) -> dict[str, Any]:
         """The rates and their difference, in percent."""
         return {

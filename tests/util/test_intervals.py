@@ -9,6 +9,7 @@ from dials_cnn_screen.util.intervals import (
     difference_interval,
     format_interval,
     format_percent,
+    paired_difference_interval,
     wilson_interval,
 )
 
@@ -72,3 +73,31 @@ def test_interval_of_a_difference():
     first, second = wilson_interval(56, 70), wilson_interval(48, 80)
     low, high = difference_interval(0.8, first, 0.6, second)
     assert (round(low, 4), round(high, 4)) == (0.0524, 0.3339)
+
+
+@pytest.mark.parametrize(
+    ("counts", "interval"),
+    [
+        # Newcombe (1998), Stat. Med. 17, 2635, table III, method 10.
+        ((36, 12, 2, 0), (0.0569, 0.3404)),
+        # Fagerland, Lydersen & Laake (2014), Stat. Med. 33, 2850, of Bentur et al.
+        ((1, 1, 7, 12), (-0.5069, -0.0256)),
+        # Nothing is known of the correlation.
+        ((0, 0, 0, 5), (-0.4345, 0.4345)),
+    ],
+)
+def test_interval_of_a_difference_of_the_same_images(counts, interval):
+    both, first, second, neither = counts
+    found = paired_difference_interval(both, first, second, neither)
+    assert found == pytest.approx(interval, abs=5e-5)
+    mirrored = paired_difference_interval(both, second, first, neither)
+    assert mirrored == pytest.approx((-interval[1], -interval[0]), abs=5e-5)
+
+
+def test_same_images_tell_small_differences():
+    """10 of 1000 images apart, of rates near a half."""
+    low, high = paired_difference_interval(500, 10, 0, 490)
+    assert 0 < low < 0.01 < high < 0.02
+    rates = [(n / 1000, wilson_interval(n, 1000)) for n in (510, 500)]
+    low, high = difference_interval(*rates[0], *rates[1])
+    assert low < -0.03
