@@ -38,7 +38,7 @@ def tabulate_differences(results: dict[str, Any], most: int) -> Table | None:
     headers += [f"{run}: class" for run in RUNS]
     headers += [f"{run}: kept" for run in RUNS]
     headers += [f"{run}: spots" for run in RUNS]
-    headers += [f"{run}: P(Hit) + P(Maybe)" for run in RUNS] + ["difference"]
+    headers += [f"{run}: score" for run in RUNS] + ["difference"]
     rows = []
     for image in images[:most]:
         both = [image[run] for run in RUNS]
@@ -54,9 +54,9 @@ def tabulate_differences(results: dict[str, Any], most: int) -> Table | None:
                 *("" if x is None else f"{x:.3f}" for x in scores),
             ]
         )
-    note = ""
+    note = "Score: P(Hit) + P(Maybe)."
     if len(images) > most:
-        note = f"The first {most} of {len(images):,}; all are in the results file."
+        note += f" The first {most} of {len(images):,}; all are in the results file."
     title = "Images whose scores differ most"
     return Table(title, headers, rows, note, n_left=5 + has_expert)
 

@@ -120,4 +120,4 @@ def mcnemar(only_first: int, only_second: int) -> float:
 
 
 def _percent(interval: tuple[float, float]) -> list[float]:
-    return [round(100 * end, 2) for end in interval]
+    return [round(100 * end, 2) + 0.0 for end in interval]  # 0.0 for -0.0

@@ -275,6 +275,7 @@ def test_pictures_can_be_enlarged(make_page, browse_and):
     dom = browse_and("page.html", script)
     dialog = dom[dom.index('<dialog id="enlarged"') : dom.index("</dialog>")]
     assert "open" in dialog[: dialog.index(">")]
+    assert "run.h5 [2], Miss</b>" in dialog
     assert "<code>dials.image_viewer 'a b/run.h5'</code>" in dialog
     assert 'class="picture unmarked" style="width: 1440px;"' in dialog
     assert dialog.count("<circle") == 12
