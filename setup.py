@@ -103,6 +103,10 @@ if __name__ == "__main__":
             # HDF5 files that Dectris detectors compress (bitshuffle, LZ4), where DIALS
             # has no such filter yet
             "hdf5": ["hdf5plugin"],
+            # dials.cnn_live: streams of ZeroMQ (pyzmq), messages of DECTRIS's Stream V2
+            # (cbor2), and what detectors compress: DECTRIS's own library, and LZ4
+            # without a header, which Stream V1 has
+            "live": ["pyzmq", "cbor2", "dectris-compression", "lz4"],
             # dials.cnn_explain: the map of images that are alike, and groups of pixels
             "explain": ["scikit-learn", "threadpoolctl"],
             "test": ["pytest"],

@@ -14,7 +14,11 @@ from pathlib import Path
 CHECKOUT = Path(__file__).resolve().parent.parent
 
 # Modules that are not named as their distributions are.
-MODULES = {"scikit-learn": "sklearn"}
+MODULES = {
+    "scikit-learn": "sklearn",
+    "pyzmq": "zmq",
+    "dectris-compression": "dectris",
+}
 
 # Distributions on which DIALS's compiled modules, or DIALS's start, depend.
 KEEP_AS_IS = ("numpy", "scipy", "h5py", "matplotlib", "setuptools")

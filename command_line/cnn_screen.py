@@ -55,7 +55,7 @@ from dials_cnn_screen.screening.decision import format_decision
 from dials_cnn_screen.screening.given_images import prepare_images
 from dials_cnn_screen.screening.parameters import Parameters
 from dials_cnn_screen.screening.ranks import share_experiments
-from dials_cnn_screen.screening.recorded import Run, screen_recorded
+from dials_cnn_screen.screening.recorded import Run, pointing_to_record, screen_recorded
 from dials_cnn_screen.util.files import check_outputs
 from dials_cnn_screen.util.input_words import read_words
 from dials_cnn_screen.util.interrupts import interruptible
@@ -127,7 +127,7 @@ def _screen(
             f"{results.display_names()[0]}: {results.images[0].error}"
         )
     log_results(results, time.perf_counter() - start, screened.n_before)
-    with interruptible(WRITING):
+    with interruptible(WRITING), pointing_to_record(params.output.record):
         write_outputs(experiments, screened, params, CITATION)
     logger.info("\nPlease cite: %s", CITATION)
     if error := screened.stop_error():

@@ -11,6 +11,8 @@ Examples::
   dials.cnn_simulate experiment=LO19 n_images=200
 
   dials.cnn_simulate experiment=L498 n_images=30 fractions=1,1,1 random_seed=7
+
+  dials.cnn_simulate output.stream=tcp://127.0.0.1:5500 rate=120
 """
 
 from __future__ import annotations
@@ -52,6 +54,7 @@ class Output:
     """The parameters of output: names of files, None switches one off."""
 
     images: str | None
+    stream: str | None
     annotation: str | None
     log: str | None
 
@@ -64,6 +67,7 @@ class Parameters:
     n_images: int
     fractions: list[float] | None
     random_seed: int
+    rate: float | None
     mp: Processes
     output: Output
 
@@ -88,11 +92,23 @@ def _simulate(params: Parameters) -> None:
     from dials_cnn_screen.simulation.experiments import EXPERIMENTS
     from dials_cnn_screen.simulation.run import plan_run, simulate_run
 
-    experiment, n = EXPERIMENTS[params.experiment], params.n_images
-    images = Path(params.output.images or f"{experiment.run}_{n}.h5")
-    check_outputs(images, params.output.annotation)
+    experiment, n, output = (
+        EXPERIMENTS[params.experiment],
+        params.n_images,
+        params.output,
+    )
+    images = Path(output.images or f"{experiment.run}_{n}.h5")
+    has_file = output.images is not None or output.stream is None
+    check_outputs(images if has_file else None, output.annotation)
     fractions = tuple(params.fractions or experiment.images)
     jobs = plan_run(params.experiment, n, fractions, params.random_seed)
+    sender = None
+    if output.stream is not None:
+        from dials_cnn_screen.live.send import ImageSender
+
+        d = experiment.detector
+        trusted = d.min_trusted, d.saturation
+        sender = ImageSender(output.stream, n, d.beam_centre, trusted)
     nproc = count_processes(params.mp.nproc, n)
     logger.info("Simulating %d shots of %s, nproc=%d", n, experiment.name, nproc)
     labels: list[Label] = []
@@ -100,23 +116,34 @@ def _simulate(params: Parameters) -> None:
     def shots() -> Iterator[Shot]:
         for shot in track(simulate_run(jobs, nproc), "Simulating", n, "shot"):
             labels.append(shot.label)
+            if sender is not None:
+                sender.add(shot.image)
             yield shot
 
     with replacing_together():
-        with replacing(images) as unfinished:
-            write_shots(unfinished, experiment, shots(), n)
-        if params.output.annotation is not None:
+        if has_file:
+            with replacing(images) as unfinished:
+                write_shots(unfinished, experiment, shots(), n)
+        else:
+            for _ in shots():
+                pass
+        if output.annotation is not None:
+            file = images.name if sender is None else sender.series
             lines = (
-                Annotation(ImageName(images.name, i), label)
+                Annotation(ImageName(file, i), label)
                 for i, label in enumerate(labels, start=1)
             )
-            with replacing(params.output.annotation) as unfinished:
+            with replacing(output.annotation) as unfinished:
                 write_annotations(unfinished, lines)
-    logger.info(
-        "Saved %d shots to %s: %s", n, images, format_counts(count_labels(labels))
-    )
-    if params.output.annotation is not None:
-        logger.info("Saved their labels to %s", params.output.annotation)
+    counts = format_counts(count_labels(labels))
+    if has_file:
+        logger.info("Saved %d shots to %s: %s", n, images, counts)
+    if output.annotation is not None:
+        logger.info("Saved their labels to %s", output.annotation)
+    if sender is not None:
+        logger.info("Sending %d shots at %s: %s", n, output.stream, counts)
+        seconds = sender.send(params.rate)
+        logger.info("Sent in %.1f s, %.1f images/s", seconds, n / seconds)
 
 
 if __name__ == "__main__":

@@ -24,7 +24,7 @@ LAYERS = (
     ("models",),
     ("screening",),
     ("outputs",),
-    ("evaluation", "explain", "training"),
+    ("evaluation", "explain", "live", "training"),
     ("viewer",),
     ("studies",),
     ("command_line", "format_classes"),

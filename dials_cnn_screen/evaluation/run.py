@@ -30,6 +30,7 @@ from dials_cnn_screen.evaluation.spotfinding import (
 from dials_cnn_screen.evaluation.tables import Table
 from dials_cnn_screen.images.stills import Still, list_stills
 from dials_cnn_screen.labels.label import count_labels, format_counts
+from dials_cnn_screen.models.model import Model
 from dials_cnn_screen.models.model_file import load_model
 from dials_cnn_screen.outputs.log import WIDTH, log_model
 from dials_cnn_screen.screening.decision import Decision
@@ -103,11 +104,12 @@ def evaluate_images(
     _check_sources(sources, has_images=len(experiments) > 0)
     stills = list_stills(experiments) if len(experiments) else None
     earlier = None if sources.scores is None else read_results(sources.scores)
-    chosen = _choose_eye(sources, earlier)
+    model = _load_model(sources, earlier, stills is not None)
+    chosen = _choose_eye(sources, earlier, model)
     images = _read_labelled(stills, sources, chosen)
     # First what takes no time, as there may be something wrong with it.
     spots = _read_spots(images, experiments, stills, sources)
-    screening, audit = _screen(images, sources, earlier, chosen.eye)
+    screening, audit = _screen(images, sources, earlier, model, chosen.eye)
     if finding is not None and images.stills is not None:
         spots = _find_spots(experiments, images, images.stills, sources, finding)
     return Evaluation(images, screening, spots, audit)
@@ -158,15 +160,27 @@ def _check_sources(sources: Sources, has_images: bool) -> None:
         )
 
 
-def _choose_eye(sources: Sources, earlier: ScreeningResults | None) -> ChosenEye:
+def _load_model(
+    sources: Sources, earlier: ScreeningResults | None, has_images: bool
+) -> Model | None:
+    """The model that classifies the images, or that an eye is for; None if neither."""
+    is_needed = earlier is None and (has_images or sources.eye.is_set)
+    if not is_needed or sources.model is None:
+        return None
+    return load_model(sources.model)
+
+
+def _choose_eye(
+    sources: Sources, earlier: ScreeningResults | None, model: Model | None
+) -> ChosenEye:
     """The eye, for the model or for the one that made the earlier scores."""
     if not sources.eye.is_set:
         return NO_EYE
     if earlier is not None:
         return choose_eye(sources.eye, earlier.model)
-    if sources.model is None:
+    if model is None:
         raise ValueError("model=None, and an eye is for a model; leave eye out")
-    return choose_eye(sources.eye, ModelSummary.of(load_model(sources.model)))
+    return choose_eye(sources.eye, ModelSummary.of(model))
 
 
 def _read_labelled(
@@ -204,6 +218,7 @@ def _screen(
     images: LabelledImages,
     sources: Sources,
     earlier: ScreeningResults | None,
+    model: Model | None,
     eye: Eye | None,
 ) -> tuple[ScreeningResults | None, Audit | None]:
     """The model's results for the images, of an earlier run or now, and its audit."""
@@ -211,9 +226,8 @@ def _screen(
     if earlier is not None:
         screening = match_screening(images, earlier, str(sources.scores), decision)
         return screening, audit_rejected(earlier, images.names, images.labels)
-    if images.stills is None or sources.model is None:
+    if images.stills is None or model is None:
         return None, None
-    model = load_model(sources.model)
     log_model(model)
     results = stream_results(images.stills, model, decision, sources.device, sources.mp)
     screened = in_order(follow(results, len(images.stills)))

@@ -34,7 +34,7 @@ class Source:
         from dials_cnn_screen.images.hdf5 import FastHDF5
 
         pixel = np.zeros((1, 1), np.int32)
-        _fill(pixel, pixel == 0, Panel())
+        fill_panel(pixel, pixel == 0, Panel())
         self._opener = Opener()
         self._hdf5 = FastHDF5()
         self._static_mask = StaticMask()
@@ -58,11 +58,11 @@ class Source:
         static_mask = self._static_mask.read(imageset)
         if len(panels) > 1:
             filled = [
-                _fill(*each)[:2]
+                fill_panel(*each)[:2]
                 for each in zip(panels, static_mask, detector, strict=True)
             ]
             return assemble(filled, detector, beam)
-        data, mask, used = _fill(panels[0], static_mask[0], detector[0])
+        data, mask, used = fill_panel(panels[0], static_mask[0], detector[0])
         return Frame(data, mask, find_beam_centre(detector, beam), used)
 
     def _read_pixels(self, imageset: ImageSet, index: int) -> list[NDArray]:
@@ -106,8 +106,14 @@ def _fit(panels: list[NDArray], detector: Detector) -> bool:
     )
 
 
-def _fill(
+def fill_panel(
     raw: NDArray, static_mask: NDArray[np.bool_], panel: Panel
 ) -> tuple[NDArray[np.float32], NDArray[np.bool_], tuple[float, float]]:
-    """Pixels, mask and used range of a panel, as of fill_trusted."""
+    """Pixels, mask and used range of a panel, as of fill_trusted.
+
+    Args:
+        raw: (slow, fast) numbers, ADU.
+        static_mask: bool (slow, fast), True = use.
+        panel: Its trusted range counts.
+    """
     return fill_trusted(raw, static_mask, *trusted_values(panel, raw.dtype))

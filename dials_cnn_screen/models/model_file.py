@@ -24,6 +24,8 @@ from dials_cnn_screen.util.files import replacing
 
 FORMAT = "dials_cnn_screen.model"
 FORMAT_VERSION = "1"
+# Characters of a text in a model file, by hand.
+_LONGEST = 1000
 _MAX_BYTES = 256 * 2**20
 _HIT_SCORES = "calibration.hit_scores"
 _OUT_OF_DISTRIBUTION = "out_of_distribution."
@@ -148,6 +150,9 @@ def _check_header(metadata: dict[str, str]) -> None:
     labels = json.loads(metadata["labels"])
     if labels != [label.name for label in Label]:
         raise ValueError(f"its classes are {str(labels)[:60]}, not Hit, Maybe, Miss")
+    for name in ("name", "trained_on", "calibrated_on"):
+        if (n := len(metadata[name])) > _LONGEST:  # they go into logs and scores
+            raise ValueError(f"damaged: its {name} is a text of {n} characters")
 
 
 def _pop_distribution(arrays: dict[str, NDArray]) -> list[NDArray]:

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
+from dials_cnn_screen.images.frame import Frame
 from dials_cnn_screen.images.read import read_frame
 from dials_cnn_screen.images.stills import Still
 from dials_cnn_screen.ke2018.preprocessing import crop_corner
@@ -68,6 +69,19 @@ def make_picture(
         kept_shown: Whether images are kept or rejected here.
     """
     frame = read_frame(still.imageset, still.position)
+    return draw_picture(result, name, frame, max_spots, expert, note, kept_shown)
+
+
+def draw_picture(
+    result: ImageResult,
+    name: ImageName,
+    frame: Frame,
+    max_spots: int | None,
+    expert: Label | None = None,
+    note: str = "",
+    kept_shown: bool = True,
+) -> Picture:
+    """The picture of a frame at hand; the other arguments are those of make_picture."""
     remarks = [
         format_spots(result, max_spots),
         "" if result.d_min is None else f"to {result.d_min:.1f} A",

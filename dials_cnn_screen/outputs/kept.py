@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 from dxtbx.model import ExperimentList
@@ -14,6 +14,7 @@ from dials_cnn_screen.models.model import Model
 from dials_cnn_screen.outputs.crystfel import write_events
 from dials_cnn_screen.screening.parameters import Output
 from dials_cnn_screen.screening.results import ImageResult
+from dials_cnn_screen.screening.run import NamedImage
 from dials_cnn_screen.util.files import replacing
 from dials_cnn_screen.util.workers import Processes
 
@@ -97,8 +98,8 @@ def write_kept(
     return images, saved + of_pixels
 
 
-def write_image_list(path: str | Path, stills: Iterable[Still]) -> None:
+def write_image_list(path: str | Path, images: Sequence[NamedImage]) -> None:
     """Write the names of images, ``run1.h5 [1]``, one a line."""
     with replacing(path) as unfinished:
-        text = "".join(f"{still.name}\n" for still in stills)
+        text = "".join(f"{image.name}\n" for image in images)
         Path(unfinished).write_text(text, encoding="utf-8")

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from dials_cnn_screen import __version__
 from dials_cnn_screen.images.stills import Still
@@ -164,27 +165,45 @@ def _draw_run(axes: Axes, results: ScreeningResults) -> None:
         block = images[start:stop]
         hits.append(sum(image.label is Label.HIT for image in block))
         kept.append(sum(image.kept for image in block))
-    sizes = np.diff(edges)
+    draw_rates(axes, edges, np.array(hits), np.array(kept), np.diff(edges))
+    axes.xaxis.get_major_locator().set_params(integer=True)
+    axes.set_xlabel("image")
+
+
+def draw_rates(
+    axes: Axes, edges: NDArray, hits: NDArray, kept: NDArray, sizes: NDArray
+) -> None:
+    """Rates of hits, with their 95% intervals, and of kept images in blocks of a run.
+
+    Args:
+        axes: Drawn on.
+        edges: (n + 1,), where blocks begin and end, images or a time.
+        hits, kept, sizes: (n,) each, numbers of images in the blocks. A block without
+            images is left empty.
+    """
     low, high = np.transpose(
         [wilson_interval(*h) for h in zip(hits, sizes, strict=True)]
     )
+    empty = np.where(sizes > 0, 1.0, np.nan)
     colour = COLOURS[Label.HIT.title]
     axes.stairs(
-        100 * high, edges, baseline=100 * low, fill=True, color=colour, alpha=0.2
+        100 * high * empty,
+        edges,
+        baseline=100 * low * empty,
+        fill=True,
+        color=colour,
+        alpha=0.2,
     )
-    rates = ((hits, colour, "Hit"), (kept, "#333333", "Kept"))
-    for counts, colour, name in rates:
+    for counts, line, name in ((hits, colour, "Hit"), (kept, "#333333", "Kept")):
         axes.stairs(
-            100 * np.array(counts) / sizes,
+            100 * counts / np.maximum(sizes, 1) * empty,
             edges,
             baseline=None,
-            color=colour,
+            color=line,
             lw=2,
             label=name,
         )
-    axes.set_xlim(0, len(images))
+    axes.set_xlim(edges[0], edges[-1])
     axes.set_ylim(0, 100)
-    axes.xaxis.get_major_locator().set_params(integer=True)
-    axes.set_xlabel("image")
     axes.set_ylabel("% of images")
     _put_legend_above(axes)

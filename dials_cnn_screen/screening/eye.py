@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -93,7 +94,13 @@ def choose_eye(rule: EyeRule, model: ModelSummary) -> ChosenEye:
         [p for p in predictions if p is not None], labels, annotation
     )
     logger.info("%s", format_fit(fitted))
-    names = [image.name for _, image in labelled.images]
+    # Of a file that was moved since, images are known by what the labels call them.
+    names = [
+        image.name if os.path.exists(image.name.path) else called
+        for (_, image), called in zip(
+            labelled.images, labelled.labelled_as, strict=True
+        )
+    ]
     return ChosenEye(fitted.eye if fitted.is_better else None, names)
 
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from dials_cnn_screen.labels.annotation import Annotation, read_annotations
-from dials_cnn_screen.labels.image_name import NameIndex
+from dials_cnn_screen.labels.image_name import ImageName, NameIndex
 from dials_cnn_screen.labels.label import Label
 from dials_cnn_screen.labels.matching import find_annotated
 from dials_cnn_screen.screening.results import (
@@ -23,11 +23,13 @@ class LabelledRun:
 
     Attributes:
         images: Labels and results.
+        labelled_as: What the annotation file calls each of them.
         left_out: Labels that were not used, a line for each reason.
         run: That the results are of.
     """
 
     images: list[tuple[Label, ImageResult]]
+    labelled_as: list[ImageName]
     left_out: list[str]
     run: ScreeningResults
 
@@ -51,6 +53,7 @@ def read_labelled_images(
     index = NameIndex([image.name for image in results.images])
     annotations = read_annotations(annotation)
     used: list[tuple[Label, ImageResult]] = []
+    labelled_as: list[ImageName] = []
     left_out: dict[str, list[Annotation]] = {}
     for a in annotations:
         i = find_annotated(a, index)
@@ -60,12 +63,13 @@ def read_labelled_images(
             left_out.setdefault(reason, []).append(a)
         elif a.label is not None and image is not None:
             used.append((a.label, image))
+            labelled_as.append(a.name)
     remarks = [
         f"{len(those)} of the {len(annotations)} labels in {annotation} are left out: "
         f"{reason} ({those[0].name}{' and others' if len(those) > 1 else ''})"
         for reason, those in left_out.items()
     ]
-    return LabelledRun(used, remarks, results)
+    return LabelledRun(used, labelled_as, remarks, results)
 
 
 def check_own(run: ScreeningResults, scores: str | Path) -> None:

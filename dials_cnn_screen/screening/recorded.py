@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from os.path import abspath
+from os.path import abspath, isfile
 
 from dxtbx.model import ExperimentList
 
@@ -25,6 +25,25 @@ from dials_cnn_screen.screening.run_record import RunIdentity, RunRecord
 from dials_cnn_screen.screening.stream import stream_results
 from dials_cnn_screen.util.interrupts import Interrupted, interruptible
 from dials_cnn_screen.util.mpi import mpi_world
+
+
+@contextlib.contextmanager
+def pointing_to_record(record: str | None) -> Iterator[None]:
+    """In here an error says where the results are, and how to go on.
+
+    record: File of the record; None without.
+
+    Raises:
+        ValueError: In place of ValueError and OSError, where there is such a file.
+    """
+    try:
+        yield
+    except (ValueError, OSError) as error:
+        if record is None or not isfile(record):
+            raise
+        raise ValueError(
+            f"{error}; all results are in {record}, and resume=True writes the outputs"
+        ) from error
 
 
 @dataclass(frozen=True, eq=False)

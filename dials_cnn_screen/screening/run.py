@@ -6,7 +6,7 @@ import functools
 import time
 from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 import numpy as np
 
@@ -14,6 +14,7 @@ from dials_cnn_screen.images.ahead import read_ahead
 from dials_cnn_screen.images.frame import Frame, check_frame
 from dials_cnn_screen.images.source import Source
 from dials_cnn_screen.images.stills import Still
+from dials_cnn_screen.labels.image_name import ImageName
 from dials_cnn_screen.models.model import Model
 from dials_cnn_screen.models.prediction import Prediction
 from dials_cnn_screen.models.predictor import Predictor
@@ -30,6 +31,14 @@ if TYPE_CHECKING:
 # Images that a process with a GPU gets at once: some batches, so that copying and
 # computing overlap. By hand.
 _STREAMED = 128
+
+
+class NamedImage(Protocol):
+    """A still, or another image that a source can read."""
+
+    @property
+    def name(self) -> ImageName:
+        """The image's name."""
 
 
 class Screener(NamedTuple):
@@ -64,18 +73,21 @@ def screen_still(screener: Screener, still: Still) -> ImageResult:
     Features are left out: a run keeps its results.
     """
     result, _ = screen_frame(screener, still)
-    return replace(result, prediction=_without_features(result.prediction))
+    return replace(result, prediction=without_features(result.prediction))
 
 
-def _without_features(prediction: Prediction | None) -> Prediction | None:
+def without_features(prediction: Prediction | None) -> Prediction | None:
+    """The same prediction as results keep it."""
     return None if prediction is None else replace(prediction, features=None)
 
 
-def screen_frame(screener: Screener, still: Still) -> tuple[ImageResult, Frame | None]:
+def screen_frame(
+    screener: Screener, still: NamedImage
+) -> tuple[ImageResult, Frame | None]:
     """The result for one still, and its frame; None with an error."""
     clock = [time.perf_counter()]
     try:
-        frame = screener.source.read(still)
+        frame = screener.source.read(still)  # type: ignore[arg-type]
         check_frame(frame)
         clock.append(time.perf_counter())
         prepared = screener.predictor.prepare(frame)
@@ -120,7 +132,7 @@ def screen_stream(
         if isinstance(classified.outcome, Exception):
             error = one_line(classified.outcome)
         else:
-            prediction = _without_features(classified.outcome)
+            prediction = without_features(classified.outcome)
         now = time.perf_counter()
         seconds = reading, 0.0, max(now - start - reading, 0.0)
         start, reading = now, 0.0

@@ -45,6 +45,8 @@ class RunIdentity:
         names: Of the images, in order.
         files: Size in bytes and time of change of each file; None where it is gone.
         geometry: Of images/stills.py's digest_geometry.
+        source: Where the images of a live run come from; None of any other. They are
+            not known before they come: names and files are empty.
     """
 
     model: ModelSummary
@@ -52,6 +54,7 @@ class RunIdentity:
     names: list[ImageName]
     files: dict[str, list[int] | None]
     geometry: str
+    source: str | None = None
 
     @classmethod
     def of(
@@ -66,14 +69,23 @@ class RunIdentity:
         files = {path: _stamp(path) for path in paths}
         return cls(model, decision, list(names), files, geometry)
 
+    @classmethod
+    def of_live(
+        cls, model: ModelSummary, decision: Decision, source: str, geometry: str
+    ) -> RunIdentity:
+        """That of a live run."""
+        return cls(model, decision, [], {}, geometry, source)
+
     def as_json(self) -> dict[str, Any]:
         """The first line of a record."""
+        live = {} if self.source is None else {"source": self.source}
         names = hashlib.sha256("\n".join(map(str, self.names)).encode())
         return {
             "program": "dials.cnn_screen",
             "version": __version__,
             "model": asdict(self.model),
             "decision": asdict(self.decision),
+            **live,
             "images": {"number": len(self.names), "sha256": names.hexdigest()},
             "geometry": self.geometry,
             "files": self.files,
@@ -133,7 +145,7 @@ class RunRecord:
         head = json.loads(json.dumps(identity.as_json()))
         if resume and Path(path).is_file():
             try:
-                self.done = _read(path, head, identity.names, self._file)
+                self.done = _read(path, head, identity, self._file)
             except ValueError:
                 self.close()
                 raise
@@ -145,7 +157,8 @@ class RunRecord:
     def add(self, index: int, result: ImageResult) -> None:
         """Write the result for the image at this place in the input."""
         self.done[index] = result
-        line = image_as_json(index, result, self._display[index])
+        display = self._display[index] if self._display else result.name
+        line = image_as_json(index, result, display)
         line["seconds"] = [round(seconds, 6) for seconds in result.seconds]
         if self._file is not None:
             self._file.append(line)
@@ -194,17 +207,18 @@ def _open_locked(path: str | Path) -> JsonLinesFile:
 def _read(
     path: str | Path,
     head: dict[str, Any],
-    names: Sequence[ImageName],
+    identity: RunIdentity,
     file: JsonLinesFile,
 ) -> dict[int, ImageResult]:
     """The results of a record; what is not a whole line is cut off the file.
 
-    Images that could not be classified are not among them: they are tried again.
+    Images that could not be classified are not among them, since they are tried again;
+    those of a live run are, since they may be gone.
 
     Args:
         path: Of the record.
         head: The first line that it has to have.
-        names: Of the images.
+        identity: Of the run.
         file: The same file, to append to.
 
     Raises:
@@ -226,16 +240,17 @@ def _read(
             f"{path} is the record of another run: {'; '.join(differences[:_SHOWN])}. "
             "Give the same input to resume it, or leave out resume=True to start again"
         )
-    done, n_broken = {}, content.n_broken
+    done, n_broken, names = {}, content.n_broken, identity.names
+    is_live = identity.source is not None
     for line in content.lines[1:]:
         try:
             result, index = image_from_json(line), int(line["index"])
-            if index < 0 or names[index] != result.name:
+            if index < 0 or not (is_live or names[index] == result.name):
                 raise ValueError("it is another image")
         except (ValueError, KeyError, TypeError, IndexError, OverflowError):
             n_broken += 1
             continue
-        if result.prediction is not None:
+        if result.prediction is not None or is_live:
             done[index] = result
     if n_broken:
         logger.warning(
@@ -244,7 +259,8 @@ def _read(
             path,
         )
     file.cut(content.n_bytes)
-    logger.info("%s has %d of %d images; resuming", path, len(done), len(names))
+    of_all = "" if is_live else f" of {len(names)}"
+    logger.info("%s has %d%s images; resuming", path, len(done), of_all)
     return done
 
 
@@ -258,6 +274,8 @@ def find_differences(before: dict[str, Any], now: dict[str, Any]) -> list[str]:
         for key, value in now[scope].items():
             if then.get(key) != value:
                 found.append(f"{scope}.{key}={then.get(key)}, now {value}")
+    if before.get("source") != now.get("source"):
+        found.append(f"source {before.get('source')}, now {now.get('source')}")
     files, files_now = before.get("files") or {}, now["files"]
     found += [f"without {path}" for path in files_now if path not in files]
     found += [f"with {path}" for path in files if path not in files_now]
@@ -281,23 +299,29 @@ def find_differences(before: dict[str, Any], now: dict[str, Any]) -> list[str]:
 
 
 def _put_aside(path: str | Path, file: JsonLinesFile) -> JsonLinesFile:
-    """An empty file in place of an older one, which is kept if it is unfinished."""
+    """An empty file in place of an older one, which is kept if it is unfinished.
+
+    That of a live run always is: the images of a stream do not come again.
+    """
     content = read_json_lines(path)
     head = content.lines[0] if content.lines else {}
     number = (head.get("images") or {}).get("number", 0)
     done = {line.get("index") for line in content.lines[1:]}
-    if head.get("program") != "dials.cnn_screen" or not 0 < len(done) < number:
+    is_live = head.get("source") is not None
+    is_left = bool(done) and (is_live or len(done) < number)
+    if head.get("program") != "dials.cnn_screen" or not is_left:
         file.cut(0)
         return file
     kept = Path(path).with_suffix(f"{KEPT_AS}{Path(path).suffix}")
     file.close()
     os.replace(path, kept)
+    of_all = "" if is_live else f" of {number}"
     logger.warning(
-        "%s is of a run that ended after %d of %d images; it is kept as %s. With "
+        "%s is of a run that ended after %d%s images; it is kept as %s. With "
         "resume=True a run goes on from its record",
         path,
         len(done),
-        number,
+        of_all,
         kept,
     )
     return _open_locked(path)

@@ -31,6 +31,7 @@ from dials_cnn_screen.screening.veto_experiments import (
 from dials_cnn_screen.screening.veto_record import Record
 from dials_cnn_screen.util.errors import one_line
 from dials_cnn_screen.util.files import check_outputs
+from dials_cnn_screen.util.input_files import why_unreadable
 
 logger = logging.getLogger("dials.cnn_screen.veto")
 
@@ -93,7 +94,7 @@ class GivenImages:
                 experiments = self._import(filename, import_file, record)
             except Exception as error:  # whatever dxtbx or a file format may raise
                 experiments = ExperimentList()
-                self.unreadable[filename] = one_line(error)
+                self.unreadable[filename] = why_unreadable(filename, error)
             self.names += [name_image(e.imageset, 0) for e in experiments]
             self._left -= 1
             if not self._left:

@@ -24,6 +24,11 @@ from dials_cnn_screen.training.loop import (
     train,
 )
 from dials_cnn_screen.training.starting import Start
+from dials_cnn_screen.util.errors import shorten
+
+# Characters that say on what a model was trained, and as many on what the one that
+# training started from: by hand. Each training from the last adds to them.
+_LONGEST = 400
 
 
 @dataclass(frozen=True, eq=False)
@@ -141,8 +146,10 @@ def fitted_model(
     trained_on = f"{len(splits.training)} labelled images of {', '.join(files[:3])}"
     if more := len(files[3:]):
         trained_on += f" and {more} more file{'s' * (more != 1)}"
+    trained_on = shorten(trained_on, _LONGEST)
     if start.model is not None:
-        trained_on = f"{start.model.trained_on}, then {trained_on}"
+        before = shorten(start.model.trained_on, _LONGEST)
+        trained_on = f"{before}, then {trained_on}"
     return Model(
         name=name,
         network=start.network,

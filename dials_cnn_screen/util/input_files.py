@@ -14,7 +14,7 @@ from dxtbx.model import Beam, Detector, ExperimentList
 from dxtbx.model.experiment_list import ExperimentListFactory
 from scitbx.array_family import flex
 
-from dials_cnn_screen.util.errors import one_line
+from dials_cnn_screen.util.errors import one_line, shorten
 from dials_cnn_screen.util.input_words import expand
 
 # What DIALS's parser takes for something else than images.
@@ -24,6 +24,8 @@ _NO_IMAGES = (".phil", ".refl", ".pickle")
 MAX_IMAGE_PIXELS = 2**26
 # In one file; dxtbx takes 3 kB of memory for each of them. By hand.
 MOST_IMAGES = 10**6
+
+_SHOWN = 3  # missing data files in a message of one line
 
 
 def find_image_files(words: Iterable[str]) -> list[str]:
@@ -44,8 +46,41 @@ def find_unreadable(files: Iterable[str]) -> dict[str, str]:
         try:
             _read(file)
         except Exception as error:  # whatever dxtbx or a file format may raise
-            unreadable[file] = one_line(error)
+            unreadable[file] = why_unreadable(file, error)
     return unreadable
+
+
+def why_unreadable(file: str, error: Exception) -> str:
+    """Why a file can't be read, in one line; data files that it lacks are named.
+
+    error: what dxtbx raised, of which the cause is often not to be seen.
+    """
+    if missing := find_missing_data(file):
+        more = len(missing) - _SHOWN
+        names = ", ".join(missing[:_SHOWN] + [f"{more} more"] * (more > 0))
+        return f"data files that it names are missing: {shorten(names)}"
+    return one_line(error)
+
+
+def find_missing_data(file: str) -> list[str]:
+    """The files that an HDF5 file, as a master of Dectris, names and that are gone."""
+    import h5py
+
+    missing: dict[str, None] = {}
+
+    def check(group: h5py.HLObject) -> None:
+        for key in group if isinstance(group, h5py.Group) else ():
+            link = group.get(key, getlink=True)
+            if isinstance(link, h5py.ExternalLink):
+                beside = os.path.join(os.path.dirname(file), link.filename)
+                if not os.path.exists(beside):
+                    missing[link.filename] = None
+
+    if os.path.isfile(file) and h5py.is_hdf5(file):
+        with contextlib.suppress(OSError, RuntimeError), h5py.File(file, "r") as handle:
+            check(handle)
+            handle.visititems(lambda _, item: check(item))
+    return list(missing)
 
 
 def read_image_by_image(file: str) -> ExperimentList:

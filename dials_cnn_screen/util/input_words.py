@@ -13,7 +13,7 @@ _LISTS = (".lst", ".list", ".txt")
 _RANGES = re.compile(r"\d+(-\d+)?(,\d+(-\d+)?)*")
 # A number of CrystFEL's lists, from 0: "run.cxi //17".
 _EVENT = re.compile(r"(.+?)\s+//(\d+)")
-_MASTER = re.compile(r"(.+)_master\.\w+")
+MASTER = re.compile(r"(.+)_master\.\w+")
 _LONGEST_RANGE = 10_000_000  # images, by hand: no run has as many
 
 
@@ -107,10 +107,13 @@ def _list_folder(folder: str, words: Words) -> list[str]:
         for file in sorted(Path(folder).iterdir())
         if file.is_file() and not file.name.startswith(".")
     ]
-    masters = {match[1] for file in files if (match := _MASTER.fullmatch(file))}
+    masters = {match[1] for file in files if (match := MASTER.fullmatch(file))}
     images = []
     for file in files:
-        if _belongs_to(file, masters) or get_format_class_for_file(file) is not None:
+        if (
+            belongs_to_master(file, masters)
+            or get_format_class_for_file(file) is not None
+        ):
             images.append(file)
     if not images:
         raise ValueError(f"there are no images in the folder '{folder}'")
@@ -145,14 +148,14 @@ def _read_list(path: str, words: Words) -> list[str]:
 
 def _leave_to_masters(words: Words) -> None:
     """Leave out files of which the master is among the words."""
-    masters = {match[1] for word in words.args if (match := _MASTER.fullmatch(word))}
-    kept = [word for word in words.args if not _belongs_to(word, masters)]
+    masters = {match[1] for word in words.args if (match := MASTER.fullmatch(word))}
+    kept = [word for word in words.args if not belongs_to_master(word, masters)]
     if n := len(words.args) - len(kept):
         words.notes.append(f"{n} files are read through their master: left out")
     words.args = kept
 
 
-def _belongs_to(file: str, masters: set[str]) -> bool:
+def belongs_to_master(file: str, masters: set[str]) -> bool:
     """Whether a file is a data or metadata file of one of these masters."""
     match = re.fullmatch(r"(.+)_(data_\w+|meta(_\w+)?)\.\w+", file)
     return match is not None and match[1] in masters

@@ -252,6 +252,8 @@ def _parse_and_log(parser: ArgumentParser, args: list[str] | None, program: str)
         is_taken = getattr(params.output, "lines", None) == "-"
         with contextlib.redirect_stdout(sys.stderr if is_taken else sys.stdout):
             dials.util.log.config(verbosity=options.verbose, logfile=params.output.log)
+        # It warns where its cache has no folder, as without a home.
+        logging.getLogger("matplotlib").setLevel(logging.ERROR)
         logger = logging.getLogger(program)
         logger.info("%s, %s %s", dials_version(), program, __version__)
         if modified := changes.as_str():

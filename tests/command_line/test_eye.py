@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -108,6 +109,28 @@ def test_evaluation_leaves_out_what_the_eye_knows(images, labels, screened):
     assert len(classes("cnn_evaluate.json")) == 16
     with pytest.raises(Sorry, match="the eye was fitted to all of the labelled images"):
         cnn_evaluate.run(["annotation=labels.txt", "scores=first.json", *fit])
+
+
+def test_evaluation_of_moved_images_leaves_out_what_the_eye_knows(
+    images, labels, screened
+):
+    fit = [f"eye.annotation={labels}", screened]
+    Path("archive").mkdir()
+    moved = Path(images).rename(Path("archive") / Path(images).name)
+    both = ["annotation=labels.txt", "annotation=others.txt"]
+    cnn_evaluate.run([str(moved), MODEL, ONE, *both, *fit])
+    assert classes("cnn_evaluate.json") == EXPERT[12:]
+
+
+def test_images_of_another_file_of_the_same_name_are_evaluated(
+    images, labels, screened
+):
+    # The file to which the eye was fitted is still there: this is another.
+    Path("other").mkdir()
+    other = shutil.copy(images, Path("other") / Path(images).name)
+    fit = [f"eye.annotation={labels}", screened]
+    cnn_evaluate.run([str(other), MODEL, ONE, "annotation=labels.txt", *fit])
+    assert len(classes("cnn_evaluate.json")) == 12
 
 
 def test_max_hit_loss_with_an_eye(images, labels, screened):

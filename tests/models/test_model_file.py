@@ -339,6 +339,8 @@ def configuration(**changes):
     ("metadata", "message"),
     [
         ({"format_version": "2"}, "of version 2, and this program reads version 1"),
+        ({"trained_on": "x" * 10**5}, "its trained_on is a text of 100000 characters"),
+        ({"name": "x" * 1001}, "damaged: its name is a text of 1001 characters"),
         ({"labels": '["MISS", "MAYBE", "HIT"]'}, "its classes are"),
         ({"architecture": "resnet"}, "'resnet' is not one of spots, ke2018, fv5080"),
         ({"architecture": None}, "is damaged: it has no 'architecture'"),

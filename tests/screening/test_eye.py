@@ -116,7 +116,8 @@ def test_scores_file_keeps_candidates_and_eye(tmp_path):
 
 def test_eye_is_fitted_to_labels_of_a_run(scores, labels):
     chosen = choose_eye(EyeRule(None, str(labels), str(scores)), MODEL)
-    assert chosen.fitted_to == [name(i) for i in range(24)]
+    # Where the file is gone, as the labels call its images.
+    assert chosen.fitted_to == [ImageName("run1.h5", i + 1) for i in range(24)]
     assert 8 < chosen.eye.visible_sigma < 25
     assert chosen.eye.source == f"24 images labelled in {labels}"
     found = [

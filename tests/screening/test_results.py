@@ -10,7 +10,6 @@ import pytest
 from dials_cnn_screen.labels.image_name import ImageName
 from dials_cnn_screen.labels.label import Label
 from dials_cnn_screen.models.prediction import make_prediction
-from dials_cnn_screen.outputs.log import format_out_of_distribution
 from dials_cnn_screen.screening.decision import Decision, KeptBecause
 from dials_cnn_screen.screening.results import (
     ModelSummary,
@@ -110,7 +109,15 @@ def test_spots_of_each_image(results):
     assert content["model"]["max_spots"] == 7
 
 
-def test_out_of_distribution(results):
+@pytest.fixture
+def format_out_of_distribution():
+    pytest.importorskip("dials")
+    from dials_cnn_screen.outputs import log
+
+    return log.format_out_of_distribution
+
+
+def test_out_of_distribution(results, format_out_of_distribution):
     entries = results.as_json()["images"]
     assert [e["out_of_distribution"] for e in entries] == [False, None, True]
     assert [e["ood_score"] for e in entries] == [1.0, None, 1.2346]
@@ -121,7 +128,7 @@ def test_out_of_distribution(results):
     )
 
 
-def test_whether_out_of_distribution_may_not_be_known():
+def test_whether_out_of_distribution_may_not_be_known(format_out_of_distribution):
     image = decide(NAMES[0], make_prediction([0.1, 0.1, 0.8]), None, DECISION)
     results = ScreeningResults(ModelSummary("m", "0"), DECISION, [image])
     assert results.summary()["out_of_distribution"] is None

@@ -61,6 +61,16 @@ def test_a_model_is_fitted_to_labels(frames, plan):
     assert model.provenance["augmentation"]["flips"] is True
 
 
+def test_what_a_model_was_trained_on_does_not_grow_for_ever(frames, plan):
+    result = fit(
+        replace(plan, schedule=replace(SCHEDULE, epochs=1)), frames, SPLITS, ignore
+    )
+    for _ in range(30):
+        model = fitted_model(plan, result, "m", ["long" * 99], SPLITS)
+        plan = replace(plan, start=replace(plan.start, model=model))
+    assert len(model.trained_on) < 1000  # as models/model_file.py takes
+
+
 def test_without_a_test_split(frames, plan):
     splits = SPLITS._replace(test=np.empty(0, int))
     plan = replace(plan, schedule=replace(SCHEDULE, epochs=1))

@@ -10,6 +10,7 @@ pytest.importorskip("dials")
 
 from dials_cnn_screen.util.input_files import (
     check_claims,
+    find_missing_data,
     find_unreadable,
     read_image_by_image,
 )
@@ -61,3 +62,26 @@ def test_a_file_that_can_not_be_opened(tmp_path):
     np.save("a.npy", np.zeros(3))
     with pytest.raises(ValueError, match="not a file of several images"):
         read_image_by_image("a.npy")
+
+
+def test_missing_data_files_of_a_master_are_named(write_nxmx):
+    write_nxmx("whole.h5", np.full((2, 40, 40), 20, np.int32))
+    write_nxmx("master.h5", np.full((2, 40, 40), 20, np.int32))
+    assert find_missing_data("whole.h5") == []
+    with h5py.File("master.h5", "a") as file:
+        data = file["entry/data"]
+        del data["data"]
+        for i, name in enumerate(["whole.h5", *(f"gone_{k}.h5" for k in range(5))]):
+            data[f"data_{i + 1:06d}"] = h5py.ExternalLink(name, "/entry/data/data")
+    gone = [f"gone_{k}.h5" for k in range(5)]
+    assert find_missing_data("master.h5") == gone
+    assert find_unreadable(["whole.h5", "master.h5"]) == {
+        "master.h5": "data files that it names are missing: gone_0.h5, gone_1.h5, "
+        "gone_2.h5, 2 more"
+    }
+
+
+def test_files_that_lack_no_data(tmp_path):
+    (tmp_path / "text").write_text("none")
+    for name in ("text", "missing", "."):
+        assert find_missing_data(name) == []

@@ -145,3 +145,19 @@ def test_lines_into_a_pipe(images, model):
     ) as reader:
         run([images, model, ONE, "output.lines=pipe", "html=None"])
         assert reader.communicate(timeout=60)[0] == "7\n"
+
+
+def test_an_output_that_fails_after_all_images(images, model, results, monkeypatch):
+    def fail(*_args):
+        raise OSError("No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("dials_cnn_screen.outputs.run.write_kept", fail)
+        message = "^No space left on device; all results are in cnn_screen.jsonl, and "
+        with pytest.raises(Sorry, match=message):
+            run([images, model, ONE])
+    assert not Path("cnn_screen.json").exists()
+    run([images, model, ONE, "resume=True"])
+    assert results()["summary"]["images"] == len(results()["images"]) == 7
+    log = Path("dials.cnn_screen.log").read_text()
+    assert "Saved 5 of 7 images to hits.expt" in log
