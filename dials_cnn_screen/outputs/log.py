@@ -133,7 +133,7 @@ def format_shares(shares: dict[str, float]) -> str:
     return (
         f"By the probabilities of all images about {hit:.1f}% are Hits, {maybe:.1f}% "
         f"Maybes and {miss:.1f}% Misses: an estimate without labels, which takes "
-        "account of how common hits are here."
+        "account of how common hits are here, and is right where the model is."
     )
 
 

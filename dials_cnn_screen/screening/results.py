@@ -27,6 +27,8 @@ from dials_cnn_screen.util.files import replacing
 FAILED = "Could not be classified"
 # Digits of probabilities in JSON; what an image is kept by is written as it is.
 _DIGITS = 4
+# Fewer images say too little of how common hits are in a run: by hand.
+_FEWEST_FOR_SHARES = 50
 
 
 @dataclass(frozen=True, eq=False)
@@ -197,12 +199,13 @@ class ScreeningResults:
         """Estimated shares of the classes in the run, by their keys, without labels.
 
         None where the model does not know for which shares its probabilities hold, or
-        classes are by an eye, or no image could be classified.
+        classes are by an eye, or few images could be classified.
         """
         classified = [image.prediction for image in self.classified]
-        if self.model.shares is None or self.decision.eye or not classified:
-            return None
         p = [prediction.probabilities for prediction in classified if prediction]
+        few = len(p) < _FEWEST_FOR_SHARES
+        if self.model.shares is None or self.decision.eye or few:
+            return None
         shares = estimate_shares(np.array(p), self.model.shares)
         return {
             label.key: round(float(share), _DIGITS)

@@ -91,9 +91,12 @@ def test_decision_in_json(results):
 
 
 def test_shares_of_the_run_are_estimated(results):
-    assert results.estimate_shares() is None
     model = dataclasses.replace(results.model, shares=(0.4, 0.2, 0.4))
-    known = dataclasses.replace(results, model=model)
+    few = dataclasses.replace(results, model=model)
+    assert few.estimate_shares() is None
+    many = dataclasses.replace(results, images=50 * results.images)
+    assert many.estimate_shares() is None
+    known = dataclasses.replace(many, model=model)
     shares = known.as_json()["estimated_shares"]
     assert list(shares) == ["hit", "maybe", "miss"]
     assert sum(shares.values()) == pytest.approx(1, abs=3e-4)
