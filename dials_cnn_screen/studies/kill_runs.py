@@ -45,7 +45,8 @@ def main() -> None:
         mpirun = ["mpirun", "--oversubscribe", "-n", str(options.ranks)]
         command = [*mpirun, *command, "mp.method=mpi"]
     with tempfile.TemporaryDirectory() as folder:
-        _start(command, folder).wait()
+        if status := _start(command, folder).wait():
+            sys.exit(f"the run that is not killed ended with status {status}")
         expected, n_images = _outputs(folder), _count(folder)
     rng = random.Random(options.seed)
     equal = 0
