@@ -22,6 +22,7 @@ from dials_cnn_screen.outputs.log import (
 from dials_cnn_screen.outputs.page import COLOURS, svg_figure, write_page
 from dials_cnn_screen.outputs.pictures import EDGE
 from dials_cnn_screen.outputs.rates import list_rates
+from dials_cnn_screen.outputs.recurring import format_recurring
 from dials_cnn_screen.screening.decision import format_decision
 from dials_cnn_screen.screening.results import ScreeningResults
 from dials_cnn_screen.util.errors import one_line
@@ -58,6 +59,7 @@ def write_report(
         decision=format_decision(results.decision),
         knows_distribution=results.summary()["out_of_distribution"] is not None,
         out_of_distribution=format_out_of_distribution(results),
+        recurring=format_recurring(results.recurring),
         galleries=_galleries(results, stills),
         edge=EDGE,
         failed=name_failures(results.images, results.display_names()),

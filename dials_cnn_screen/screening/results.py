@@ -20,6 +20,7 @@ from dials_cnn_screen.models.model import Model
 from dials_cnn_screen.models.prediction import Prediction, make_prediction
 from dials_cnn_screen.screening.decision import Decision, KeptBecause, why_kept
 from dials_cnn_screen.screening.hit_rates import HitRate, name_sources
+from dials_cnn_screen.screening.recurring import Recurring
 from dials_cnn_screen.screening.shares import estimate_shares
 from dials_cnn_screen.spots.eye import Eye
 from dials_cnn_screen.util.files import replacing
@@ -142,12 +143,15 @@ class ScreeningResults:
         images: One for each image.
         not_reached: How many images of the input are not among them, since the run was
             interrupted.
+        recurring: Where spots recur, for each detector; empty where that was not
+            sought, and in results that are read from a file.
     """
 
     model: ModelSummary
     decision: Decision
     images: list[ImageResult] = field(default_factory=list)
     not_reached: int = 0
+    recurring: Sequence[Recurring] = ()
 
     @property
     def kept(self) -> list[bool]:
@@ -250,6 +254,7 @@ class ScreeningResults:
             "estimated_shares": self.estimate_shares(),
             "hit_rate": self.hit_rate().as_json(),
             "hit_rates": [rate.as_json() for rate in self.hit_rates()],
+            "recurring": [each.as_json() for each in self.recurring],
             "images": [
                 image_as_json(i, image, name) for i, (image, name) in enumerate(entries)
             ],
