@@ -43,7 +43,10 @@ def _format_masked(recurring: Recurring) -> str:
             "the same command with resume=True recurring=exclude."
         )
     if recurring.mask is not None:
-        text += f" {recurring.mask} masks them, for mask= of dials.apply_mask."
+        text += (
+            f" {recurring.mask} masks them, for spotfinder.lookup.mask= of DIALS and "
+            "mask= of this program."
+        )
     return text
 
 

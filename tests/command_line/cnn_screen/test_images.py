@@ -43,6 +43,7 @@ def test_every_image_has_its_entry(
         "estimated_shares",
         "hit_rate",
         "hit_rates",
+        "recurring",
         "images",
     ]
     assert found["program"] == "dials.cnn_screen"
