@@ -7,6 +7,7 @@ came does not matter. The record has the results of the first pass.
 
 from __future__ import annotations
 
+import logging
 from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
@@ -33,6 +34,8 @@ from dials_cnn_screen.screening.results import ImageResult
 from dials_cnn_screen.screening.stream import stream_results
 from dials_cnn_screen.util.interrupts import Interrupted, interruptible
 from dials_cnn_screen.util.mpi import ending_together, mpi_world
+
+logger = logging.getLogger("dials.cnn_screen")
 
 
 class SecondPass(NamedTuple):
@@ -124,6 +127,7 @@ def _screen_again(
         for _ in results:
             pass
         return None
+    logger.info("Again, without the pixels where spots recur:")
     again: dict[int, ImageResult] = {}
     try:
         with interruptible():
