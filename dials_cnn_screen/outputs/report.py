@@ -23,6 +23,7 @@ from dials_cnn_screen.outputs.page import COLOURS, svg_figure, write_page
 from dials_cnn_screen.outputs.pictures import EDGE
 from dials_cnn_screen.outputs.rates import list_rates
 from dials_cnn_screen.outputs.recurring import format_recurring
+from dials_cnn_screen.outputs.rings import format_rings
 from dials_cnn_screen.screening.decision import format_decision
 from dials_cnn_screen.screening.results import ScreeningResults
 from dials_cnn_screen.util.errors import one_line
@@ -60,6 +61,7 @@ def write_report(
         knows_distribution=results.summary()["out_of_distribution"] is not None,
         out_of_distribution=format_out_of_distribution(results),
         recurring=format_recurring(results.recurring),
+        rings=format_rings(results),
         galleries=_galleries(results, stills),
         edge=EDGE,
         failed=name_failures(results.images, results.display_names()),

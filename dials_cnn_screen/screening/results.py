@@ -43,6 +43,7 @@ class ImageResult:
             GPU what is not reading is classifying.
         left_to_cpu: Whether it did not fit the kernels of the GPU that was used.
         d_min: Resolution by its spots, Angstrom; None where that is not known.
+        rings: Spacings of its powder rings, Angstrom; None where that is not known.
     """
 
     name: ImageName
@@ -52,6 +53,7 @@ class ImageResult:
     seconds: tuple[float, float, float] = (0.0, 0.0, 0.0)
     left_to_cpu: bool = False
     d_min: float | None = None
+    rings: tuple[float, ...] | None = None
 
     @property
     def kept(self) -> bool:
@@ -287,6 +289,7 @@ def image_as_json(
         "spots": None if spots is None else spots.tolist(),
         "candidates": prediction and _candidates_as_json(prediction.candidates),
         "d_min": None if image.d_min is None else round(image.d_min, 2),
+        "rings": None if image.rings is None else [round(d, 2) for d in image.rings],
         "path": image.name.path,
     }
 
@@ -322,7 +325,8 @@ def image_from_json(entry: dict[str, Any]) -> ImageResult:
     if p == [None] * len(Label):
         return ImageResult(name, None, str(entry["error"]), kept_because, seconds)
     p_keep, ood_score = float(entry["p_keep"]), entry["ood_score"]
-    d_min = entry.get("d_min")  # files of the first versions have none
+    # Files of the first versions have neither.
+    d_min, rings = entry.get("d_min"), entry.get("rings")
     if not 0 <= p_keep <= 1:
         raise ValueError(f"P(Hit) + P(Maybe) of {name} is {p_keep}")
     spots = entry["spots"]
@@ -343,6 +347,7 @@ def image_from_json(entry: dict[str, Any]) -> ImageResult:
         kept_because,
         seconds,
         d_min=None if d_min is None else float(d_min),
+        rings=None if rings is None else tuple(map(float, rings)),
     )
 
 
