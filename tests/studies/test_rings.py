@@ -9,8 +9,12 @@ from dials_cnn_screen.studies import rings
 
 def test_rates_are_printed(monkeypatch, capsys):
     found = iter(
-        [rings.Found(True, 20, 2, 0), rings.Found(False, 0, 0, 1)]
-        + [rings.Found(True, 0, 0, 0), rings.Found(False, 0, 0, 0)]
+        [
+            rings.Found(True, 20, 2, 0),
+            rings.Found(False, 0, 0, 1),
+            rings.Found(True, 0, 0, 0),
+            rings.Found(False, 0, 0, 0),
+        ]
     )
     monkeypatch.setattr(rings, "map_shots", lambda work, jobs, nproc: map(work, jobs))
     monkeypatch.setattr(rings, "examine", lambda job: next(found))

@@ -97,6 +97,7 @@ def test_every_image_has_its_entry(
             "spots",
             "candidates",
             "d_min",
+            "rings",
             "path",
         ]
         assert entry["out_of_distribution"] is entry["ood_score"] is None
