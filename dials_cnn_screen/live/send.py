@@ -45,8 +45,12 @@ class Sender:
             raise ValueError(f"{address} can't be opened: {error}") from None
 
     def send(self, parts: Sequence[bytes]) -> None:
-        """Send a message; waits where nobody takes it."""
-        self._socket.send_multipart(parts, copy=False)
+        """Send a message; waits where nobody takes it.
+
+        As copies: pyzmq starts a thread to send what it has not copied, and a process
+        with threads is not forked.
+        """
+        self._socket.send_multipart(parts)
 
     def close(self) -> None:
         """No more is sent."""

@@ -227,8 +227,10 @@ def test_a_signal_ends_the_run_with_its_outputs(
     level_model, in_tmp_path, write_levels, number
 ):
     write_levels("a.h5", LEVELS)
-    code = "import sys\nfrom dials_cnn_screen.command_line.cnn_live import run\n"
-    code += "run(sys.argv[1:])"
+    # Of a shell's background job, such as some CI's, Ctrl-C is ignored.
+    code = "import signal, sys\n"
+    code += "signal.signal(signal.SIGINT, signal.default_int_handler)\n"
+    code += "from dials_cnn_screen.command_line.cnn_live import run\nrun(sys.argv[1:])"
     program = [sys.executable, "-c", code, "a.h5", f"model={level_model}"]
     process = subprocess.Popen(program, stdout=subprocess.PIPE, text=True)
     record = Path("cnn_screen.jsonl")
