@@ -44,7 +44,6 @@ if is_program(__file__):  # before DIALS, which takes long to import
 
 import libtbx.phil
 from dials.util import show_mail_handle_errors
-from dxtbx.model import ExperimentList
 
 from dials_cnn_screen.images.geometry import format_far_off
 from dials_cnn_screen.images.stills import list_files
@@ -65,7 +64,8 @@ from dials_cnn_screen.util.input_words import read_words
 from dials_cnn_screen.util.interrupts import interruptible
 from dials_cnn_screen.util.mpi import mpi_world
 from dials_cnn_screen.util.parameters import read_parameters
-from dials_cnn_screen.util.program import CITATION, parse_images, user_errors
+from dials_cnn_screen.util.program import CITATION, Parsed, parse_images, user_errors
+from dials_cnn_screen.util.provenance import Provenance
 
 logger = logging.getLogger("dials.cnn_screen")
 
@@ -78,7 +78,8 @@ WRITING = "interrupted while the outputs were written; resume=True writes them"
 def run(args: list[str] | None = None, phil: libtbx.phil.scope = phil_scope) -> None:
     """Run dials.cnn_screen with these arguments (default: the command line's)."""
     with user_errors():
-        words = read_words(sys.argv[1:] if args is None else args)
+        given = sys.argv[1:] if args is None else args
+        words = read_words(given)
         parsed = parse_images(
             "dials.cnn_screen",
             __doc__,
@@ -90,19 +91,21 @@ def run(args: list[str] | None = None, phil: libtbx.phil.scope = phil_scope) -> 
         params = read_parameters(Parameters, parsed.params)
         for note in words.notes:
             logger.info("%s", note)
-        _screen(parsed.experiments, parsed.unreadable, params, words.numbers)
+        made_with = Provenance.of("dials.cnn_screen", given, parsed.changes)
+        _screen(parsed, params, words.numbers, made_with)
 
 
 def _screen(
-    experiments: ExperimentList,
-    unreadable: dict[str, str],
+    parsed: Parsed,
     params: Parameters,
     numbers: dict[str, set[int]],
+    made_with: Provenance,
 ) -> None:
     """Screen the images, write the outputs; ValueError after all for unreadable files.
 
     numbers: of single files, the images that are meant.
     """
+    experiments, unreadable = parsed.experiments, parsed.unreadable
     reads = True
     if params.mp.method == "mpi":
         experiments, reads = share_experiments(experiments, mpi_world())
@@ -133,7 +136,7 @@ def _screen(
         )
     log_results(results, time.perf_counter() - start, screened.n_before)
     with interruptible(WRITING), pointing_to_record(params.output.record):
-        write_outputs(experiments, screened, params, CITATION)
+        write_outputs(experiments, screened, params, made_with, CITATION)
     logger.info("\nPlease cite: %s", CITATION)
     if error := screened.stop_error():
         raise error
