@@ -2,13 +2,8 @@
 
 from __future__ import annotations
 
-import platform
 from dataclasses import asdict, dataclass
-from importlib.metadata import version
 from typing import Any
-
-import numpy as np
-from dials.util.version import dials_version
 
 from dials_cnn_screen import __version__
 from dials_cnn_screen.evaluation.audit import Audit
@@ -16,6 +11,7 @@ from dials_cnn_screen.evaluation.figures import LabelledResults, evaluate
 from dials_cnn_screen.evaluation.input import LabelledImages, SpotFindingResults
 from dials_cnn_screen.labels.label import Label
 from dials_cnn_screen.screening.results import ScreeningResults, image_as_json
+from dials_cnn_screen.util.provenance import find_versions
 
 # What cnn_evaluate.json repeats of an image's entry in cnn_screen.json.
 _OF_SCREENING = (
@@ -54,7 +50,7 @@ class Evaluation:
         results = {
             "program": "dials.cnn_evaluate",
             "version": __version__,
-            "versions": _versions(),
+            "versions": find_versions(),
             "parameters": parameters,
             "model": None if screening is None else asdict(screening.model),
             "eye": eye and asdict(eye),
@@ -104,15 +100,3 @@ def _mean_seconds(screening: ScreeningResults) -> dict[str, float] | None:
         return None
     steps = ("reading", "preparing", "classifying")
     return dict(zip(steps, seconds.round(4).tolist(), strict=True))
-
-
-def _versions() -> dict[str, str]:
-    """What the figures were made with."""
-    return {
-        "dials_cnn_screen": __version__,
-        "DIALS": dials_version().removeprefix("DIALS "),
-        "Python": platform.python_version(),
-        "numpy": np.__version__,
-        # From its metadata: to import it takes a second, even to read files alone.
-        "torch": version("torch"),
-    }

@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Any
 
 from dials_cnn_screen.live.account import Account
 from dials_cnn_screen.live.run import LiveRun
+from dials_cnn_screen.outputs.figures import draw_rates
 from dials_cnn_screen.outputs.gallery import Failure, Picture, draw_picture
 from dials_cnn_screen.outputs.page import COLOURS, svg_figure, write_page
 from dials_cnn_screen.outputs.pictures import EDGE
-from dials_cnn_screen.outputs.report import draw_rates
 from dials_cnn_screen.screening.decision import Decision, format_decision
 from dials_cnn_screen.screening.results import ModelSummary
 from dials_cnn_screen.util.errors import one_line

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 from dials_cnn_screen.images.frame import Frame
@@ -13,7 +13,7 @@ from dials_cnn_screen.ke2018.preprocessing import crop_corner
 from dials_cnn_screen.labels.image_name import ImageName
 from dials_cnn_screen.labels.label import Label, label_from_spots
 from dials_cnn_screen.labels.probabilities import PAPER_THRESHOLD
-from dials_cnn_screen.outputs.pictures import EDGE, GALLERY_BLOCK, middle
+from dials_cnn_screen.outputs.pictures import EDGE, GALLERY_BLOCK, full_middle, middle
 from dials_cnn_screen.screening.decision import KeptBecause
 from dials_cnn_screen.screening.results import ImageResult
 
@@ -37,6 +37,7 @@ class Picture:
         caption: Spots, resolution, whether it is kept and why, notes.
         jpeg: The middle of the frame, in base64.
         corner: (slow, fast) pixel of the frame at the corner of the picture.
+        large: The same pixel by pixel, in base64; empty where it can't be enlarged.
     """
 
     name: ImageName
@@ -46,6 +47,7 @@ class Picture:
     caption: str
     jpeg: str
     corner: tuple[int, int]
+    large: str = ""
 
 
 def make_picture(
@@ -56,6 +58,7 @@ def make_picture(
     expert: Label | None = None,
     note: str = "",
     kept_shown: bool = True,
+    enlarges: bool = False,
 ) -> Picture:
     """The picture of a still that was classified.
 
@@ -67,9 +70,13 @@ def make_picture(
         expert: Its label, if any.
         note: What else there is to say.
         kept_shown: Whether images are kept or rejected here.
+        enlarges: Whether it can be enlarged to full pixels.
     """
     frame = read_frame(still.imageset, still.position)
-    return draw_picture(result, name, frame, max_spots, expert, note, kept_shown)
+    picture = draw_picture(result, name, frame, max_spots, expert, note, kept_shown)
+    if not enlarges:
+        return picture
+    return replace(picture, large=full_middle(frame))
 
 
 def draw_picture(

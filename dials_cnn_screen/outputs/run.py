@@ -14,12 +14,17 @@ from dials_cnn_screen.screening.parameters import Parameters
 from dials_cnn_screen.screening.recorded import Screened
 from dials_cnn_screen.screening.results import write_results
 from dials_cnn_screen.util.files import replacing_together
+from dials_cnn_screen.util.provenance import Provenance
 
 logger = logging.getLogger("dials.cnn_screen")
 
 
 def write_outputs(
-    experiments: ExperimentList, screened: Screened, params: Parameters, citation: str
+    experiments: ExperimentList,
+    screened: Screened,
+    params: Parameters,
+    made_with: Provenance,
+    citation: str,
 ) -> None:
     """Write all outputs that are asked for, or none if there is an error.
 
@@ -27,7 +32,7 @@ def write_outputs(
         experiments: That were screened.
         screened: What came of it.
         params: Names of the files, and on how many processes images are read again.
-        citation: For the report.
+        made_with, citation: For the report.
     """
     output = params.output
     stills, results = screened.stills, screened.results
@@ -45,7 +50,8 @@ def write_outputs(
             write_results(output.scores, results)
             saved.append(f"the scores to {output.scores}")
         if output.html is not None:
-            write_report(output.html, results, stills, citation)
+            nproc = params.mp.nproc if params.mp.method != "mpi" else 1
+            write_report(output.html, results, stills, made_with, citation, nproc)
             saved.append(f"the report to {output.html}")
     for what in saved:
         logger.info("Saved %s", what)

@@ -20,6 +20,7 @@ from dials_cnn_screen.models.model import Model
 from dials_cnn_screen.models.prediction import Prediction, make_prediction
 from dials_cnn_screen.screening.decision import Decision, KeptBecause, why_kept
 from dials_cnn_screen.screening.hit_rates import HitRate, name_sources
+from dials_cnn_screen.screening.recurring import Recurring
 from dials_cnn_screen.screening.shares import estimate_shares
 from dials_cnn_screen.spots.eye import Eye
 from dials_cnn_screen.util.files import replacing
@@ -44,6 +45,7 @@ class ImageResult:
             GPU what is not reading is classifying.
         left_to_cpu: Whether it did not fit the kernels of the GPU that was used.
         d_min: Resolution by its spots, Angstrom; None where that is not known.
+        rings: Spacings of its powder rings, Angstrom; None where that is not known.
     """
 
     name: ImageName
@@ -53,6 +55,7 @@ class ImageResult:
     seconds: tuple[float, float, float] = (0.0, 0.0, 0.0)
     left_to_cpu: bool = False
     d_min: float | None = None
+    rings: tuple[float, ...] | None = None
 
     @property
     def kept(self) -> bool:
@@ -144,12 +147,15 @@ class ScreeningResults:
         images: One for each image.
         not_reached: How many images of the input are not among them, since the run was
             interrupted.
+        recurring: Where spots recur, for each detector; empty where that was not
+            sought, and in results that are read from a file.
     """
 
     model: ModelSummary
     decision: Decision
     images: list[ImageResult] = field(default_factory=list)
     not_reached: int = 0
+    recurring: Sequence[Recurring] = ()
 
     @property
     def kept(self) -> list[bool]:
@@ -253,6 +259,7 @@ class ScreeningResults:
             "estimated_shares": self.estimate_shares(),
             "hit_rate": self.hit_rate().as_json(),
             "hit_rates": [rate.as_json() for rate in self.hit_rates()],
+            "recurring": [each.as_json() for each in self.recurring],
             "images": [
                 image_as_json(i, image, name) for i, (image, name) in enumerate(entries)
             ],
@@ -285,6 +292,7 @@ def image_as_json(
         "spots": None if spots is None else spots.tolist(),
         "candidates": prediction and _candidates_as_json(prediction.candidates),
         "d_min": None if image.d_min is None else round(image.d_min, 2),
+        "rings": None if image.rings is None else [round(d, 2) for d in image.rings],
         "path": image.name.path,
     }
 
@@ -320,7 +328,8 @@ def image_from_json(entry: dict[str, Any]) -> ImageResult:
     if p == [None] * len(Label):
         return ImageResult(name, None, str(entry["error"]), kept_because, seconds)
     p_keep, ood_score = float(entry["p_keep"]), entry["ood_score"]
-    d_min = entry.get("d_min")  # files of the first versions have none
+    # Files of the first versions have neither.
+    d_min, rings = entry.get("d_min"), entry.get("rings")
     if not 0 <= p_keep <= 1:
         raise ValueError(f"P(Hit) + P(Maybe) of {name} is {p_keep}")
     spots = entry["spots"]
@@ -341,6 +350,7 @@ def image_from_json(entry: dict[str, Any]) -> ImageResult:
         kept_because,
         seconds,
         d_min=None if d_min is None else float(d_min),
+        rings=None if rings is None else tuple(map(float, rings)),
     )
 
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import shutil
+import subprocess
+
 import numpy as np
 import pytest
 
@@ -27,3 +30,23 @@ def draw_spots():
 @pytest.fixture
 def spots() -> np.ndarray:
     return SPOTS.copy()
+
+
+@pytest.fixture
+def browse_and(tmp_path):
+    """The function browse_and(page, script) -> the page in a browser after a script."""
+    browser = shutil.which("chromium") or shutil.which("google-chrome")
+    if browser is None:
+        pytest.skip("no Chromium to run the page's script in")
+
+    def browse_and(page: str, script: str) -> str:
+        changed = tmp_path / "changed.html"
+        text = (tmp_path / page).read_text(encoding="utf-8")
+        changed.write_text(f"{text}<script>{script}</script>", encoding="utf-8")
+        command = [browser, "--headless", "--no-sandbox", "--disable-gpu", "--dump-dom"]
+        command += ["--window-size=1200,800", "--virtual-time-budget=3000"]
+        command += [f"--user-data-dir={tmp_path / 'browser'}", str(changed)]
+        done = subprocess.run(command, capture_output=True, timeout=120, check=True)
+        return done.stdout.decode()
+
+    return browse_and

@@ -8,8 +8,7 @@ import pytest
 from matplotlib import image
 
 from dials_cnn_screen.images.frame import Frame
-from dials_cnn_screen.outputs import pictures
-from dials_cnn_screen.outputs.pictures import middle, thumbnail, whole
+from dials_cnn_screen.outputs.pictures import full_middle, middle, thumbnail, whole
 
 
 def with_spots(n_spots: int, shape=(900, 1000)) -> Frame:
@@ -22,7 +21,7 @@ def with_spots(n_spots: int, shape=(900, 1000)) -> Frame:
 
 
 def grey(jpeg: str) -> np.ndarray:
-    return image.imread(io.BytesIO(base64.b64decode(jpeg)), format="jpeg")[..., 0]
+    return image.imread(io.BytesIO(base64.b64decode(jpeg)), format="jpeg")
 
 
 def test_spots_are_seen():
@@ -42,6 +41,28 @@ def test_thumbnails_are_small():
     assert len(jpeg) < 8000
 
 
+def test_full_pixels():
+    frame = with_spots(0)
+    frame.data[100, 37] = 5000
+    jpeg = full_middle(frame)
+    seen = grey(jpeg)
+    assert seen.shape == (1440, 1440)
+    # The beam, (450, 500) of the frame, is in the middle.
+    assert seen[100 + 270, 37 + 220] < 60
+    assert len(jpeg) <= 400_000
+
+
+def test_frames_that_compress_well_keep_their_pixels():
+    frame = with_spots(0)
+    frame.data[:] = 20
+    frame.data[100, 37] = 50
+    seen = grey(full_middle(frame)).astype(int)
+    around = seen[369:372, 256:259]
+    # 0.4 of the black for 20 ADU, all of it for 50.
+    assert abs(around[1, 1] - 0) < 12
+    assert abs(around[0, 0] - 153) < 20
+
+
 def test_whole_frame_pixel_by_pixel():
     frame = with_spots(0)
     frame.data[100, 37] = 5000
@@ -51,11 +72,10 @@ def test_whole_frame_pixel_by_pixel():
 
 
 @pytest.mark.parametrize("shape", [(90, 200), (91, 201)])
-def test_very_large_frames_are_shown_smaller(monkeypatch, shape):
-    monkeypatch.setattr(pictures, "_LONGEST_EDGE", 100)
+def test_very_large_frames_are_shown_smaller(shape):
     frame = with_spots(0, shape)
     frame.data[-1, -1] = 5000
-    seen = grey(whole(frame))
+    seen = grey(whole(frame, longest=100))
     block = -(-shape[1] // 100)
     assert seen.shape == tuple(-(-n // block) for n in shape)
     assert seen[-1, -1] < 60

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import html
+import json
 import re
 from types import SimpleNamespace
 
@@ -12,12 +13,21 @@ pytest.importorskip("dials")
 from dials_cnn_screen.images.frame import Frame
 from dials_cnn_screen.labels.image_name import ImageName
 from dials_cnn_screen.models.prediction import make_prediction
-from dials_cnn_screen.outputs import gallery
+from dials_cnn_screen.outputs import gallery, projection
 from dials_cnn_screen.outputs.report import write_report
 from dials_cnn_screen.screening.decision import Decision
-from dials_cnn_screen.screening.results import ModelSummary, ScreeningResults, decide
+from dials_cnn_screen.screening.results import (
+    FAILED,
+    ModelSummary,
+    ScreeningResults,
+    decide,
+)
+from dials_cnn_screen.util.provenance import Provenance
 
 PAPER = Decision()
+MADE_WITH = Provenance(
+    "dials.cnn_screen 'run 1.h5'", "/data/shift", "2026-11-27 03:00:00 CET", "a = <b>"
+)
 NASTY = "<script>alert('x')&.h5"
 
 
@@ -35,12 +45,15 @@ def make_page(tmp_path, monkeypatch):
     monkeypatch.setattr(
         gallery, "read_frame", lambda imageset, position: with_spots(30)
     )
+    source = SimpleNamespace(read=lambda still: with_spots(30))
+    monkeypatch.setattr(projection, "Source", lambda: source)
+    imageset = SimpleNamespace(get_detector=lambda i: None, get_beam=lambda i: None)
 
     def make(
         *outcomes, file="run.h5", decision=PAPER, spots=None, ood_scores=None
     ) -> str:
         stills = [
-            SimpleNamespace(name=ImageName(file, i + 1), imageset=None, position=i)
+            SimpleNamespace(name=ImageName(file, i + 1), imageset=imageset, position=i)
             for i in range(len(outcomes))
         ]
         images = []
@@ -57,7 +70,7 @@ def make_page(tmp_path, monkeypatch):
         )
         path = tmp_path / "page.html"
         results = ScreeningResults(model, decision, images)
-        write_report(path, results, stills, "Ke et al. (2018)")
+        write_report(path, results, stills, MADE_WITH, "Ke et al. (2018)")
         return path.read_text(encoding="utf-8")
 
     return make
@@ -68,7 +81,8 @@ HIT, MAYBE, MISS = (0.9, 0.08, 0.02), (0.2, 0.5, 0.3), (0.01, 0.02, 0.97)
 
 def text_of(page: str) -> str:
     """What a reader sees of the page, figures left out."""
-    page = re.sub(r"<svg.*?</svg>|<style>.*?</style>", "", page, flags=re.DOTALL)
+    drawn = r"<svg.*?</svg>|<style>.*?</style>|<script.*?</script>"
+    page = re.sub(drawn, "", page, flags=re.DOTALL)
     return html.unescape(" ".join(re.sub(r"<[^>]*>", " ", page).split()))
 
 
@@ -83,6 +97,17 @@ def test_figures_of_the_run(make_page):
     assert "P(Hit) 0.200, P(Maybe) 0.500, P(Miss) 0.300" in text
     assert "toys & <others>" in text
     assert "Please cite: Ke et al. (2018)" in text
+
+
+def test_what_it_was_made_with(make_page):
+    text = text_of(make_page(HIT, MISS))
+    assert (
+        "2 images of run.h5 Screened in /data/shift, started 2026-11-27 03:00" in text
+    )
+    assert "Command dials.cnn_screen 'run 1.h5' Folder /data/shift Started" in text
+    assert "Parameters other than the default a = <b>" in text
+    assert f"; numpy {np.__version__}; torch " in text
+    assert "SHA-256 0" in text
 
 
 def test_hit_loss_is_told(make_page):
@@ -176,8 +201,10 @@ def test_nothing_is_fetched(make_page):
 
 def test_file_names_are_escaped(make_page):
     page = make_page(HIT, MISS, "no", file=NASTY)
-    assert "<script" not in page
+    assert NASTY not in page
+    assert "<script>alert" not in page
     assert page.count("&lt;script&gt;") >= 3
+    assert "\\u003cscript\\u003e" in page  # in the table of all images
 
 
 def test_hits_and_misses_only_under_their_names(make_page):
@@ -202,7 +229,73 @@ def test_surest_come_first(make_page):
 def test_runs_of_any_length(make_page, n_images):
     page = make_page(*([HIT, MISS, MISS] * n_images)[:n_images])
     assert page.count("<svg") == 2
-    assert len(page) < 1_000_000
+    # Pictures at full pixels have a greatest size each, and there are few.
+    pictures = re.findall(r'data-large="([^"]*)"', page)
+    assert len(pictures) == page.count("<img") <= 20
+    assert max(map(len, pictures)) < 1_200_000
+    assert len(page) - sum(map(len, pictures)) < 1_000_000
+
+
+def test_table_of_all_images(make_page):
+    page = make_page(HIT, MAYBE, "broken", MISS, spots=np.full((2, 2), 5))
+    start = page.index('id="image-table">') + len('id="image-table">')
+    table = json.loads(page[start : page.index("</script>", start)])
+    assert [row[:4] for row in table["rows"]] == [
+        [0, 1, 0, 1],
+        [0, 2, 1, 1],
+        [0, 3, 3, 2],
+        [0, 4, 2, 0],
+    ]
+
+
+def test_virtual_powder(make_page):
+    text = text_of(make_page(*[HIT] * 60, MISS, MISS, MAYBE))
+    assert "Maximum of 50 of 60 hits Maximum of 2 of 2 misses" in text
+
+
+def test_without_hits_there_is_their_powder_neither(make_page):
+    text = text_of(make_page(MAYBE))
+    assert "Virtual powder" not in text
+
+
+def test_spots_of_hits(make_page):
+    page = make_page(HIT, MISS, spots=np.full((3, 2), 5))
+    assert "Spots of a hit, by the model: median 3" in text_of(page)
+
+
+def test_pictures_can_be_enlarged(make_page, browse_and):
+    """In a browser: each pixel of it, its circles, the command that opens it."""
+    make_page(HIT, MISS, file="a b/run.h5", spots=np.full((12, 2), 5))
+    script = """
+      const part = name => document.getElementById("enlarged-" + name);
+      document.querySelectorAll(".enlarges")[3].click();
+      part("circles").click();
+      setTimeout(() => part("pixels").click(), 300);
+    """
+    dom = browse_and("page.html", script)
+    dialog = dom[dom.index('<dialog id="enlarged"') : dom.index("</dialog>")]
+    assert "open" in dialog[: dialog.index(">")]
+    assert "<code>dials.image_viewer 'a b/run.h5'</code>" in dialog
+    assert 'class="picture unmarked" style="width: 1440px;"' in dialog
+    assert dialog.count("<circle") == 12
+
+
+def test_table_is_sorted_and_filtered(make_page, browse_and):
+    make_page(MISS, HIT, "no", MAYBE, HIT, file="run.h5")
+    dom = browse_and(
+        "page.html",
+        """
+        document.querySelector("[data-column='4']").click();
+        document.querySelectorAll("#images tbody tr")[1].click();
+        """,
+    )
+    part = dom[dom.index("<tbody><tr tabindex") : dom.index('id="image-table"')]
+    rows = [re.findall(r"<td[^>]*>(.*?)</td>", r) for r in part.split("<tr")[1:]]
+    # The highest P(Hit) + P(Maybe) first; what has none last.
+    assert [row[1] for row in rows] == ["2", "5", "4", "1", "3"]
+    assert rows[0] == ["run.h5", "2", "Hit", "yes", "0.980", "0.900"]
+    assert rows[4] == ["run.h5", "3", FAILED, "not classified", "", ""]
+    assert "dials.image_viewer run.h5</code> and set Jump to 5" in part
 
 
 def test_page_is_rendered(make_page, browse, tmp_path):

@@ -204,7 +204,7 @@ def test_a_kill_in_the_last_output_leaves_all_older_ones(good, model, start):
 
 
 def test_a_picture_that_can_not_be_made(good, model, monkeypatch, column):
-    def fail(*_args):
+    def fail(*_args, **_others):
         raise KeyError("gone")
 
     monkeypatch.setattr("dials_cnn_screen.outputs.report.make_picture", fail)
