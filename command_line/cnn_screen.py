@@ -26,6 +26,8 @@ Examples::
 
   dials.cnn_screen imported.expt resume=True
 
+  dials.cnn_screen imported.expt recurring=exclude
+
   mpirun -n 64 dials.cnn_screen imported.expt mp.method=mpi
 """
 
@@ -44,6 +46,7 @@ import libtbx.phil
 from dials.util import show_mail_handle_errors
 
 from dials_cnn_screen.images.geometry import format_far_off
+from dials_cnn_screen.images.stills import list_files
 from dials_cnn_screen.models.model_file import load_model
 from dials_cnn_screen.outputs.kept import check_kept
 from dials_cnn_screen.outputs.log import log_model, log_results, log_text
@@ -54,7 +57,8 @@ from dials_cnn_screen.screening.decision import format_decision
 from dials_cnn_screen.screening.given_images import prepare_images
 from dials_cnn_screen.screening.parameters import Parameters
 from dials_cnn_screen.screening.ranks import share_experiments
-from dials_cnn_screen.screening.recorded import Run, pointing_to_record, screen_recorded
+from dials_cnn_screen.screening.recorded import Run, pointing_to_record
+from dials_cnn_screen.screening.second_pass import check_recurring, screen_passes
 from dials_cnn_screen.util.files import check_outputs
 from dials_cnn_screen.util.input_words import read_words
 from dials_cnn_screen.util.interrupts import interruptible
@@ -106,11 +110,12 @@ def _screen(
     if params.mp.method == "mpi":
         experiments, reads = share_experiments(experiments, mpi_world())
     experiments, stills = prepare_images(experiments, params, numbers)
-    check_outputs(*params.output.files, inputs={still.name.path for still in stills})
+    check_outputs(*params.output.files, inputs=list_files(stills))
     if params.model is None:
         raise ValueError("no model: give model=default or a file of dials.cnn_train")
     model = load_model(params.model)
     check_kept(params.output, model, stills)
+    check_recurring(params, model)
     decision = choose_decision(params.decision, params.calibration, params.eye, model)
     log_text(format_decision(decision))
     if far_off := format_far_off(experiments):
@@ -118,7 +123,7 @@ def _screen(
     log_model(model)
     start = time.perf_counter()
     run_ = Run.of(experiments, stills, unreadable, model, decision)
-    screened = screen_recorded(run_, params, reads)
+    screened = screen_passes(run_, params, reads)
     if screened is None:
         return  # what is left to do is for the first MPI rank
     results = screened.results

@@ -112,12 +112,15 @@ class NetworkOutput(NamedTuple):
             fast) pixel indices on the frame, the strongest first; None from a network
             that does not look for spots.
         candidates: What may be spots; None as for spots.
+        rings: Of each powder ring the candidates that are on it, int64 (m, 2), as
+            spots; None as for spots.
     """
 
     logits: NDArray[np.float32]
     features: NDArray[np.float32]
     spots: NDArray[np.int64] | None
     candidates: CandidateScores | None = None
+    rings: list[NDArray[np.int64]] | None = None
 
 
 class Pipeline(Protocol):

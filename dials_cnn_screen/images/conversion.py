@@ -3,12 +3,19 @@
 from __future__ import annotations
 
 import os
+import pickle
+from collections.abc import Sequence
 
+import numpy as np
+from dxtbx import flumpy
+from dxtbx.format.image import ImageBool
 from dxtbx.imageset import ImageSequence, ImageSet, ImageSetFactory
 from dxtbx.model import Experiment, ExperimentList
+from numpy.typing import NDArray
 
 from dials_cnn_screen.images.opening import load_lookup
 from dials_cnn_screen.images.stills import list_positions
+from dials_cnn_screen.util.files import replacing
 
 
 def convert_to_stills(experiments: ExperimentList) -> tuple[ExperimentList, int]:
@@ -75,5 +82,35 @@ def set_mask(experiments: ExperimentList, path: str) -> None:
                 f"mask={path} has panels of {shapes} pixels, and "
                 f"{imageset.get_path(0)} has {wanted}"
             )
-        imageset.external_lookup.mask.data = mask
-        imageset.external_lookup.mask.filename = path
+        give_mask(imageset, mask, path)
+
+
+def give_mask(imageset: ImageSet, mask: ImageBool, path: str) -> None:
+    """Let the images of an imageset be read with a mask, that of a file."""
+    imageset.external_lookup.mask.data = mask
+    imageset.external_lookup.mask.filename = path
+
+
+def read_mask(imageset: ImageSet) -> list[NDArray[np.bool_]] | None:
+    """The mask that an imageset was given.
+
+    Returns:
+        bool (slow, fast) for each panel, True = use; None where it was given none.
+    """
+    lookup = imageset.external_lookup.mask
+    mask = lookup.data
+    if mask.empty() and lookup.filename:
+        mask = load_lookup("mask", lookup.filename)
+    return None if mask.empty() else [flumpy.to_numpy(m.data()) for m in mask]
+
+
+def write_mask(path: str, panels: Sequence[NDArray[np.bool_]]) -> ImageBool:
+    """Write a mask to a file as dials.generate_mask does; the same for imagesets.
+
+    panels: bool (slow, fast) for each, True = use.
+    """
+    mask = tuple(flumpy.from_numpy(panel) for panel in panels)
+    with replacing(path) as unfinished, open(unfinished, "wb") as file:
+        pickle.dump(mask, file)
+    load_lookup.cache_clear()  # it may have an older file of this name
+    return ImageBool(mask)

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 from dxtbx.model import Beam, Detector, ExperimentList, Panel
+from numpy.typing import NDArray
 
 from dials_cnn_screen.images.frame import beam_misses_by
-from dials_cnn_screen.images.panels import find_outline
+from dials_cnn_screen.images.panels import find_outline, find_panel_pixels
 from dials_cnn_screen.util.input_files import MAX_IMAGE_PIXELS
 
 # The beam is far off a detector when it misses it by its longer edge. By hand.
@@ -43,6 +44,28 @@ def check_geometry(detector: Detector, beam: Beam) -> None:
             f"the detector's distance is {detector[0].get_directed_distance():g} mm; "
             f"{_REMEDY}"
         )
+
+
+def find_spacings(
+    detector: Detector, beam: Beam, rings: Sequence[NDArray[np.int64]]
+) -> tuple[float, ...]:
+    """The spacings of powder rings, A: of each the median of those of its pixels.
+
+    Args:
+        detector, beam: Of the image.
+        rings: Pixels of each ring, int64 (m, 2), (slow, fast) indices on the frame.
+    """
+    s0, spacings = beam.get_s0(), []
+    for pixels in rings:
+        panels, places = find_panel_pixels(detector, beam, pixels)
+        d = [
+            detector[panel].get_resolution_at_pixel(s0, (fast + 0.5, slow + 0.5))
+            for panel, (slow, fast) in zip(
+                panels.tolist(), places.tolist(), strict=True
+            )
+        ]
+        spacings.append(float(np.median(d)))
+    return tuple(spacings)
 
 
 def check_size(detector: Detector) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from dxtbx.imageset import ImageSequence, ImageSet
@@ -69,6 +70,12 @@ def name_image(imageset: ImageSet, position: int) -> ImageName:
     index = imageset.indices()[position]
     number = index + 1 if in_one_file else 1
     return ImageName(imageset.get_path(position), number)
+
+
+def list_files(stills: Sequence[Still]) -> set[str]:
+    """The files that stills are read from, and their masks."""
+    masks = {still.imageset.external_lookup.mask.filename for still in stills}
+    return {still.name.path for still in stills} | (masks - {""})
 
 
 def digest_geometry(experiments: ExperimentList) -> str:

@@ -30,6 +30,9 @@ class Prediction:
             prediction that was read from a file.
         candidates: What may be spots, by which an Eye tells the classes; None where the
             model looks for none.
+        rings: Of each powder ring the candidates on it, int64 (m, 2) as spots; None
+            where the model looks for none, and for a prediction that was read from a
+            file.
     """
 
     probabilities: NDArray[np.float64]
@@ -39,6 +42,7 @@ class Prediction:
     ood_score: float | None = None
     features: NDArray[np.float32] | None = None
     candidates: CandidateScores | None = None
+    rings: list[NDArray[np.int64]] | None = None
 
     @property
     def out_of_distribution(self) -> bool | None:
@@ -78,6 +82,7 @@ def make_prediction(
     ood_score: float | None = None,
     features: NDArray[np.float32] | None = None,
     candidates: CandidateScores | None = None,
+    rings: list[NDArray[np.int64]] | None = None,
 ) -> Prediction:
     """A prediction of these probabilities, (3,) in the order of Label.
 
@@ -95,5 +100,5 @@ def make_prediction(
         raise ValueError(f"the out-of-distribution score {ood_score} is not finite")
     label = Label(int(classify(p)))
     return Prediction(
-        p, float(p_keep(p)), label, spots, ood_score, features, candidates
+        p, float(p_keep(p)), label, spots, ood_score, features, candidates, rings
     )

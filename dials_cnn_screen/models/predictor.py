@@ -108,4 +108,5 @@ def prediction_of(
         ood_score,
         output.features,
         output.candidates,
+        output.rings,
     )

@@ -143,7 +143,8 @@ def draw_rates(
         )
     axes.set_xlim(edges[0], edges[-1])
     # Low rates are to be read, too: up to the next ten percent.
-    most = 100 * max(np.nanmax(high * empty), (kept / np.maximum(sizes, 1)).max())
+    shown = np.where(sizes > 0, high, 0), kept / np.maximum(sizes, 1)
+    most = 100 * np.max(shown, initial=0)
     axes.set_ylim(0, min(100, 10 * (most // 10 + 1)))
     axes.set_ylabel("% of images")
     _put_legend_above(axes)

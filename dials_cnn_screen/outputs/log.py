@@ -10,6 +10,8 @@ from dials.util import tabulate
 from dials_cnn_screen.labels.label import Label
 from dials_cnn_screen.models.model import Model
 from dials_cnn_screen.outputs.rates import list_rates
+from dials_cnn_screen.outputs.recurring import format_recurring
+from dials_cnn_screen.outputs.rings import format_rings
 from dials_cnn_screen.screening.results import ScreeningResults
 from dials_cnn_screen.util.intervals import format_interval
 
@@ -109,6 +111,10 @@ def log_results(results: ScreeningResults, elapsed: float, n_before: int = 0) ->
         log_text(format_shares(shares))
     log_failures(results)
     log_out_of_distribution(results)
+    for text in format_recurring(results.recurring):
+        log_text(text)
+    if text := format_rings(results):
+        log_text(text)
     if n := len(results.audited):
         log_text(
             f"{n} of {results.kept.count(False) + n} rejected images are kept at "
@@ -133,7 +139,7 @@ def format_shares(shares: dict[str, float]) -> str:
     return (
         f"By the probabilities of all images about {hit:.1f}% are Hits, {maybe:.1f}% "
         f"Maybes and {miss:.1f}% Misses: an estimate without labels, which takes "
-        "account of how common hits are here."
+        "account of how common hits are here, and is right where the model is."
     )
 
 

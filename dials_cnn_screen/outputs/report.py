@@ -29,7 +29,9 @@ from dials_cnn_screen.outputs.page import COLOURS, svg_figure, write_page
 from dials_cnn_screen.outputs.pictures import EDGE, whole
 from dials_cnn_screen.outputs.projection import project
 from dials_cnn_screen.outputs.rates import list_rates
+from dials_cnn_screen.outputs.recurring import format_recurring
 from dials_cnn_screen.outputs.resolution import find_resolutions
+from dials_cnn_screen.outputs.rings import format_rings
 from dials_cnn_screen.screening.decision import format_decision
 from dials_cnn_screen.screening.results import ScreeningResults
 from dials_cnn_screen.util.errors import one_line
@@ -82,6 +84,8 @@ def write_report(
         decision=format_decision(results.decision),
         knows_distribution=results.summary()["out_of_distribution"] is not None,
         out_of_distribution=format_out_of_distribution(results),
+        recurring=format_recurring(results.recurring),
+        rings=format_rings(results),
         powders=_powders(results, stills, nproc),
         galleries=_galleries(results, stills),
         edge=EDGE,

@@ -28,6 +28,7 @@ class Output:
     record: str | None
     lines: str | None
     html: str | None
+    recurring_mask: str | None
     log: str | None
 
     @property
@@ -55,5 +56,11 @@ class Parameters:
     select: Selection
     mask: str | None
     convert_sequences_to_stills: bool
+    recurring: str | None
     resume: bool
     output: Output
+
+    @property
+    def leaves_out(self) -> bool:
+        """Whether recurring spots are left out, in a second pass."""
+        return self.recurring in ("exclude", "exclude_all")

@@ -15,6 +15,7 @@ from dials_cnn_screen.models.model import Model
 from dials_cnn_screen.screening.decision import Decision
 from dials_cnn_screen.screening.parameters import Parameters
 from dials_cnn_screen.screening.progress import follow
+from dials_cnn_screen.screening.recurring import Recurring
 from dials_cnn_screen.screening.results import (
     ImageResult,
     ModelSummary,
@@ -92,6 +93,7 @@ class Screened:
         n_before: How many are those of a run that was resumed.
         stopped: Why the run ended before its last image, if it did.
         has_record: Whether it can be resumed.
+        recurring: What recurs, for each detector; empty where that was not sought.
     """
 
     run: Run
@@ -99,13 +101,16 @@ class Screened:
     n_before: int = 0
     stopped: Interrupted | ChildProcessError | None = None
     has_record: bool = True
+    recurring: Sequence[Recurring] = ()
     results: ScreeningResults = field(init=False)
 
     def __post_init__(self) -> None:
         images = [self.done[place] for place in sorted(self.done)]
         left = len(self.run.names()) - len(images)
         summary = ModelSummary.of(self.run.model)
-        results = ScreeningResults(summary, self.run.decision, images, left)
+        results = ScreeningResults(
+            summary, self.run.decision, images, left, self.recurring
+        )
         object.__setattr__(self, "results", results)
 
     @property
@@ -125,6 +130,8 @@ class Screened:
             return None
         n = len(self.done)
         told = f"{n} of {n + self.results.not_reached} images are done and written"
+        if self.recurring and not self.results.not_reached:
+            told += "; spots that recur are not left out"
         if self.has_record:
             told += "; resume=True goes on with the others"
         if isinstance(self.stopped, Interrupted):

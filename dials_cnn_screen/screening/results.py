@@ -20,6 +20,7 @@ from dials_cnn_screen.models.model import Model
 from dials_cnn_screen.models.prediction import Prediction, make_prediction
 from dials_cnn_screen.screening.decision import Decision, KeptBecause, why_kept
 from dials_cnn_screen.screening.hit_rates import HitRate, name_sources
+from dials_cnn_screen.screening.recurring import Recurring
 from dials_cnn_screen.screening.shares import estimate_shares
 from dials_cnn_screen.spots.eye import Eye
 from dials_cnn_screen.util.files import replacing
@@ -27,6 +28,8 @@ from dials_cnn_screen.util.files import replacing
 FAILED = "Could not be classified"
 # Digits of probabilities in JSON; what an image is kept by is written as it is.
 _DIGITS = 4
+# Fewer images say too little of how common hits are in a run: by hand.
+_FEWEST_FOR_SHARES = 50
 
 
 @dataclass(frozen=True, eq=False)
@@ -42,6 +45,7 @@ class ImageResult:
             GPU what is not reading is classifying.
         left_to_cpu: Whether it did not fit the kernels of the GPU that was used.
         d_min: Resolution by its spots, Angstrom; None where that is not known.
+        rings: Spacings of its powder rings, Angstrom; None where that is not known.
     """
 
     name: ImageName
@@ -51,6 +55,7 @@ class ImageResult:
     seconds: tuple[float, float, float] = (0.0, 0.0, 0.0)
     left_to_cpu: bool = False
     d_min: float | None = None
+    rings: tuple[float, ...] | None = None
 
     @property
     def kept(self) -> bool:
@@ -142,12 +147,15 @@ class ScreeningResults:
         images: One for each image.
         not_reached: How many images of the input are not among them, since the run was
             interrupted.
+        recurring: Where spots recur, for each detector; empty where that was not
+            sought, and in results that are read from a file.
     """
 
     model: ModelSummary
     decision: Decision
     images: list[ImageResult] = field(default_factory=list)
     not_reached: int = 0
+    recurring: Sequence[Recurring] = ()
 
     @property
     def kept(self) -> list[bool]:
@@ -197,12 +205,13 @@ class ScreeningResults:
         """Estimated shares of the classes in the run, by their keys, without labels.
 
         None where the model does not know for which shares its probabilities hold, or
-        classes are by an eye, or no image could be classified.
+        classes are by an eye, or few images could be classified.
         """
         classified = [image.prediction for image in self.classified]
-        if self.model.shares is None or self.decision.eye or not classified:
-            return None
         p = [prediction.probabilities for prediction in classified if prediction]
+        few = len(p) < _FEWEST_FOR_SHARES
+        if self.model.shares is None or self.decision.eye or few:
+            return None
         shares = estimate_shares(np.array(p), self.model.shares)
         return {
             label.key: round(float(share), _DIGITS)
@@ -250,6 +259,7 @@ class ScreeningResults:
             "estimated_shares": self.estimate_shares(),
             "hit_rate": self.hit_rate().as_json(),
             "hit_rates": [rate.as_json() for rate in self.hit_rates()],
+            "recurring": [each.as_json() for each in self.recurring],
             "images": [
                 image_as_json(i, image, name) for i, (image, name) in enumerate(entries)
             ],
@@ -282,6 +292,7 @@ def image_as_json(
         "spots": None if spots is None else spots.tolist(),
         "candidates": prediction and _candidates_as_json(prediction.candidates),
         "d_min": None if image.d_min is None else round(image.d_min, 2),
+        "rings": None if image.rings is None else [round(d, 2) for d in image.rings],
         "path": image.name.path,
     }
 
@@ -317,7 +328,8 @@ def image_from_json(entry: dict[str, Any]) -> ImageResult:
     if p == [None] * len(Label):
         return ImageResult(name, None, str(entry["error"]), kept_because, seconds)
     p_keep, ood_score = float(entry["p_keep"]), entry["ood_score"]
-    d_min = entry.get("d_min")  # files of the first versions have none
+    # Files of the first versions have neither.
+    d_min, rings = entry.get("d_min"), entry.get("rings")
     if not 0 <= p_keep <= 1:
         raise ValueError(f"P(Hit) + P(Maybe) of {name} is {p_keep}")
     spots = entry["spots"]
@@ -338,6 +350,7 @@ def image_from_json(entry: dict[str, Any]) -> ImageResult:
         kept_because,
         seconds,
         d_min=None if d_min is None else float(d_min),
+        rings=None if rings is None else tuple(map(float, rings)),
     )
 
 

@@ -12,6 +12,7 @@ import numpy as np
 
 from dials_cnn_screen.images.ahead import read_ahead
 from dials_cnn_screen.images.frame import Frame, check_frame
+from dials_cnn_screen.images.geometry import find_spacings
 from dials_cnn_screen.images.source import Source
 from dials_cnn_screen.images.stills import Still
 from dials_cnn_screen.labels.image_name import ImageName
@@ -78,7 +79,23 @@ def screen_still(screener: Screener, still: Still) -> ImageResult:
 
 def without_features(prediction: Prediction | None) -> Prediction | None:
     """The same prediction as results keep it."""
-    return None if prediction is None else replace(prediction, features=None)
+    if prediction is None:
+        return None
+    return replace(prediction, features=None, rings=None)
+
+
+def with_rings(result: ImageResult, still: NamedImage) -> ImageResult:
+    """The result with the spacings of the powder rings of its prediction.
+
+    As it is for an image of a stream, whose geometry is not at hand here.
+    """
+    if not isinstance(still, Still) or not result.prediction:
+        return result
+    if (rings := result.prediction.rings) is None:
+        return result
+    imageset, position = still.imageset, still.position
+    detector, beam = imageset.get_detector(position), imageset.get_beam(position)
+    return replace(result, rings=find_spacings(detector, beam, rings))
 
 
 def screen_frame(
@@ -93,11 +110,12 @@ def screen_frame(
         prepared = screener.predictor.prepare(frame)
         clock.append(time.perf_counter())
         prediction = screener.predictor.classify(prepared)
+        seconds = _seconds(clock)
+        result = decide(still.name, prediction, None, screener.decision, seconds)
+        return with_rings(result, still), frame
     except Exception as problem:  # whatever dxtbx or a file format may raise
         error = one_line(problem)
         return decide(still.name, None, error, screener.decision, _seconds(clock)), None
-    seconds = _seconds(clock)
-    return decide(still.name, prediction, None, screener.decision, seconds), frame
 
 
 def _seconds(clock: list[float]) -> tuple[float, float, float]:
@@ -132,12 +150,17 @@ def screen_stream(
         if isinstance(classified.outcome, Exception):
             error = one_line(classified.outcome)
         else:
-            prediction = without_features(classified.outcome)
+            prediction = classified.outcome
         now = time.perf_counter()
         seconds = reading, 0.0, max(now - start - reading, 0.0)
         start, reading = now, 0.0
         result = decide(still.name, prediction, error, screener.decision, seconds)
-        yield replace(result, left_to_cpu=classified.left_to_cpu)
+        result = with_rings(result, still)
+        yield replace(
+            result,
+            prediction=without_features(result.prediction),
+            left_to_cpu=classified.left_to_cpu,
+        )
 
 
 def screen(

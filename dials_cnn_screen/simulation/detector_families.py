@@ -27,6 +27,9 @@ from dials_cnn_screen.simulation.tiling import (
 
 # Edge of a frame, pixels: by hand, from a corner of a detector to most of one.
 SMALLEST, LARGEST = 700, 2500
+# Tracks and blobs of charged particles in a shot, on average: by hand, from hardly any
+# to more than in any of the five experiments.
+_TRACKS: Range = (0.02, 30.0)
 
 
 def draw_detector(family: str, rng: np.random.Generator) -> Detector:
@@ -112,7 +115,7 @@ def _counting(
             pixel_gain=log_uniform(0.002, 0.05, rng),
             **_bad_pixels(1e-3, rng),
             zingers=log_uniform(0.02, 2.0, rng),
-            tracks=log_uniform(0.01, 0.5, rng),
+            tracks=log_uniform(*_TRACKS, rng),
         ),
         seam_area=float(rng.choice([1.0, 1.5])),
         masked_border=masked_border,
@@ -167,7 +170,7 @@ def _integrating(
             row_noise=_line_noise(dark_noise, rng),
             column_noise=_line_noise(dark_noise, rng),
             zingers=log_uniform(0.05, 3.0, rng),
-            tracks=log_uniform(0.01, 1.0, rng),
+            tracks=log_uniform(*_TRACKS, rng),
             pulses=log_uniform(1e-4, 3e-2, rng) if pulses else 0.0,
             pulse_charge=log_uniform(0.7, 6.0, rng),
             pulse_texture=rng.uniform(0.0, 1.5),
@@ -295,7 +298,7 @@ def _rayonix(rng: np.random.Generator) -> Detector:
             row_noise=_line_noise(noise, rng),
             column_noise=_line_noise(noise, rng),
             zingers=log_uniform(0.05, 5.0, rng),
-            tracks=log_uniform(0.01, 2.0, rng),
+            tracks=log_uniform(*_TRACKS, rng),
         ),
         seam_area=1.0,
         masked_border=0,

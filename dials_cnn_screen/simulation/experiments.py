@@ -77,6 +77,7 @@ class Experiment:
         streak: Standard deviation of a smear of all spots along one direction, pixels.
         background: What else the shots show.
         hit_spots: Of hits, the fewest and the most spots that the expert sees.
+        overexposure: Of hits, how many times brighter than that their crystals are.
         few_spots: Share of the misses that have one to three of these.
         eye: Of the expert.
         centre_error: By which users' beam centre is wrong, (slow, fast), pixels.
@@ -104,6 +105,7 @@ class Experiment:
     streak: Range = (0.0, 0.0)
     background: BackgroundParameters = field(default_factory=BackgroundParameters)
     hit_spots: Range = (float(HIT_SPOTS), 2000.0)
+    overexposure: Range = (1.0, 1.0)
     few_spots: float = 0.2
     eye: Eye = field(default_factory=Eye)
     centre_error: tuple[float, float] = (0.0, 0.0)

@@ -81,7 +81,7 @@ def powder_rings(
         rng: Of the shot.
     """
     width = log_uniform(1e-4, 6e-3, rng)
-    peak = level * log_uniform(0.1, 50.0, rng)
+    peak = level * log_uniform(0.1, 100.0, rng)
     return tuple(
         Ring(d, width * rng.uniform(0.8, 1.2), peak * rng.exponential(), skew=1.0)
         for d in spacings

@@ -146,7 +146,13 @@ def _draw(name: str, detector: Detector, rng: np.random.Generator) -> Experiment
         streak=(0.0, rng.uniform(1, 6)) if rng.random() < 0.1 else (0.0, 0.0),
         background=_draw_background(detector, photons, rng),
         centre_error=_draw_centre_error(rng),
+        overexposure=_draw_overexposure(rng),
     )
+
+
+def _draw_overexposure(rng: np.random.Generator) -> Range:
+    """In three experiments of ten some crystals saturate the detector."""
+    return (1.0, log_uniform(3, 1000, rng)) if rng.random() < 0.3 else (1.0, 1.0)
 
 
 def _draw_centre_error(rng: np.random.Generator) -> tuple[float, float]:

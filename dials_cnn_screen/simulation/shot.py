@@ -263,6 +263,9 @@ def _draw_protein(
     threshold = threshold_photons(counts, exposure.eye_sigma)
     threshold[~exposure.looked_at(spots)] = np.inf
     spots = brighten(spots, threshold, n_visible, rng)
+    least, most = exposure.experiment.overexposure
+    if most > least and n_visible >= HIT_SPOTS:
+        spots = spots.with_photons(spots.photons * log_uniform(least, most, rng))
     spots = spots.with_photons(rng.poisson(spots.photons))
     return spots, exposure.significance(spots, counts)
 

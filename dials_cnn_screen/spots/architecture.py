@@ -28,6 +28,7 @@ from dials_cnn_screen.spots.candidates import (
     strongest,
 )
 from dials_cnn_screen.spots.configuration import SpotNetworkConfig, check_weights
+from dials_cnn_screen.spots.rings import find_rings
 from dials_cnn_screen.util.devices import can_compile_kernels, use_card
 
 Floats = NDArray[np.float32]
@@ -187,7 +188,9 @@ class SpotPipeline:
     ) -> None:
         """classify: gives logits, logits of the candidates and features of a frame."""
         from dials_cnn_screen.spots.candidates_cpu import find_candidates
+        from dials_cnn_screen.spots.network_cpu import ring_radii
 
+        self._ring_radii = ring_radii
         self._find_candidates = find_candidates
         self._search = search
         self._classify = classify
@@ -206,7 +209,10 @@ class SpotPipeline:
         places = np.stack([prepared.slow, prepared.fast], axis=1)
         strength = strongest(prepared.z, prepared.summed)
         candidates = score_candidates(strength, spot_logits)
-        return NetworkOutput(logits, features, places[spot_logits > 0], candidates)
+        radius = self._ring_radii(prepared.slow, prepared.fast, *prepared.beam_centre)
+        rings = [places[on_ring] for on_ring in find_rings(radius)]
+        spots = places[spot_logits > 0]
+        return NetworkOutput(logits, features, spots, candidates, rings)
 
 
 def compiled_network(

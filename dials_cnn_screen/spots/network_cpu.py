@@ -96,7 +96,7 @@ def classify(
 def _count_neighbours(slow, fast, beam_slow, beam_fast):
     """features.count_neighbours: slow, fast (n,) pixels; the beam centre, pixels."""
     n = len(slow)
-    radius = _ring_radii(slow, fast, beam_slow, beam_fast)
+    radius = ring_radii(slow, fast, beam_slow, beam_fast)
     square = np.full(n, 1e8)
     near, ring = np.zeros(n, np.int64), np.zeros(n, np.int64)
     broad = np.zeros(n, np.int64)
@@ -116,7 +116,7 @@ def _count_neighbours(slow, fast, beam_slow, beam_fast):
 
 
 @njit()
-def _ring_radii(slow, fast, beam_slow, beam_fast):
+def ring_radii(slow, fast, beam_slow, beam_fast):
     """Radii of candidates about features.ring_centre: float64 (n,)."""
     n = len(slow)
     radius, best = np.empty(n), np.empty(n)

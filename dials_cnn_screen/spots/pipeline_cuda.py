@@ -13,7 +13,9 @@ from dials_cnn_screen.architecture import NetworkOutput, score_candidates
 from dials_cnn_screen.images.batch import Layout
 from dials_cnn_screen.spots.candidates import CandidateSearch, strongest
 from dials_cnn_screen.spots.candidates_cuda import CandidateKernels
-from dials_cnn_screen.spots.network import SpotNetwork
+from dials_cnn_screen.spots.network import EMPTY_LOGIT, SpotNetwork
+from dials_cnn_screen.spots.network_cpu import ring_radii
+from dials_cnn_screen.spots.rings import find_rings
 
 
 class SpotBatches:
@@ -27,6 +29,7 @@ class SpotBatches:
         batch: int,
         device: str,
     ) -> None:
+        self._beam_centre = layout.beam_centre
         self._candidates = CandidateKernels(layout, search, batch, device)
         self._network = copy.deepcopy(network).eval().to(device)
 
@@ -65,4 +68,7 @@ class SpotBatches:
         spots = self._candidates.slow_fast(places[spot_logits > 0])
         strength = strongest(*np.sinh(height).T)
         scores = score_candidates(strength, spot_logits)
-        return NetworkOutput(np.array(logits), np.array(features), spots, scores)
+        found = self._candidates.slow_fast(places[spot_logits > EMPTY_LOGIT])
+        radius = ring_radii(*np.ascontiguousarray(found.T), *self._beam_centre)
+        rings = [found[on_ring] for on_ring in find_rings(radius)]
+        return NetworkOutput(np.array(logits), np.array(features), spots, scores, rings)

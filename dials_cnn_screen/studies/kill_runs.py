@@ -4,8 +4,9 @@
 
   python -m dials_cnn_screen.studies.kill_runs run_200.h5 --kills 20 --nproc 2
 
-Each run is killed (SIGKILL), or with --worker one of its processes is. The resumed run
-has to write the same cnn_screen.json and hits.expt as one that was not killed.
+Each run is killed (SIGKILL), or with --worker one of its processes is; with --ranks 3
+it runs on as many ranks of MPI, of which one is killed. The resumed run has to write
+the same cnn_screen.json and hits.expt as one that was not killed.
 """
 
 from __future__ import annotations
@@ -34,19 +35,26 @@ def main() -> None:
     parser.add_argument("--nproc", type=int, default=2)
     parser.add_argument("--model", default="default")
     parser.add_argument("--worker", action="store_true", help="kill a worker process")
+    parser.add_argument("--ranks", type=int, default=0, help="of MPI; kill one")
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
     arguments = [os.path.abspath(path) for path in options.images]
     arguments += [f"model={options.model}", f"mp.nproc={options.nproc}", "html=None"]
+    command = [sys.executable, "-c", _PROGRAM, *arguments]
+    if options.ranks:
+        mpirun = ["mpirun", "--oversubscribe", "-n", str(options.ranks)]
+        command = [*mpirun, *command, "mp.method=mpi"]
     with tempfile.TemporaryDirectory() as folder:
-        _start(arguments, folder).wait()
+        if status := _start(command, folder).wait():
+            sys.exit(f"the run that is not killed ended with status {status}")
         expected, n_images = _outputs(folder), _count(folder)
     rng = random.Random(options.seed)
     equal = 0
     for _ in range(options.kills):
         with tempfile.TemporaryDirectory() as folder:
-            n = _kill(arguments, folder, rng.randrange(n_images), options.worker)
-            _start([*arguments, "resume=True"], folder).wait()
+            one_process = options.worker or options.ranks > 0
+            n = _kill(command, folder, rng.randrange(n_images), one_process)
+            _start([*command, "resume=True"], folder).wait()
             same = _outputs(folder) == expected
         equal += same
         print(
@@ -55,24 +63,29 @@ def main() -> None:
     print(f"{equal} of {options.kills} resumed runs equal the unbroken one")
 
 
-def _start(arguments: list[str], folder: str) -> subprocess.Popen:
+def _start(command: list[str], folder: str) -> subprocess.Popen:
     return subprocess.Popen(
-        [sys.executable, "-c", _PROGRAM, *arguments],
+        command,
         cwd=folder,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
     )
 
 
-def _kill(arguments: list[str], folder: str, after: int, worker: bool) -> int:
-    """Kill a run when its record has so many images; how many it has afterwards."""
-    program = _start(arguments, folder)
+def _kill(command: list[str], folder: str, after: int, one_process: bool) -> int:
+    """Kill a run, or one of its processes, when its record has so many images.
+
+    Returns:
+        How many it has afterwards.
+    """
+    program = _start(command, folder)
     while _count(folder) < after and program.poll() is None:
         time.sleep(0.001)
     if program.poll() is None:
-        children = f"/proc/{program.pid}/task/{program.pid}/children"
-        pids = [int(pid) for pid in Path(children).read_text().split()]
-        os.kill(pids[0] if worker and pids else program.pid, signal.SIGKILL)
+        threads = Path(f"/proc/{program.pid}/task").glob("*/children")
+        pids = [int(pid) for thread in threads for pid in thread.read_text().split()]
+        victim = pids[after % len(pids)] if one_process and pids else program.pid
+        os.kill(victim, signal.SIGKILL)
         program.wait()
     return _count(folder)
 

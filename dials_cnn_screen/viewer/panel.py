@@ -84,7 +84,7 @@ class AnnotationPanel(wx.Panel):
         self._add_button(last, "train", "Train", keys).SetToolTip(
             "Train on the labels so far, and re-order the images without a label"
         )
-        last.Add(self._file, flag=wx.ALIGN_CENTER_VERTICAL)
+        last.Add(self._file, flag=wx.EXPAND)
         rows = wx.BoxSizer(wx.VERTICAL)
         for row in (buttons, state, last, self._training, self._warning):
             rows.Add(row, flag=wx.EXPAND | wx.LEFT | wx.RIGHT | wx.TOP, border=6)
@@ -146,7 +146,7 @@ class AnnotationPanel(wx.Panel):
         # No wider than its text, so that all are seen in the viewer's window.
         button = wx.Button(self, label=label, name=action, style=wx.BU_EXACTFIT)
         button.Bind(wx.EVT_BUTTON, lambda event: self._on_action(action))
-        row.Add(button, flag=wx.RIGHT, border=4)
+        row.Add(button, flag=wx.EXPAND | wx.RIGHT, border=4)
         return button
 
     def _make_text(self, scale: float = 1.0, bold: bool = False) -> wx.StaticText:

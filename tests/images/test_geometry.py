@@ -11,7 +11,12 @@ from dxtbx import flumpy
 from dxtbx.imageset import ImageSet, ImageSetData, MemReader
 from dxtbx.model import BeamFactory, Detector, Experiment, ExperimentList
 
-from dials_cnn_screen.images.geometry import check_geometry, format_far_off
+from dials_cnn_screen.images.geometry import (
+    check_geometry,
+    find_spacings,
+    format_far_off,
+)
+from dials_cnn_screen.images.panels import find_outline
 from dials_cnn_screen.images.read import read_frame
 from dials_cnn_screen.images.source import Source
 from dials_cnn_screen.images.stills import Still
@@ -121,3 +126,22 @@ def test_models_that_are_missing_or_make_no_sense_are_no_beam_far_off(make_detec
     experiments[1].detector = make_detector(flat(x=6))
     experiments[1].detector[0].set_pixel_size((0.1, math.nan))
     assert format_far_off(experiments) is None
+
+
+def test_spacings_of_rings(make_detector):
+    """Bragg's law, on two panels with a gap between them."""
+    detector = make_detector(
+        ((1, 0, 0), (0, -1, 0), (-2, 4, -100)),
+        ((1, 0, 0), (0, -1, 0), (-2, 0, -100)),
+        size=(40, 30),
+    )
+    _, (slow, fast) = find_outline(detector, BEAM)
+    angle = np.linspace(0, 2 * np.pi, 60)
+    circle = np.stack(
+        [slow + 18 * np.sin(angle), fast + 18 * np.cos(angle)], axis=1
+    ).astype(np.int64)
+    in_gap = (circle[:, 0] >= 30) & (circle[:, 0] < 40)
+    (d,) = find_spacings(detector, BEAM, [circle[~in_gap]])
+    expected = 1.0 / (2 * np.sin(np.arctan(1.8 / 100) / 2))
+    assert d == pytest.approx(expected, rel=0.03)
+    assert find_spacings(detector, BEAM, []) == ()

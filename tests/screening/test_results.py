@@ -3,6 +3,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -10,6 +11,7 @@ import pytest
 from dials_cnn_screen.labels.image_name import ImageName
 from dials_cnn_screen.labels.label import Label
 from dials_cnn_screen.models.prediction import make_prediction
+from dials_cnn_screen.outputs.rings import find_common, format_rings
 from dials_cnn_screen.screening.decision import Decision, KeptBecause
 from dials_cnn_screen.screening.results import (
     ModelSummary,
@@ -91,9 +93,12 @@ def test_decision_in_json(results):
 
 
 def test_shares_of_the_run_are_estimated(results):
-    assert results.estimate_shares() is None
     model = dataclasses.replace(results.model, shares=(0.4, 0.2, 0.4))
-    known = dataclasses.replace(results, model=model)
+    few = dataclasses.replace(results, model=model)
+    assert few.estimate_shares() is None
+    many = dataclasses.replace(results, images=50 * results.images)
+    assert many.estimate_shares() is None
+    known = dataclasses.replace(many, model=model)
     shares = known.as_json()["estimated_shares"]
     assert list(shares) == ["hit", "maybe", "miss"]
     assert sum(shares.values()) == pytest.approx(1, abs=3e-4)
@@ -228,3 +233,35 @@ def test_no_results_file(tmp_path, text):
         ValueError, match=r"scores\.json' is not a scores file of dials"
     ):
         read_results(path)
+
+
+def test_rings_are_kept(tmp_path):
+    rings = [(3.67, 3.44), (3.67,), (), None]
+    images = [
+        replace(
+            decide(
+                ImageName("a.h5", i + 1), make_prediction([1, 0, 0]), None, DECISION
+            ),
+            rings=each,
+        )
+        for i, each in enumerate(rings)
+    ]
+    write_results(
+        tmp_path / "s.json", ScreeningResults(ModelSummary("m", "0"), DECISION, images)
+    )
+    read = read_results(tmp_path / "s.json")
+    assert [image.rings for image in read.images] == rings
+    assert format_rings(read) == (
+        "2 of 3 images have powder rings, and as many as is in brackets have one at "
+        "3.67 A (2), 3.44 A (1)."
+    )
+    assert format_rings(replace(read, images=images[2:])) == ""
+
+
+def test_common_rings():
+    spacings = np.array([3.66, 3.67, 3.68, 3.44, 3.45, 2.25])
+    assert [(round(d, 2), n) for d, n in find_common(spacings)] == [
+        (3.67, 3),
+        (3.44, 2),
+        (2.25, 1),
+    ]

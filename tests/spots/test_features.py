@@ -37,7 +37,7 @@ def test_centre_of_rings_is_found(rings, error):
 @pytest.mark.parametrize("centre", [(160.0, 150.0), (151.3, 158.9)])
 def test_compiled_radii_are_those_of_the_reference(rings, centre):
     moved = dataclasses.replace(rings, beam_centre=centre)
-    found = network_cpu._ring_radii(moved.slow, moved.fast, *centre)
+    found = network_cpu.ring_radii(moved.slow, moved.fast, *centre)
     np.testing.assert_array_equal(found, radii_about(moved, *ring_centre(moved)))
 
 

@@ -43,6 +43,7 @@ def test_every_image_has_its_entry(
         "estimated_shares",
         "hit_rate",
         "hit_rates",
+        "recurring",
         "images",
     ]
     assert found["program"] == "dials.cnn_screen"
@@ -96,6 +97,7 @@ def test_every_image_has_its_entry(
             "spots",
             "candidates",
             "d_min",
+            "rings",
             "path",
         ]
         assert entry["out_of_distribution"] is entry["ood_score"] is None
