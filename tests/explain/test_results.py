@@ -105,6 +105,7 @@ def test_json_of_an_image():
         "n_spots": None,
         "spots": None,
         "d_min": None,
+        "rings": None,
         "path": "run.h5",
         "label": "Miss",
         "x": None,
