@@ -212,7 +212,8 @@ class ScreeningResults:
         few = len(p) < _FEWEST_FOR_SHARES
         if self.model.shares is None or self.decision.eye or few:
             return None
-        shares = estimate_shares(np.array(p), self.model.shares)
+        # Rounded as in the record, so that a resumed run says the same.
+        shares = estimate_shares(np.round(p, _DIGITS), self.model.shares)
         return {
             label.key: round(float(share), _DIGITS)
             for label, share in zip(Label, shares, strict=True)

@@ -106,6 +106,21 @@ def test_shares_of_the_run_are_estimated(results):
     assert dataclasses.replace(known, decision=by_eye).estimate_shares() is None
 
 
+def test_shares_are_those_of_the_rounded_record(results):
+    """A run that was resumed has the probabilities of its record, rounded."""
+    name, model = NAMES[0], dataclasses.replace(results.model, shares=(0.4, 0.2, 0.4))
+    for seed in range(20):
+        p = np.random.default_rng(seed).dirichlet([0.3, 0.3, 0.3], size=50)
+        images = [
+            decide(name, make_prediction(list(row)), None, DECISION, (0.0, 0.0, 0.0))
+            for row in p
+        ]
+        run = ScreeningResults(model, DECISION, images)
+        read = [image_from_json(entry) for entry in run.as_json()["images"]]
+        resumed = dataclasses.replace(run, images=read)
+        assert resumed.estimate_shares() == run.estimate_shares()
+
+
 def test_spots_of_each_image(results):
     content = results.as_json()
     assert [image["n_spots"] for image in content["images"]] == [None, None, 2]
