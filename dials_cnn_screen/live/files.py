@@ -24,9 +24,14 @@ from dials_cnn_screen.images.source import Source
 from dials_cnn_screen.images.stills import Still, list_stills
 from dials_cnn_screen.labels.image_name import ImageName
 from dials_cnn_screen.live.arrivals import Unread
+from dials_cnn_screen.live.order import describe_fault
 from dials_cnn_screen.util.errors import one_line
 from dials_cnn_screen.util.input_files import check_claims
-from dials_cnn_screen.util.input_words import MASTER, belongs_to_master
+from dials_cnn_screen.util.input_words import (
+    MASTER,
+    belongs_to_master,
+    leave_to_masters,
+)
 
 logger = logging.getLogger("dials.cnn_live")
 
@@ -151,11 +156,8 @@ class FileSource:
             bad = [path for path, file in files if file.error and file.is_image]
             held = [s.name for file in self._files.values() for s in file.held]
         return {
-            "files that can't be read yet": {"number": len(bad), "latest": bad[-5:]},
-            "images that can't be read yet": {
-                "number": len(held),
-                "latest": [str(name) for name in held[-5:]],
-            },
+            "files that can't be read yet": describe_fault(len(bad), bad),
+            "images that can't be read yet": describe_fault(len(held), held),
         }
 
     def _list_files(self) -> list[str]:
@@ -167,8 +169,7 @@ class FileSource:
             for entry in os.scandir(abspath(self._path))
             if entry.is_file() and not entry.name.startswith(".")
         )
-        masters = {match[1] for file in files if (match := MASTER.fullmatch(file))}
-        return [file for file in files if not belongs_to_master(file, masters)]
+        return leave_to_masters(files)
 
     def _look(self, path: str) -> list[Still | Unread]:
         """What a file gives: its new images, and those that are tried again."""

@@ -4,10 +4,16 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections import deque
+from collections.abc import Iterable
 from typing import Any
 
 # Names of cases that are shown. By hand.
 _NAMED = 5
+
+
+def describe_fault(number: int, names: Iterable[Any]) -> dict[str, Any]:
+    """The number of images that are not as they should be, and the latest names."""
+    return {"number": number, "latest": [str(name) for name in list(names)[-_NAMED:]]}
 
 
 class Fault:
@@ -22,14 +28,14 @@ class Fault:
         self.number = 0
         self._latest: deque[str] = deque(maxlen=_NAMED)
 
-    def add(self, name: str, number: int = 1) -> None:
-        """One case more, of so many images."""
-        self.number += number
+    def add(self, name: str) -> None:
+        """One case more."""
+        self.number += 1
         self._latest.append(name)
 
     def as_json(self) -> dict[str, Any]:
-        """The number, and the latest names."""
-        return {"number": self.number, "latest": list(self._latest)}
+        """As describe_fault has it."""
+        return describe_fault(self.number, self._latest)
 
 
 class SeriesOrder:

@@ -20,13 +20,13 @@ from dials_cnn_screen.live.series import (
     Header,
     Image,
     Message,
+    Part,
     Start,
+    breaking,
     take_count,
     take_name,
     take_pair,
 )
-
-Part = bytes | memoryview
 
 
 def decode(first: dict[str, Any], parts: Sequence[Part]) -> Message:
@@ -59,11 +59,9 @@ def _read_header(first: dict[str, Any], parts: Sequence[Part]) -> Header:
     n_images = first.get("n_images")
     mask = None
     if len(parts) > 1:
-        try:
+        with breaking("the mask"):
             shape = check_shape(first.get("mask_shape", []), "uint8")
             mask = decompress(parts[1], "none", shape, "uint8") != 0
-        except ValueError as error:
-            raise BrokenMessageError(f"the mask: {error}") from None
     return Header(
         take_pair(first.get("beam_centre"), "beam_centre"),
         take_pair(first.get("trusted_range"), "trusted_range"),

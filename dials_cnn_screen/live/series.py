@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
+
+Part = bytes | memoryview
 
 # Characters of the name of a series. By hand.
 _LONGEST_NAME = 200
@@ -95,6 +98,24 @@ def take_pair(value: Any, name: str) -> tuple[float, float] | None:
     if not isinstance(value, list | tuple) or len(value) != 2:
         raise BrokenMessageError(f"{name} is {str(value)[:40]!r} and not two numbers")
     return take_number(value[0], name), take_number(value[1], name)
+
+
+def take_beam_centre(content: dict[str, Any]) -> tuple[float, float] | None:
+    """The beam centre of DECTRIS's headers, (slow, fast); None where it is not said."""
+    names = "beam_center_y", "beam_center_x"
+    if not all(name in content for name in names):
+        return None
+    slow, fast = (take_number(content[name], name) for name in names)
+    return slow, fast
+
+
+@contextlib.contextmanager
+def breaking(what: str) -> Iterator[None]:
+    """In here a ValueError says that the message is broken, for what is wrong."""
+    try:
+        yield
+    except ValueError as error:
+        raise BrokenMessageError(f"{what}: {error}") from None
 
 
 def take_name(value: Any) -> str:

@@ -22,13 +22,14 @@ from dials_cnn_screen.live.series import (
     Header,
     Image,
     Message,
+    Part,
     Start,
+    breaking,
+    take_beam_centre,
     take_count,
     take_name,
     take_number,
 )
-
-Part = bytes | memoryview
 
 # Of JSON in a message, bytes. By hand: a configuration with all it has takes 10 kB.
 _LONGEST_JSON = 2**20
@@ -76,12 +77,7 @@ def _read_header(parts: Sequence[Part]) -> Header:
     if len(parts) < 2:
         return Header(has_markers=True)
     config = read_json(parts[1])
-    centre = None
-    if "beam_center_x" in config and "beam_center_y" in config:
-        centre = (
-            take_number(config["beam_center_y"], "beam_center_y"),
-            take_number(config["beam_center_x"], "beam_center_x"),
-        )
+    centre = take_beam_centre(config)
     cutoff = config.get("countrate_correction_count_cutoff")
     trusted = None if not cutoff else (0.0, take_number(cutoff, "the count cutoff"))
     n = [config.get(name, 1) for name in ("nimages", "ntrigger")]
@@ -95,11 +91,9 @@ def _read_mask(parts: Sequence[Part]) -> NDArray[np.bool_] | None:
     for part, data in zip(parts[::2], parts[1::2], strict=False):
         head = read_json(part)
         if head.get("htype") == "dpixelmask-1.0":
-            try:
+            with breaking("the pixel mask"):
                 shape = check_shape(_slow_first(head.get("shape")), "uint32")
                 return decompress(data, "none", shape, "uint32") == 0
-            except ValueError as error:
-                raise BrokenMessageError(f"the pixel mask: {error}") from None
     return None
 
 

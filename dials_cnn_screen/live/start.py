@@ -79,7 +79,7 @@ def start_session(
     summary = ModelSummary.of(model)
     place = os.path.abspath(given) if is_file else given
     source = _open_file(given, params) if is_file else _open_stream(given, params)
-    identity = RunIdentity.of_live(summary, decision, place, "")
+    identity = RunIdentity.of_live(summary, decision, place)
     output = params.output
     record = RunRecord(output.record, identity, params.resume, output.lines)
     before = record.results()

@@ -17,12 +17,13 @@ from dials_cnn_screen.labels.image_name import ImageName
 from dials_cnn_screen.live import plain, simplon, stream2
 from dials_cnn_screen.live.arrivals import Unread
 from dials_cnn_screen.live.geometry import Reference, make_stream_frame
-from dials_cnn_screen.live.order import Fault, SeriesOrder
+from dials_cnn_screen.live.order import Fault, SeriesOrder, describe_fault
 from dials_cnn_screen.live.series import (
     BrokenMessageError,
     Header,
     Image,
     Message,
+    Part,
     Start,
 )
 from dials_cnn_screen.util.input_files import MAX_IMAGE_PIXELS
@@ -84,7 +85,7 @@ def open_socket(address: str, listen: bool, allow_remote: bool) -> zmq.Socket:
     return socket
 
 
-def decode(parts: Sequence[bytes | memoryview]) -> Message:
+def decode(parts: Sequence[Part]) -> Message:
     """The message of these parts, of whichever kind.
 
     Raises:
@@ -192,7 +193,7 @@ class StreamSource:
                 if n := order.missing():
                     number += n
                     latest.append(f"{series} {', '.join(order.missing_names())}")
-        found["missing images"] = {"number": number, "latest": latest[-5:]}
+        found["missing images"] = describe_fault(number, latest)
         return found
 
     def _receive(self) -> list[memoryview] | None:

@@ -21,7 +21,10 @@ from dials_cnn_screen.live.series import (
     Header,
     Image,
     Message,
+    Part,
     Start,
+    breaking,
+    take_beam_centre,
     take_count,
     take_name,
     take_number,
@@ -35,7 +38,7 @@ _TYPES |= {85: "float32", 86: "float64"}
 _TAGS = {name: tag for tag, name in _TYPES.items()}
 
 
-def is_map(message: bytes | memoryview) -> bool:
+def is_map(message: Part) -> bool:
     """Whether a message begins as a map of CBOR does (major type 5).
 
     The tag by which CBOR may say what it is stands before the map, as detectors have
@@ -45,11 +48,11 @@ def is_map(message: bytes | memoryview) -> bool:
     return len(first) > 0 and first[0] >> 5 == 5
 
 
-def _without_tag(message: bytes | memoryview) -> bytes | memoryview:
+def _without_tag(message: Part) -> Part:
     return message[3:] if message[:3] == _SELF_DESCRIBED else message
 
 
-def decode(message: bytes | memoryview) -> Message:
+def decode(message: Part) -> Message:
     """The message of these bytes.
 
     Raises:
@@ -70,7 +73,7 @@ def decode(message: bytes | memoryview) -> Message:
     return Image(series, number, lambda: _read_first_channel(data), len(message))
 
 
-def _load(message: bytes | memoryview) -> dict[str, Any]:
+def _load(message: Part) -> dict[str, Any]:
     """A map of CBOR as a dictionary; tags stay as they are."""
     try:
         import cbor2
@@ -89,21 +92,15 @@ def _load(message: bytes | memoryview) -> dict[str, Any]:
 
 def _read_header(content: dict[str, Any]) -> Header:
     """What a start message says."""
-    centre = trusted = mask = n_images = None
-    if "beam_center_x" in content and "beam_center_y" in content:
-        centre = (
-            take_number(content["beam_center_y"], "beam_center_y"),
-            take_number(content["beam_center_x"], "beam_center_x"),
-        )
+    centre = take_beam_centre(content)
+    trusted = mask = n_images = None
     if content.get("saturation_value"):
         trusted = 0.0, take_number(content["saturation_value"], "saturation_value")
     if content.get("number_of_images") is not None:
         n_images = take_count(content["number_of_images"], "number_of_images")
     if content.get("pixel_mask"):
-        try:
+        with breaking("the pixel mask"):
             mask = _read_first_channel(content["pixel_mask"]) == 0
-        except ValueError as error:
-            raise BrokenMessageError(f"the pixel mask: {error}") from None
     return Header(centre, trusted, mask, n_images, has_markers=True)
 
 

@@ -71,10 +71,10 @@ class RunIdentity:
 
     @classmethod
     def of_live(
-        cls, model: ModelSummary, decision: Decision, source: str, geometry: str
+        cls, model: ModelSummary, decision: Decision, source: str
     ) -> RunIdentity:
-        """That of a live run."""
-        return cls(model, decision, [], {}, geometry, source)
+        """That of a live run, whose geometry is not known before its images come."""
+        return cls(model, decision, [], {}, "", source)
 
     def as_json(self) -> dict[str, Any]:
         """The first line of a record."""

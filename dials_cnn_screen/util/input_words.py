@@ -66,7 +66,7 @@ def read_words(args: Sequence[str]) -> Words:
     for word in args:
         is_option = word.startswith("-") or ("=" in word and not os.path.exists(word))
         words.args += [word] if is_option else _find_files(word, words)
-    _leave_to_masters(words)
+    _leave_out_parts(words)
     return words
 
 
@@ -107,7 +107,7 @@ def _list_folder(folder: str, words: Words) -> list[str]:
         for file in sorted(Path(folder).iterdir())
         if file.is_file() and not file.name.startswith(".")
     ]
-    masters = {match[1] for file in files if (match := MASTER.fullmatch(file))}
+    masters = _find_masters(files)
     images = []
     for file in files:
         if (
@@ -146,13 +146,23 @@ def _read_list(path: str, words: Words) -> list[str]:
     return list(files) or [path]
 
 
-def _leave_to_masters(words: Words) -> None:
+def _leave_out_parts(words: Words) -> None:
     """Leave out files of which the master is among the words."""
-    masters = {match[1] for word in words.args if (match := MASTER.fullmatch(word))}
-    kept = [word for word in words.args if not belongs_to_master(word, masters)]
+    kept = leave_to_masters(words.args)
     if n := len(words.args) - len(kept):
         words.notes.append(f"{n} files are read through their master: left out")
     words.args = kept
+
+
+def leave_to_masters(files: Sequence[str]) -> list[str]:
+    """The files without those that are read through a master among them."""
+    masters = _find_masters(files)
+    return [file for file in files if not belongs_to_master(file, masters)]
+
+
+def _find_masters(files: Sequence[str]) -> set[str]:
+    """The master files, without the end of their names."""
+    return {match[1] for file in files if (match := MASTER.fullmatch(file))}
 
 
 def belongs_to_master(file: str, masters: set[str]) -> bool:
