@@ -32,7 +32,11 @@ from dials_cnn_screen.screening.results import (
     ImageResult,
     ScreeningResults,
 )
-from dials_cnn_screen.util.intervals import bootstrap_interval, wilson_interval
+from dials_cnn_screen.util.intervals import (
+    as_percent,
+    bootstrap_interval,
+    wilson_interval,
+)
 from dials_cnn_screen.util.provenance import find_versions
 
 # Digits of a score in JSON, as in cnn_screen.json.
@@ -212,9 +216,10 @@ class Comparison:
         }
         total = len(self.pairs)
         counts = {name: int(np.count_nonzero(kind)) for name, kind in kinds.items()}
-        return counts | {
-            "interval_percent": {name: _wilson(n, total) for name, n in counts.items()}
+        intervals = {
+            name: as_percent(wilson_interval(n, total)) for name, n in counts.items()
         }
+        return counts | {"interval_percent": intervals}
 
     def _describe_run(self, which: int) -> dict[str, Any]:
         """One of the two runs, 0 or 1."""
@@ -262,13 +267,9 @@ def _agree(counts: NDArray[np.int64]) -> dict[str, Any]:
     return {
         "counts": counts.tolist(),
         "same": same,
-        "interval_percent": _wilson(same, total),
+        "interval_percent": as_percent(wilson_interval(same, total)),
         "kappa": None if math.isnan(kappa) else round(kappa, _DIGITS),
     }
-
-
-def _wilson(count: int, total: int) -> list[float]:
-    return [round(100 * end, 2) for end in wilson_interval(count, total)]
 
 
 def _describe_pair(pair: Pair) -> dict[str, Any]:

@@ -19,11 +19,12 @@ from dials_cnn_screen.evaluation.comparison_tables import (
 from dials_cnn_screen.images.read import read_frame
 from dials_cnn_screen.images.stills import Still
 from dials_cnn_screen.labels.image_name import NameIndex
-from dials_cnn_screen.labels.label import Label
+from dials_cnn_screen.outputs.figures import put_legend_above, spot_bins
 from dials_cnn_screen.outputs.gallery import Picture, draw_picture
 from dials_cnn_screen.outputs.page import svg_figure, write_page
 from dials_cnn_screen.outputs.pictures import EDGE, full_middle
 from dials_cnn_screen.screening.results import ImageResult, ScreeningResults
+from dials_cnn_screen.util.errors import one_line
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -72,7 +73,7 @@ def _figures(
         figures.append((caption, _draw_scores))
     caption = "Score distributions; dashed lines: the thresholds"
     figures.append((caption, _draw_distributions))
-    if all(_spots_of_hits(run) for run in comparison.runs):
+    if all(run.spots_of_hits() for run in comparison.runs):
         figures.append(("Spots of a hit, by the model", _draw_spots))
     return figures
 
@@ -105,7 +106,8 @@ def _pictures(comparison: Comparison) -> list[_Shown]:
                 continue
             shown.append(_show(comparison, pair, comparison.stills[place]))
         except Exception as error:  # whatever dxtbx or a file format may raise
-            logger.warning("no picture of %s in the report: %s", pair.name, error)
+            why = one_line(error)
+            logger.warning("no picture of %s in the report: %s", pair.name, why)
     return shown
 
 
@@ -150,7 +152,7 @@ def _draw_rates(axes: Axes, comparison: Comparison) -> None:
     axes.set_xlim(-2, 102)
     axes.set_ylim(-0.6, len(rates) - 0.4)
     axes.set_xlabel("% of images")
-    _put_legend_above(axes)
+    put_legend_above(axes)
 
 
 def _draw_scores(axes: Axes, comparison: Comparison) -> None:
@@ -202,15 +204,13 @@ def _draw_distributions(axes: Axes, comparison: Comparison) -> None:
     axes.set_xlim(0, 1)
     axes.set_xlabel("P(Hit) + P(Maybe)")
     axes.set_ylabel("% of images")
-    _put_legend_above(axes)
+    put_legend_above(axes)
 
 
 def _draw_spots(axes: Axes, comparison: Comparison) -> None:
     """Histograms of the spots of hits of both runs, in percent of the hits."""
-    spots = [_spots_of_hits(run) for run in comparison.runs]
-    most = max(map(max, spots))
-    width = max(1, -(-(most + 1) // _BARS))  # spots in a bar
-    bins = np.arange(0, most + width + 1, width) - 0.5
+    spots = [run.spots_of_hits() for run in comparison.runs]
+    bins = spot_bins(max(map(max, spots)))
     for n_spots, name, colour in zip(spots, RUNS, _COLOURS, strict=True):
         label = f"{name} run, median {np.median(n_spots):g}"
         _draw_steps(axes, n_spots, bins, label, colour)
@@ -218,7 +218,7 @@ def _draw_spots(axes: Axes, comparison: Comparison) -> None:
     axes.xaxis.get_major_locator().set_params(integer=True)
     axes.set_xlabel("spots")
     axes.set_ylabel("% of hits")
-    _put_legend_above(axes)
+    put_legend_above(axes)
 
 
 def _draw_steps(
@@ -228,19 +228,3 @@ def _draw_steps(
     counts, _ = np.histogram(values, bins)
     percent = 100 * counts / max(1, len(values))
     axes.stairs(percent, bins, color=colour, lw=1.5, label=label)
-
-
-def _spots_of_hits(run: ScreeningResults) -> list[int]:
-    """Numbers of spots of images of class Hit, where the model counts them."""
-    predictions = [image.prediction for image in run.classified]
-    return [
-        p.n_spots
-        for p in predictions
-        if p and p.label is Label.HIT and p.n_spots is not None
-    ]
-
-
-def _put_legend_above(axes: Axes) -> None:
-    axes.legend(
-        fontsize="small", loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=2
-    )

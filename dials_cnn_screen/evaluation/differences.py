@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dials_cnn_screen.util.intervals import (
+    as_percent,
     difference_interval,
     paired_difference_interval,
     wilson_interval,
@@ -56,11 +57,11 @@ class Difference:
                 for n, total in zip(self.counts, self.totals, strict=True)
             ],
             "interval_percent": [
-                _percent(wilson_interval(n, total))
+                as_percent(wilson_interval(n, total))
                 for n, total in zip(self.counts, self.totals, strict=True)
             ],
             "difference_percent": round(100 * self.difference, 2),
-            "difference_interval_percent": _percent(self.interval),
+            "difference_interval_percent": as_percent(self.interval),
             "only": None if self.only is None else list(self.only),
             "p_value": self.p_value,
         }
@@ -117,7 +118,3 @@ def mcnemar(only_first: int, only_second: int) -> float:
 
     total = only_first + only_second
     return float(binomtest(only_first, total).pvalue) if total else 1.0
-
-
-def _percent(interval: tuple[float, float]) -> list[float]:
-    return [round(100 * end, 2) + 0.0 for end in interval]  # 0.0 for -0.0

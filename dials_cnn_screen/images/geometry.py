@@ -46,6 +46,33 @@ def check_geometry(detector: Detector, beam: Beam) -> None:
         )
 
 
+def find_d_spots(
+    detector: Detector, beam: Beam, spots: NDArray[np.int64]
+) -> NDArray[np.float64]:
+    """The resolution at each of the spots: d = wavelength / (2 sin theta).
+
+    Args:
+        detector, beam: Of the image.
+        spots: int64 (n, 2), (slow, fast) indices on the frame, as in Prediction.
+
+    Returns:
+        float64 (n,), Angstrom; infinite in the beam.
+
+    Raises:
+        ValueError: As assemble does.
+    """
+    panels, places = find_panel_pixels(detector, beam, spots)
+    # Columns: the fast axis, the slow axis, the origin.
+    to_lab = np.array([panel.get_d_matrix() for panel in detector]).reshape(-1, 3, 3)
+    pixel = np.array([panel.get_pixel_size() for panel in detector])  # (panels, 2), mm
+    on_panel = (places[:, ::-1] + 0.5) * pixel[panels]  # (n, 2), (fast, slow), mm
+    xyz = np.einsum("nij,nj->ni", to_lab[panels], np.c_[on_panel, np.ones(len(panels))])
+    xyz /= np.linalg.norm(xyz, axis=1, keepdims=True)  # (n, 3), unit vectors
+    sin_theta = np.linalg.norm(xyz - beam.get_unit_s0(), axis=1) / 2
+    with np.errstate(divide="ignore"):
+        return beam.get_wavelength() / (2 * sin_theta)
+
+
 def find_spacings(
     detector: Detector, beam: Beam, rings: Sequence[NDArray[np.int64]]
 ) -> tuple[float, ...]:
@@ -55,17 +82,11 @@ def find_spacings(
         detector, beam: Of the image.
         rings: Pixels of each ring, int64 (m, 2), (slow, fast) indices on the frame.
     """
-    s0, spacings = beam.get_s0(), []
-    for pixels in rings:
-        panels, places = find_panel_pixels(detector, beam, pixels)
-        d = [
-            detector[panel].get_resolution_at_pixel(s0, (fast + 0.5, slow + 0.5))
-            for panel, (slow, fast) in zip(
-                panels.tolist(), places.tolist(), strict=True
-            )
-        ]
-        spacings.append(float(np.median(d)))
-    return tuple(spacings)
+    if not rings:
+        return ()
+    d = find_d_spots(detector, beam, np.concatenate(rings))
+    of_rings = np.split(d, np.cumsum([len(pixels) for pixels in rings])[:-1])
+    return tuple(float(np.median(of_ring)) for of_ring in of_rings)
 
 
 def check_size(detector: Detector) -> None:

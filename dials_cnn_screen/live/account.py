@@ -17,6 +17,7 @@ from dials_cnn_screen.live.arrivals import Done
 from dials_cnn_screen.live.run import FULL
 from dials_cnn_screen.screening.hit_rates import HitRate
 from dials_cnn_screen.screening.results import ImageResult
+from dials_cnn_screen.util.intervals import as_percent
 
 # Images that the recent rates and the latency are of, and names that are shown of those
 # that could not be classified. By hand.
@@ -144,7 +145,7 @@ class Account:
             },
             "hit_rate": {
                 "percent": round(rate.percent, 2) if rate.images else None,
-                "interval": [round(100 * end, 2) for end in rate.interval],
+                "interval": as_percent(rate.interval),
             },
             "recent": {"images": len(recent), "hits": sum(recent)},
             "behind": {"images": waiting, "seconds": round(seconds, 3)},

@@ -27,7 +27,7 @@ _BARS, _HITS_IN_BAR = 40, 4
 _D_TICKS = (1, 1.5, 2, 3, 4, 6, 10, 20, 40)
 
 
-def _put_legend_above(axes: Axes) -> None:
+def put_legend_above(axes: Axes) -> None:
     """A legend in one row, where it hides nothing."""
     axes.legend(
         fontsize="small", loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=4
@@ -56,7 +56,7 @@ def draw_scores(axes: Axes, results: ScreeningResults) -> None:
     axes.set_xlim(0, 1)
     axes.set_xlabel("P(Hit) + P(Maybe)")
     axes.set_ylabel("images")
-    _put_legend_above(axes)
+    put_legend_above(axes)
 
 
 def draw_run(axes: Axes, results: ScreeningResults) -> None:
@@ -147,7 +147,13 @@ def draw_rates(
     most = 100 * np.max(shown, initial=0)
     axes.set_ylim(0, min(100, 10 * (most // 10 + 1)))
     axes.set_ylabel("% of images")
-    _put_legend_above(axes)
+    put_legend_above(axes)
+
+
+def spot_bins(most: int) -> NDArray[np.float64]:
+    """Edges of the bars of a histogram of numbers of spots, up to the most."""
+    width = max(1, -(-(most + 1) // _BARS))  # spots in a bar
+    return np.arange(0, most + width + 1, width) - 0.5
 
 
 def draw_spots(axes: Axes, n_spots: Sequence[int]) -> None:
@@ -157,9 +163,8 @@ def draw_spots(axes: Axes, n_spots: Sequence[int]) -> None:
         axes: Drawn on.
         n_spots: Of the hits, one or more.
     """
-    width = max(1, -(-(max(n_spots) + 1) // _BARS))  # spots in a bar
-    bins = np.arange(0, max(n_spots) + width + 1, width) - 0.5
-    axes.hist(n_spots, bins=bins.tolist(), color=COLOURS[Label.HIT.title])
+    bins = spot_bins(max(n_spots)).tolist()
+    axes.hist(n_spots, bins=bins, color=COLOURS[Label.HIT.title])
     for axis in (axes.xaxis, axes.yaxis):
         axis.get_major_locator().set_params(integer=True)
     axes.set_xlabel("spots")

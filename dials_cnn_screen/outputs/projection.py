@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,9 +18,8 @@ from dials_cnn_screen.images.frame import Frame
 from dials_cnn_screen.images.source import Source
 from dials_cnn_screen.images.stills import Still
 from dials_cnn_screen.util.errors import one_line
+from dials_cnn_screen.util.sampling import choose_evenly
 from dials_cnn_screen.util.workers import count_processes, map_on_workers
-
-Item = TypeVar("Item")
 
 logger = logging.getLogger("dials.cnn_screen")
 
@@ -61,12 +60,6 @@ class Projection:
         """The maximum as one image."""
         mask = np.isfinite(self.data)
         return Frame(np.where(mask, self.data, 0), mask, self.beam_centre)
-
-
-def choose_evenly(items: Sequence[Item], most: int) -> list[Item]:
-    """At most so many of the items, from the first to the last."""
-    places = np.linspace(0, len(items) - 1, min(most, len(items))).round()
-    return [items[int(place)] for place in places]
 
 
 def project(stills: Sequence[Still], nproc: Any) -> Projection | None:

@@ -65,6 +65,7 @@ def write_report(
         citation: What to cite.
         nproc: Processes that read images again, as count_processes has it.
     """
+    hit_rates = results.hit_rates()
     write_page(
         path,
         "cnn_screen.html",
@@ -76,11 +77,11 @@ def write_report(
         versions=find_versions(),
         rates=list_rates(results),
         colours=COLOURS,
-        hit_rates=results.hit_rates()[:_SOURCES],
-        n_sources=len(results.hit_rates()),
+        hit_rates=hit_rates[:_SOURCES],
+        n_sources=len(hit_rates),
         n_images=len(results.images),
         not_reached=format_not_reached(results),
-        figures=_figures(results, stills),
+        figures=_figures(results, stills, len(hit_rates)),
         decision=format_decision(results.decision),
         knows_distribution=results.summary()["out_of_distribution"] is not None,
         out_of_distribution=format_out_of_distribution(results),
@@ -107,17 +108,11 @@ def _format_input(results: ScreeningResults) -> str:
 
 
 def _figures(
-    results: ScreeningResults, stills: Sequence[Still]
+    results: ScreeningResults, stills: Sequence[Still], n_sources: int
 ) -> list[tuple[str, str]]:
-    """Captions and drawings of what there is."""
-    predictions = [image.prediction for image in results.classified]
-    n_spots = [
-        p.n_spots
-        for p in predictions
-        if p and p.label is Label.HIT and p.n_spots is not None
-    ]
-    one_file = len(results.hit_rates()) == 1
-    lines = "" if one_file else "; grey lines: from one file to the next"
+    """Captions and drawings of what there is; n_sources: files, or folders of some."""
+    n_spots = results.spots_of_hits()
+    lines = "" if n_sources == 1 else "; grey lines: from one file to the next"
     figures = [
         ("Score distribution", svg_figure(draw_scores, results)),
         (

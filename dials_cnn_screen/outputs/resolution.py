@@ -5,14 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
-from dxtbx.model import Beam, Detector
 from numpy.typing import NDArray
 
-from dials_cnn_screen.images.panels import find_panel_pixels
+from dials_cnn_screen.images.geometry import find_d_spots
 from dials_cnn_screen.images.stills import Still
 from dials_cnn_screen.labels.label import Label
-from dials_cnn_screen.outputs.projection import choose_evenly
 from dials_cnn_screen.screening.results import ImageResult
+from dials_cnn_screen.util.sampling import choose_evenly
 
 # The share of an image's spots that its resolution is of: by hand, so that a false
 # spot in a corner does not make it.
@@ -22,33 +21,6 @@ LEAST_SPOTS = 11
 # Images whose resolution is found from the places of spots, at most: by hand, as a
 # detector of many panels takes milliseconds for each.
 MOST = 1000
-
-
-def find_d_spots(
-    detector: Detector, beam: Beam, spots: NDArray[np.int64]
-) -> NDArray[np.float64]:
-    """The resolution at each of the spots: d = wavelength / (2 sin theta).
-
-    Args:
-        detector, beam: Of the image.
-        spots: int64 (n, 2), (slow, fast) indices on the frame, as in Prediction.
-
-    Returns:
-        float64 (n,), Angstrom; infinite in the beam.
-
-    Raises:
-        ValueError: As assemble does.
-    """
-    panels, places = find_panel_pixels(detector, beam, spots)
-    # Columns: the fast axis, the slow axis, the origin.
-    to_lab = np.array([panel.get_d_matrix() for panel in detector]).reshape(-1, 3, 3)
-    pixel = np.array([panel.get_pixel_size() for panel in detector])  # (panels, 2), mm
-    on_panel = (places[:, ::-1] + 0.5) * pixel[panels]  # (n, 2), (fast, slow), mm
-    xyz = np.einsum("nij,nj->ni", to_lab[panels], np.c_[on_panel, np.ones(len(panels))])
-    xyz /= np.linalg.norm(xyz, axis=1, keepdims=True)  # (n, 3), unit vectors
-    sin_theta = np.linalg.norm(xyz - beam.get_unit_s0(), axis=1) / 2
-    with np.errstate(divide="ignore"):
-        return beam.get_wavelength() / (2 * sin_theta)
 
 
 def find_reach(still: Still, spots: NDArray[np.int64]) -> float | None:

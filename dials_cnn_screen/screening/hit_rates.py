@@ -10,7 +10,7 @@ from typing import Any
 
 from dials_cnn_screen.labels.image_name import ImageName
 from dials_cnn_screen.labels.label import Label
-from dials_cnn_screen.util.intervals import wilson_interval
+from dials_cnn_screen.util.intervals import as_percent, wilson_interval
 
 
 @dataclass
@@ -55,7 +55,7 @@ class HitRate:
             "kept": self.kept,
             "failed": self.failed,
             "hit_percent": round(self.percent, 2),
-            "hit_percent_interval": [round(100 * end, 2) for end in self.interval],
+            "hit_percent_interval": as_percent(self.interval),
         }
 
 

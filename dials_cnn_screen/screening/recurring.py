@@ -26,6 +26,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from dials_cnn_screen.labels.label import HIT_SPOTS, MAYBE_SPOTS
 from dials_cnn_screen.util.significance import poisson_significance
 
 # With fewer images of a detector nothing is concluded. This and the other constants of
@@ -39,9 +40,6 @@ LEAST_SIGMA = 6.0
 # Pixels to each side of a recurring one that are left out with it, as far as the pixels
 # of a spot go (CORE of outputs/strong.py), and to which those around it are counted.
 REACH, AROUND = 3, 10
-# A hit has ten spots or more, a miss three or fewer: the rule of Ke et al. (2018),
-# section 2.1.
-HIT_SPOTS, MISS_SPOTS = 10, 3
 HIT_STRETCHES = 3
 # Images without other spots tell nothing where there are fewer of them.
 LEAST_MISSES = 20
@@ -182,10 +180,10 @@ def find_places(spots: DetectorSpots) -> Places:
     if not len(found):
         return NO_PLACES
     recurring = find_near(spots.sizes, panel[found], pixel[found], panel, pixel)
-    changing = _in_doubt(seed, image, stretch, found, recurring[seed], spots.n_images)
+    in_doubt = _in_doubt(seed, image, stretch, found, recurring[seed], spots.n_images)
     order = np.argsort(-count[found], kind="stable")
     found = found[order]
-    return Places(panel[found], pixel[found], count[found], changing[order])
+    return Places(panel[found], pixel[found], count[found], in_doubt[order])
 
 
 def _count_stretches(
@@ -316,7 +314,7 @@ def _in_doubt(
     again = np.bincount(image[recurring], minlength=n_images)
     # In a still sample weak spots come now and then: fewer than those that recur.
     hit = (other >= HIT_SPOTS) & (other >= again)
-    miss = other <= MISS_SPOTS
+    miss = other < MAYBE_SPOTS
     n_hits, n_misses = np.count_nonzero(hit), np.count_nonzero(miss)
     n_seeds = seed.max() + 1
     on_hit = hit[image]

@@ -219,6 +219,11 @@ class ScreeningResults:
             for label, share in zip(Label, shares, strict=True)
         }
 
+    def spots_of_hits(self) -> list[int]:
+        """Numbers of spots of the images of class Hit, where the model counts them."""
+        hits = [im.prediction for im in self.images if im.label is Label.HIT]
+        return [p.n_spots for p in hits if p is not None and p.n_spots is not None]
+
     def hit_rates(self) -> list[HitRate]:
         """Those of the files, or folders of files of one image, in their order."""
         names = [image.name for image in self.images]

@@ -83,6 +83,11 @@ def difference_interval(
     return first - second - down, first - second + up
 
 
+def as_percent(interval: tuple[float, float]) -> list[float]:
+    """An interval of rates in percent, as JSON files have it."""
+    return [round(100 * end, 2) + 0.0 for end in interval]  # 0.0 for -0.0
+
+
 def paired_difference_interval(
     both: int, first_only: int, second_only: int, neither: int
 ) -> tuple[float, float]:

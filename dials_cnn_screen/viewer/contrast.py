@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 from dxtbx import flumpy
 
+from dials_cnn_screen.util.sampling import choose_evenly
 from dials_cnn_screen.viewer.view import is_level
 
 # From the viewer (generic_flex_image in iotbx): where it puts its level on the way from
@@ -61,9 +62,7 @@ def display_level(panels: Sequence[Any]) -> float:
 
 def choose_sample(n: int) -> list[int]:
     """Indices of a few of n images, spread over the run with the first and the last."""
-    return (
-        np.unique(np.linspace(0, n - 1, min(n, _SAMPLED)).round()).astype(int).tolist()
-    )
+    return choose_evenly(range(n), _SAMPLED)
 
 
 def level_of_run(levels: Iterable[float]) -> float | None:

@@ -9,7 +9,7 @@ from dxtbx.model.experiment_list import ExperimentListFactory
 
 from dials_cnn_screen.images.stills import list_stills
 from dials_cnn_screen.outputs import projection
-from dials_cnn_screen.outputs.projection import Projection, choose_evenly, project
+from dials_cnn_screen.outputs.projection import Projection, project
 
 pytestmark = pytest.mark.usefixtures("installed_formats", "in_tmp_path")
 
@@ -38,14 +38,6 @@ def test_at_most_so_many_are_read(stills, monkeypatch):
     # The first and the last.
     expected = project(stills[-1:], 1).frame.data
     np.testing.assert_array_equal(found.frame.data, expected)
-
-
-@pytest.mark.parametrize(
-    ("n", "most", "chosen"),
-    [(0, 3, []), (2, 3, [0, 1]), (5, 3, [0, 2, 4]), (101, 2, [0, 100])],
-)
-def test_evenly_along_the_run(n, most, chosen):
-    assert choose_evenly(range(n), most) == chosen
 
 
 def test_an_image_that_is_gone_is_left_out(stills, monkeypatch):

@@ -10,13 +10,10 @@ pytest.importorskip("dxtbx")
 
 from dxtbx.model import BeamFactory, Detector, DetectorFactory
 
+from dials_cnn_screen.images.geometry import find_d_spots
 from dials_cnn_screen.labels.image_name import ImageName
 from dials_cnn_screen.models.prediction import make_prediction
-from dials_cnn_screen.outputs.resolution import (
-    find_d_spots,
-    find_reach,
-    find_resolutions,
-)
+from dials_cnn_screen.outputs.resolution import find_reach, find_resolutions
 from dials_cnn_screen.screening.decision import Decision
 from dials_cnn_screen.screening.results import decide
 
