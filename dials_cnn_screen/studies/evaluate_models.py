@@ -1,16 +1,17 @@
 """How good a model is on fresh simulated shots, as in Table 3 and beyond.
 
-Run as ``python -m dials_cnn_screen.studies.evaluate_models [MODEL [NAME ...]]``. Shots
-are of the five experiments of Table 1, in the shares of Hit, Maybe and Miss of the
-deposited data, or of those that are named; the name of a detector family stands for
-random experiments on its detectors. No seed is one of training.
+Run as ``python -m dials_cnn_screen.studies.evaluate_models [MODEL [NAME ...]]``, with
+``--shots 100`` for so many of each instead of 600. Shots are of the five experiments of
+Table 1, in the shares of Hit, Maybe and Miss of the deposited data, or of those that
+are named; the name of a detector family stands for random experiments on its detectors.
+No seed is one of training.
 """
 
 from __future__ import annotations
 
+import argparse
 import itertools
 import os
-import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -309,15 +310,16 @@ def _kind(o: Outcome) -> str:
     return o.label.title if o.label is Label.MAYBE else f"Miss: {o.kind}"
 
 
-def main(model_name: str, names: Sequence[str]) -> None:
+def main(model_name: str, names: Sequence[str], n_shots: int) -> None:
     """Print the tables.
 
     Args:
         model_name: A model file, or a model that comes with the package.
         names: Of experiments and detector families; none: the five of Table 1.
+        n_shots: Of each of them.
     """
     model = load_model(model_name)
-    plans = plan(names or list(EXPERIMENTS), SHOTS, SEED)
+    plans = plan(names or list(EXPERIMENTS), n_shots, SEED)
     groups = {name: evaluate(model, jobs, name) for name, jobs in plans.items()}
     print_table(groups)
     print_eyes(groups)
@@ -329,4 +331,9 @@ def main(model_name: str, names: Sequence[str]) -> None:
 
 if __name__ == "__main__":
     torch.set_num_threads(1)
-    main(sys.argv[1] if len(sys.argv) > 1 else "default", sys.argv[2:])
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("model", nargs="?", default="default")
+    parser.add_argument("names", nargs="*", metavar="NAME")
+    parser.add_argument("--shots", type=int, default=SHOTS, help="of each")
+    given = parser.parse_args()
+    main(given.model, given.names, given.shots)

@@ -11,8 +11,8 @@ import pytest
 pytest.importorskip("dials")
 
 from dials.command_line.find_spots import run as find_spots
-from dials.util import Sorry
 from dxtbx.model.experiment_list import ExperimentListFactory
+from refusals import refused
 
 from dials_cnn_screen.command_line.cnn_evaluate import run
 from dials_cnn_screen.command_line.cnn_screen import run as screen
@@ -288,17 +288,6 @@ def test_help_without_heavy_imports(args):
 
 
 # Bad input
-
-
-def refused(*args: str) -> str:
-    """What the user is told; no result is written."""
-    with pytest.raises(Sorry) as told:
-        run(list(args))
-    assert not Path("cnn_evaluate.json").exists()
-    assert not Path("cnn_evaluate.html").exists()
-    message = str(told.value)
-    assert "\n" not in message
-    return message
 
 
 def test_no_labels(images, model):

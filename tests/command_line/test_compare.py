@@ -12,7 +12,7 @@ import pytest
 
 pytest.importorskip("dials")
 
-from dials.util import Sorry
+from refusals import refused
 
 from dials_cnn_screen.command_line.cnn_evaluate import run
 from dials_cnn_screen.command_line.cnn_screen import run as screen
@@ -304,17 +304,6 @@ def test_many_images_make_a_small_page():
 
 
 # Bad input
-
-
-def refused(*args: str) -> str:
-    """What the user is told; no result is written."""
-    with pytest.raises(Sorry) as told:
-        run(list(args))
-    assert not Path("cnn_evaluate.json").exists()
-    assert not Path("cnn_evaluate.html").exists()
-    message = str(told.value)
-    assert "\n" not in message
-    return message
 
 
 def test_without_a_first_run(two_models):

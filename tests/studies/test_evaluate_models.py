@@ -96,20 +96,19 @@ def test_plans(level_model, monkeypatch, capsys):
         return OUTCOMES
 
     monkeypatch.setattr(module, "evaluate", evaluate)
-    monkeypatch.setattr(module, "SHOTS", 20)
-    module.main(str(level_model), [])
+    module.main(str(level_model), [], 20)
     assert seen.keys() == EXPERIMENTS.keys()
     # Of 2000 LO19 have 730, 151, 1119; of 20, 7, 2 and 11.
     aims = [aim for _, aim, _ in seen["LO19"]]
     assert [aims.count(label) for label in Label] == [7, 2, 11]
     seen.clear()
-    module.main(str(level_model), ["eiger", "LO19"])
+    module.main(str(level_model), ["eiger", "LO19"], 20)
     assert list(seen) == ["eiger", "LO19"]
     assert all(name.startswith("eiger-") for name, _, _ in seen["eiger"])
     # The same shots of an experiment, whatever others are evaluated beside it.
     assert seen["LO19"] == module.plan(list(EXPERIMENTS), 20, module.SEED)["LO19"]
     with pytest.raises(ValueError, match="'LO20': not L498"):
-        module.main(str(level_model), ["LO20"])
+        module.main(str(level_model), ["LO20"], 20)
 
 
 def test_a_shot_is_classified(level_model, monkeypatch):
