@@ -122,6 +122,8 @@ def log_results(results: ScreeningResults, elapsed: float, n_before: int = 0) ->
             "scores=cnn_screen.json annotation=labels.txt gives an upper limit of the "
             "hits among the rejected."
         )
+    if not results.classified:
+        return
     reading, preparing, classifying = 1e3 * results.mean_seconds()
     logger.info(
         "\n%.1f images/s. Mean time per image: %.1f ms to read, %.1f ms to prepare, "

@@ -25,8 +25,8 @@ def format_rings(results: ScreeningResults) -> str:
     named = ", ".join(f"{d:.2f} A ({n})" for d, n in common[:_NAMED])
     more = ", ..." if len(common) > _NAMED else ""
     return (
-        f"{len(with_rings)} of {len(known)} images have powder rings, and as many as "
-        f"is in brackets have one at {named}{more}."
+        f"Powder rings are on {len(with_rings)} of {len(known)} images. Spacings, with "
+        f"the number of images in brackets: {named}{more}."
     )
 
 

@@ -267,8 +267,8 @@ def test_rings_are_kept(tmp_path):
     read = read_results(tmp_path / "s.json")
     assert [image.rings for image in read.images] == rings
     assert format_rings(read) == (
-        "2 of 3 images have powder rings, and as many as is in brackets have one at "
-        "3.67 A (2), 3.44 A (1)."
+        "Powder rings are on 2 of 3 images. Spacings, with the number of images in "
+        "brackets: 3.67 A (2), 3.44 A (1)."
     )
     assert format_rings(replace(read, images=images[2:])) == ""
 
