@@ -186,8 +186,10 @@ def draw_resolution(axes: Axes, d_min: Sequence[float]) -> None:
         color=COLOURS[Label.HIT.title],
     )
     axes.set_xscale("log")
-    axes.set_xlim(high, low)
-    axes.set_xticks(_D_TICKS, [f"{d:g}" for d in _D_TICKS])
+    ticks = [d for d in _D_TICKS if low <= d <= high]
+    if len(ticks) < 2:  # all are nearly the same
+        ticks = np.geomspace(low, high, 3).round(2).tolist()
+    axes.set_xticks(ticks, [f"{d:g}" for d in ticks])
     axes.set_xticks([], minor=True)
     axes.set_xlim(high, low)
     axes.yaxis.get_major_locator().set_params(integer=True)

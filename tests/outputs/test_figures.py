@@ -69,3 +69,4 @@ def test_each_hit_is_in_a_bar_of_resolution(axes, d_min):
     assert heights(axes).sum() == len(d_min)
     worst, best = axes.get_xlim()
     assert worst > max(d_min) >= min(d_min) > best
+    assert len([d for d in axes.get_xticks() if best <= d <= worst]) >= 2
