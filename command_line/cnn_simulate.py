@@ -92,11 +92,8 @@ def _simulate(params: Parameters) -> None:
     from dials_cnn_screen.simulation.experiments import EXPERIMENTS
     from dials_cnn_screen.simulation.run import plan_run, simulate_run
 
-    experiment, n, output = (
-        EXPERIMENTS[params.experiment],
-        params.n_images,
-        params.output,
-    )
+    experiment, n = EXPERIMENTS[params.experiment], params.n_images
+    output = params.output
     images = Path(output.images or f"{experiment.run}_{n}.h5")
     has_file = output.images is not None or output.stream is None
     check_outputs(images if has_file else None, output.annotation)

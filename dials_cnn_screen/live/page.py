@@ -48,7 +48,7 @@ def write_live_page(
         path: Of the file.
         status: Of Account.as_json.
         account, run, model, decision: Of the run.
-        every: Seconds after which the page is to be loaded anew, while the run goes on.
+        every: Seconds after which the page reloads, while the run goes on.
         citation: At the foot of the page.
     """
     images = status["images"]
