@@ -9,6 +9,7 @@ import re
 import shutil
 import subprocess
 import sys
+import threading
 from collections.abc import Callable, Iterator
 from importlib import metadata
 from pathlib import Path
@@ -22,6 +23,18 @@ import written_files
 # Where there is no GPU Triton interprets its kernels. It decides when it is imported.
 if not Path("/dev/nvidiactl").exists():
     os.environ.setdefault("TRITON_INTERPRET", "1")
+
+
+@pytest.fixture(autouse=True)
+def earlier_processes_have_ended() -> None:
+    """Wait for the processes of a run that an earlier test stopped.
+
+    Until then a thread of concurrent.futures looks after them, and a process with
+    threads is not forked; a process that is begun anew can't import functions of tests.
+    """
+    for thread in threading.enumerate():
+        if type(thread).__name__ == "_ExecutorManagerThread":
+            thread.join(60)
 
 
 @pytest.fixture
