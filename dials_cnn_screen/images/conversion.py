@@ -17,6 +17,8 @@ from dials_cnn_screen.images.opening import load_lookup
 from dials_cnn_screen.images.stills import list_positions
 from dials_cnn_screen.util.files import replacing
 
+_SHOWN_SHAPES = 3  # of panels, in a message of one line
+
 
 def convert_to_stills(experiments: ExperimentList) -> tuple[ExperimentList, int]:
     """The same images as stills, as dials.import convert_sequences_to_stills=True does.
@@ -79,10 +81,18 @@ def set_mask(experiments: ExperimentList, path: str) -> None:
         panels = imageset.get_detector(0)
         if shapes != (wanted := [panel.get_image_size()[::-1] for panel in panels]):
             raise ValueError(
-                f"mask={path} has panels of {shapes} pixels, and "
-                f"{imageset.get_path(0)} has {wanted}"
+                f"mask={path} has {_describe_panels(shapes)}, and "
+                f"{imageset.get_path(0)} has {_describe_panels(wanted)}"
             )
         give_mask(imageset, mask, path)
+
+
+def _describe_panels(shapes: Sequence[tuple[int, int]]) -> str:
+    """Number and shapes (slow, fast) of panels in a few words."""
+    kinds = [f"{slow} x {fast}" for slow, fast in dict.fromkeys(shapes)]
+    more = ["others"] if len(kinds) > _SHOWN_SHAPES else []
+    number = f"{len(shapes)} panel{'s' * (len(shapes) != 1)}"
+    return f"{number} of {', '.join(kinds[:_SHOWN_SHAPES] + more)} pixels"
 
 
 def give_mask(imageset: ImageSet, mask: ImageBool, path: str) -> None:

@@ -385,8 +385,10 @@ def read_results(path: str | Path) -> ScreeningResults:
         ) from error
 
 
-def _decision_from_json(values: dict[str, Any]) -> Decision:
+def _decision_from_json(values: Any) -> Decision:
     """The decision of cnn_screen.json; TypeError or ValueError where it is none."""
+    if not isinstance(values, dict):
+        raise TypeError(f"its decision is {values!r}")
     eye = values.get("eye")
     return Decision(**{**values, "eye": None if eye is None else Eye(**eye)})
 

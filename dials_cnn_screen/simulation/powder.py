@@ -31,6 +31,12 @@ POWDERS = {
 # Edges of the cells of other powders (A), of salts and minerals or of protein, and how
 # many rings they have at most: by hand.
 _SMALL_EDGES, _PROTEIN_EDGES, _MOST_RINGS = (3.0, 14.0), (30.0, 120.0), 25
+# How much brighter grains are than what is just visible, powers of ten: of most shots,
+# and of the share of shots with coarse grains in a strong beam, where they are as
+# bright as crystals that saturate the detector. By hand.
+_BRIGHTNESS, _STRONG_BRIGHTNESS, _STRONG_SHARE = (-0.5, 1.5), (1.5, 3.5), 0.3
+# Standard deviation of the logarithm of the grains' intensities in a shot: by hand.
+_GRAIN_SIZES = (0.3, 2.0)
 # The mean edge of the cell of a powder over its resolution limit: by hand, for some
 # hundred rings to choose from.
 _RESOLUTION = 6.0
@@ -126,7 +132,7 @@ def draw_grains(
     covariance = rng.uniform(*experiment.focus) ** 2 * np.eye(2) + (
         arc[:, None, None] ** 2 * (np.eye(2) - radial)
     )
-    intensity = rng.lognormal(0.0, rng.uniform(0.3, 1.5), len(radius))
+    intensity = rng.lognormal(0.0, rng.uniform(*_GRAIN_SIZES), len(radius))
     return Spots(slow[active], fast[active], covariance[active], intensity[active])
 
 
@@ -145,13 +151,14 @@ def _draw_azimuths(n: int, rng: np.random.Generator) -> NDArray[np.float64]:
 def brighten_grains(
     grains: Spots, background: NDArray[np.float64], rng: np.random.Generator
 ) -> Spots:
-    """Draw the photons of the grains, a third to thirty times what is just visible.
+    """Draw the photons of the grains, a third to 3000 times what is just visible.
 
     Args:
         grains: n spots with relative intensities.
         background: (n,), photons under each.
         rng: Of the shot.
     """
-    scale = 10 ** rng.uniform(-0.5, 1.5)
+    strong = rng.random() < _STRONG_SHARE
+    scale = 10 ** rng.uniform(*(_STRONG_BRIGHTNESS if strong else _BRIGHTNESS))
     photons = scale * grains.photons * threshold_photons(background, VISIBLE_SIGMA)
     return replace(grains, photons=rng.poisson(photons))

@@ -21,11 +21,19 @@ _NAMED = (
 
 def one_line(error: BaseException) -> str:
     """What an exception says, in one line of bounded length."""
-    text = shorten(str(error))
+    text = shorten(plain_text(error))
     name = type(error).__name__
     if text and isinstance(error, _NAMED):
         return f"{name}: {text}"
     return text or name
+
+
+def plain_text(error: BaseException) -> str:
+    """What an exception says; of the system's errors without their number."""
+    text = str(error)
+    if isinstance(error, OSError) and error.strerror:
+        return text.removeprefix(f"[Errno {error.errno}] ")
+    return text
 
 
 def shorten(text: str, longest: int = _LONGEST) -> str:

@@ -25,6 +25,8 @@ MAX_IMAGE_PIXELS = 2**26
 # In one file; dxtbx takes 3 kB of memory for each of them. By hand.
 MOST_IMAGES = 10**6
 
+# What h5py raises where a file is damaged.
+_H5PY_ERRORS = OSError, RuntimeError, KeyError
 _SHOWN = 3  # missing data files in a message of one line
 
 
@@ -77,7 +79,7 @@ def find_missing_data(file: str) -> list[str]:
                     missing[link.filename] = None
 
     if os.path.isfile(file) and h5py.is_hdf5(file):
-        with contextlib.suppress(OSError, RuntimeError), h5py.File(file, "r") as handle:
+        with contextlib.suppress(*_H5PY_ERRORS), h5py.File(file, "r") as handle:
             check(handle)
             handle.visititems(lambda _, item: check(item))
     return list(missing)
@@ -141,8 +143,8 @@ def check_claims(file: str) -> None:
             )
 
     if os.path.isfile(file) and h5py.is_hdf5(file):
-        unreadable = contextlib.suppress(OSError, RuntimeError, KeyError)
-        with unreadable, h5py.File(file, "r") as handle:  # dxtbx says why it can't be
+        # dxtbx says why it can't be read.
+        with contextlib.suppress(*_H5PY_ERRORS), h5py.File(file, "r") as handle:
             handle.visititems(check)
 
 

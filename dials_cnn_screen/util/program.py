@@ -27,7 +27,7 @@ from dials.util.version import dials_version
 from dxtbx.model import ExperimentList
 
 from dials_cnn_screen import __version__
-from dials_cnn_screen.util.errors import LONGEST_MESSAGE, one_line, shorten
+from dials_cnn_screen.util.errors import LONGEST_MESSAGE, one_line, plain_text, shorten
 from dials_cnn_screen.util.files import check_outputs
 from dials_cnn_screen.util.input_files import (
     check_claims,
@@ -55,7 +55,7 @@ def user_errors() -> Iterator[None]:
     try:
         yield
     except (ValueError, OSError) as error:
-        raise Sorry(shorten(str(error), LONGEST_MESSAGE)) from None
+        raise Sorry(shorten(plain_text(error), LONGEST_MESSAGE)) from None
     except MemoryError as error:
         raise Sorry(f"there is not enough memory; {shorten(str(error))}") from None
     except KeyboardInterrupt as error:
@@ -166,6 +166,9 @@ def parse_images(
         params = _parse_and_log(parser, args, program)
     for file, error in unreadable.items():
         logging.getLogger(program).warning("%s can't be read: %s", file, error)
+    for wrapper in params.input.experiments:
+        if not wrapper.data:
+            logging.getLogger(program).warning("%s has no images", wrapper.filename)
     if not check_format and not leave_out_unreadable:
         for wrapper in params.input.experiments:
             _check_files(wrapper.filename, wrapper.data)

@@ -250,6 +250,15 @@ def test_no_results_file(tmp_path, text):
         read_results(path)
 
 
+@pytest.mark.parametrize("decision", [None, 3, []])
+def test_a_decision_that_is_none(results, tmp_path, decision):
+    content = {**results.as_json(), "decision": decision}
+    path = tmp_path / "scores.json"
+    path.write_text(json.dumps(content))
+    with pytest.raises(ValueError, match=r"its decision is (None|3|\[\])"):
+        read_results(path)
+
+
 def test_rings_are_kept(tmp_path):
     rings = [(3.67, 3.44), (3.67,), (), None]
     images = [

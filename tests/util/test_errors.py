@@ -9,7 +9,7 @@ from dials_cnn_screen.util.errors import one_line, shorten
     ("error", "line"),
     [
         (ValueError("too\n  much"), "too much"),
-        (OSError(2, "No such file", "a.h5"), "[Errno 2] No such file: 'a.h5'"),
+        (OSError(2, "No such file", "a.h5"), "No such file: 'a.h5'"),
         (KeyError("data"), "KeyError: 'data'"),
         (IndexError("out of range"), "IndexError: out of range"),
         (AssertionError(), "AssertionError"),

@@ -81,6 +81,17 @@ def test_missing_data_files_of_a_master_are_named(write_nxmx):
     }
 
 
+def test_a_file_of_which_the_entries_are_damaged(write_nxmx, monkeypatch):
+    write_nxmx("whole.h5", np.full((2, 40, 40), 20, np.int32))
+
+    def fail(*_):
+        raise KeyError("Unable to open object (bad heap free list)")
+
+    monkeypatch.setattr(h5py.Group, "visititems", fail)
+    assert find_missing_data("whole.h5") == []
+    check_claims("whole.h5")
+
+
 def test_files_that_lack_no_data(tmp_path):
     (tmp_path / "text").write_text("none")
     for name in ("text", "missing", "."):

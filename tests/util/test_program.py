@@ -10,6 +10,7 @@ pytest.importorskip("dials")
 
 import libtbx.phil
 from dials.util import Sorry
+from dxtbx.model import ExperimentList
 from dxtbx.model.experiment_list import ExperimentListFactory
 
 from dials_cnn_screen.phil import load_scope
@@ -60,6 +61,14 @@ def test_patterns_of_no_file(pattern):
     with pytest.raises(Sorry, match="there is no file '") as problem:
         parse("run_1.h5", pattern)
     assert pattern in str(problem.value)
+
+
+@pytest.mark.usefixtures("files")
+def test_lists_without_images_are_named(caplog):
+    ExperimentList().as_file("none.expt")
+    with caplog.at_level("WARNING"):
+        assert len(parse("run_2.h5", "none.expt").experiments) == 2
+    assert caplog.messages == ["none.expt has no images"]
 
 
 @pytest.mark.usefixtures("files")

@@ -104,7 +104,7 @@ def test_mask(write_cxidb76, spot_model, imported, as_expt, column, read):
 def test_mask_that_does_not_fit(images, model):
     write_mask("small.mask", 50)
     Path("none.mask").write_text("hello")
-    with pytest.raises(Sorry, match=r"panels of \[\(50, 50\)\] pixels, and .*run1.h5"):
+    with pytest.raises(Sorry, match=r"has 1 panel of 50 x 50 pixels, and .*run1.h5"):
         run([images, model, "mask=small.mask", *QUICK])
     with pytest.raises(Sorry, match=r"mask=none.mask is no mask of dials.generate_m"):
         run([images, model, "mask=none.mask", *QUICK])
