@@ -91,6 +91,7 @@ NEEDS_DIALS = {
     "studies.compare_deposit",
     "studies.compare_find_spots",
     "studies.measure_live",
+    "studies.whole_run",
     "training.log",
     "training.preparing",
     "training.run",
