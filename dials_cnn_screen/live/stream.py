@@ -38,6 +38,12 @@ MOST_BYTES = 4 * MAX_IMAGE_PIXELS + 2**20
 # Parts of a message that are looked at; messages on the wire before they are taken;
 # series that are remembered; all by hand.
 MOST_PARTS, _WIRE, _SERIES = 12, 16, 1000
+_FAULTS = (
+    "repeated images",
+    "late images",
+    "broken messages",
+    "connections that ended within a series",
+)
 # Milliseconds to wait for a message before looking whether to end. By hand.
 _POLL = 100
 _LOOPBACK = re.compile(
@@ -133,14 +139,14 @@ class StreamSource:
             idle_time: Seconds without a message after which images ends; None: never.
             reference: Geometry that the user gives; None: that of the stream.
         """
+        import zmq
+
         self._socket, self._idle_time = socket, idle_time
+        self._monitor = socket.get_monitor_socket(zmq.EVENT_DISCONNECTED)
         self._reference = reference
         self._headers: dict[str, Header] = {}
         self._orders: dict[str, SeriesOrder] = {}
-        self._faults = {
-            name: Fault()
-            for name in ("repeated images", "late images", "broken messages")
-        }
+        self._faults = {name: Fault() for name in _FAULTS}
         # Series that ended, and how often one of the same name began after that.
         self._ended: set[str] = set()
         self._again: Counter[str] = Counter()
@@ -160,6 +166,7 @@ class StreamSource:
             while not stop.is_set():
                 parts = self._receive()
                 if parts is None:
+                    self._count_ended_connections()
                     idle = time.monotonic() - last
                     if self._idle_time is not None and idle > self._idle_time:
                         return
@@ -169,6 +176,7 @@ class StreamSource:
                 if image is not None:
                     yield image
         finally:
+            self._socket.disable_monitor()
             self._socket.close()
 
     def read(self, image: StreamImage) -> Frame:
@@ -184,7 +192,7 @@ class StreamSource:
         return image.image.n_bytes
 
     def faults(self) -> dict[str, Any]:
-        """Repeated, late, broken and missing images and messages."""
+        """Repeated, late, broken and missing images and messages, and connections."""
         with self._lock:
             found = {name: fault.as_json() for name, fault in self._faults.items()}
             number = self._n_forgotten
@@ -210,6 +218,22 @@ class StreamSource:
                     parts.append(frame.buffer)
             if not self._socket.getsockopt(zmq.RCVMORE):
                 return parts or None
+
+    def _count_ended_connections(self) -> None:
+        """Those of senders that were within a series; no message is waiting."""
+        while self._monitor.poll(0):
+            self._monitor.recv_multipart()
+            with self._lock:
+                series = [name for name in self._orders if name not in self._ended]
+                if not series:
+                    continue
+                self._faults["connections that ended within a series"].add(series[-1])
+            logger.warning(
+                "the connection to a sender ended within %s; one that sends a part of "
+                "more than %d MB is cut off",
+                series[-1],
+                MOST_BYTES // 10**6,
+            )
 
     def _take(self, parts: list[memoryview]) -> StreamImage | Unread | None:
         """The image of a message; None for one that has none to classify."""

@@ -80,7 +80,13 @@ def numbers(fault):
     return status()["faults"][fault]["number"]
 
 
-FAULTS = ("repeated images", "late images", "broken messages", "missing images")
+FAULTS = (
+    "repeated images",
+    "late images",
+    "broken messages",
+    "connections that ended within a series",
+    "missing images",
+)
 
 
 @pytest.mark.parametrize("name", list(FORMATS))
@@ -94,7 +100,7 @@ def test_every_kind_of_stream(stream, name, compression):
     scores = stream(series(name, compression=compression))
     assert list(scores) == [("series_1", i) for i in (1, 2, 3, 4)]
     assert classes(scores) == CLASSES
-    assert [numbers(fault) for fault in FAULTS] == [0] * 4
+    assert [numbers(fault) for fault in FAULTS] == [0] * len(FAULTS)
     assert not Path("hits.expt").exists()
 
 
@@ -145,7 +151,7 @@ def test_a_sender_that_truncates_and_lies(stream):
     assert errors[3] == "its series has 4 images"
     assert errors[4] == "the image has 100 bytes and not 12800"
     assert all(image["kept"] for image in list(scores.values())[1:])
-    assert [numbers(fault) for fault in FAULTS] == [0, 0, 3, 0]
+    assert [numbers(fault) for fault in FAULTS] == [0, 0, 3, 0, 0]
     assert status()["images"]["not_classified"] == 4
 
 
@@ -177,7 +183,7 @@ def test_a_sender_that_is_too_fast_loses_nothing(stream, slow):
     for image, expected in zip(scores.values(), CLASSES * (N_FAST // 4), strict=True):
         assert image["class"] in (None, expected)
     assert status()["images"]["queue_full"] == len(left)
-    assert [numbers(fault) for fault in FAULTS] == [0] * 4
+    assert [numbers(fault) for fault in FAULTS] == [0] * len(FAULTS)
     assert f"{len(left)} images came faster" in Path("cnn_live.html").read_text()
 
 
@@ -262,7 +268,7 @@ def test_series_whose_numbers_begin_anew(stream):
     expected = [("series_1", i) for i in (1, 2, 3, 4)]
     assert list(scores) == [*expected, ("series_1.2", 1), ("series_2", 1)]
     assert classes(scores) == [*CLASSES, "Hit", "Miss"]
-    assert [numbers(fault) for fault in FAULTS] == [0] * 4
+    assert [numbers(fault) for fault in FAULTS] == [0] * len(FAULTS)
 
 
 def test_resume_does_not_classify_twice(stream):
@@ -314,6 +320,16 @@ def test_messages_that_are_far_too_large_are_not_taken():
     assert not receiver.poll(500)
     sender.close(linger=0)
     receiver.close()
+
+
+def test_what_is_too_large_is_told(stream, monkeypatch, caplog):
+    monkeypatch.setattr("dials_cnn_screen.live.stream.MOST_BYTES", 20_000)
+    start, first, *_ = series()
+    scores = stream([start, first, [bytes(30_000)]])
+    assert list(scores) == [("series_1", 1)]
+    fault = "connections that ended within a series"
+    assert status()["faults"][fault] == {"number": 1, "latest": ["series_1"]}
+    assert "the connection to a sender ended within series_1" in caplog.text
 
 
 def test_images_are_sent_as_detectors_do():
