@@ -75,6 +75,7 @@ def run(args: list[str] | None = None, phil: libtbx.phil.scope = phil_scope) -> 
         logger.info("\nPlease cite: %s", CITATION)
         if not results.images:
             raise ValueError(f"no image came from {given}")
+        results.check_classified()
 
 
 if __name__ == "__main__":

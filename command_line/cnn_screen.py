@@ -129,11 +129,7 @@ def _screen(
     results = screened.results
     if not results.images and screened.stopped:
         raise screened.stopped
-    if not results.classified:
-        raise ValueError(
-            f"none of the {len(results.images)} images could be classified; the first, "
-            f"{results.display_names()[0]}: {results.images[0].error}"
-        )
+    results.check_classified()
     log_results(results, time.perf_counter() - start, screened.n_before)
     with interruptible(WRITING), pointing_to_record(params.output.record):
         write_outputs(experiments, screened, params, made_with, CITATION)

@@ -167,6 +167,14 @@ class ScreeningResults:
         """Those that could be classified."""
         return [image for image in self.images if image.prediction is not None]
 
+    def check_classified(self) -> None:
+        """Raise ValueError where no image could be classified."""
+        if not self.classified:
+            raise ValueError(
+                f"none of the {len(self.images)} images could be classified; the "
+                f"first, {self.display_names()[0]}: {self.images[0].error}"
+            )
+
     @property
     def failed(self) -> list[ImageResult]:
         """Those that could not."""

@@ -232,11 +232,11 @@ def test_a_series_joined_late_needs_a_geometry(stream, write_levels):
     from dxtbx.model.experiment_list import ExperimentListFactory
 
     _, *shots, end = series()
-    scores = stream([*shots, end])
-    errors = {image["error"] for image in scores.values()}
-    assert errors == {
-        "the stream does not say where the beam centre is; give reference_geometry"
-    }
+    missing = "the stream does not say where the beam centre is; give reference_geom"
+    with pytest.raises(Sorry, match=rf"none of the 4 images .*: {missing}"):
+        stream([*shots, end])
+    images = json.loads(Path("cnn_screen.json").read_text())["images"]
+    assert all(image["kept"] and missing in image["error"] for image in images)
     write_levels("a.h5", [50])
     ExperimentListFactory.from_filenames(["a.h5"]).as_file("reference.expt")
     scores = stream([*shots, end], "reference_geometry=reference.expt")
@@ -343,7 +343,5 @@ def test_an_image_of_several_panels(stream, write_levels):
     """Without a geometry it says what is missing."""
     shot = np.stack(images([150, 150]))
     sent = [plain.encode_start(1, HEADER), plain.encode_image(1, 1, shot, "none")]
-    scores = stream(sent)
-    assert scores["series_1", 1]["error"] == (
-        "the image has 2 panels; give reference_geometry with theirs"
-    )
+    with pytest.raises(Sorry, match="has 2 panels; give reference_geometry with their"):
+        stream(sent)
