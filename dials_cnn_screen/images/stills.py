@@ -88,7 +88,8 @@ def digest_geometry(experiments: ExperimentList) -> str:
     mask = first.imageset.external_lookup.mask.filename
     status = os.stat(mask) if mask and os.path.exists(mask) else None
     stamp = status and [status.st_size, status.st_mtime_ns]
-    models = [m and m.to_dict() for m in (first.detector, first.beam)]
+    # A detector without panels is false.
+    models = [m if m is None else m.to_dict() for m in (first.detector, first.beam)]
     text = json.dumps([models, mask, stamp], sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()
 

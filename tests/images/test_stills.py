@@ -6,10 +6,12 @@ pytest.importorskip("dials")
 
 from dxtbx.model import (
     Crystal,
+    Detector,
     ExperimentList,
 )
 
 from dials_cnn_screen.images.stills import (
+    digest_geometry,
     experiment_of_still,
     list_stills,
     name_image,
@@ -96,3 +98,12 @@ def test_without_images(made):
         list_stills(experiments)
     with pytest.raises(ValueError, match=r"no images: .*dials\.import"):
         list_stills(ExperimentList())
+
+
+def test_geometry_is_told_apart(made):
+    experiment = made.experiment(made.still_set(1))
+    digests = []
+    for detector in (experiment.detector, Detector(), None):
+        experiment.detector = detector
+        digests.append(digest_geometry(ExperimentList([experiment])))
+    assert len(set(digests)) == 3
