@@ -1,12 +1,10 @@
 from __future__ import annotations
 
-import importlib.util
 import json
 import os
 import pickle
 import subprocess
 import sys
-import types
 from pathlib import Path
 
 import numpy as np
@@ -21,7 +19,6 @@ from dxtbx.format.image import ImageBool
 from dxtbx.model.experiment_list import ExperimentListFactory
 
 from dials_cnn_screen.command_line import cnn_screen
-from dials_cnn_screen.command_line import cnn_xfel_process as xfel
 from dials_cnn_screen.command_line.cnn_stills_process import run
 from dials_cnn_screen.screening import veto_processor
 
@@ -243,61 +240,6 @@ def test_no_images_is_help(monkeypatch, capsys):
     run()
     assert "usage: dials.cnn_stills_process" in capsys.readouterr().out
     assert not Path("cnn_screen.json").exists()
-
-
-@pytest.fixture
-def cctbx_xfel(monkeypatch):
-    """Stand-ins for cctbx.xfel, which is not whole everywhere; what is logged."""
-    logged = []
-
-    class Logging(stills_process.Processor):
-        def find_spots(self, experiments):
-            observed = super().find_spots(experiments)
-            logged.append((self.tag, len(observed)))
-            return observed
-
-    class Script(stills_process.Script):
-        def run(self):
-            super().run()
-
-    process = types.ModuleType("xfel.command_line.xfel_process")
-    process.Script, process.phil_scope = Script, stills_process.phil_scope
-    frame_logging = types.ModuleType("xfel.ui.db.frame_logging")
-    frame_logging.DialsProcessorWithLogging = Logging
-    command_line = types.ModuleType("xfel.command_line")
-    command_line.xfel_process = process
-    for module in (process, frame_logging, command_line):
-        monkeypatch.setitem(sys.modules, module.__name__, module)
-    names = ["xfel.ui", "xfel.ui.db"]
-    if importlib.util.find_spec("xfel") is None:
-        names.append("xfel")  # else dxtbx needs other parts of it
-    for name in names:
-        monkeypatch.setitem(sys.modules, name, types.ModuleType(name))
-    return logged
-
-
-def test_cctbx_xfel_logs_what_is_not_kept(images, model, cctbx_xfel, monkeypatch):
-    monkeypatch.setattr(sys, "argv", ["process", images, model, *ONE_BY_ONE])
-    xfel.run()
-    assert [tag for tag, _ in cctbx_xfel] == [f"run1_{i:05d}" for i in range(8)]
-    assert spot_finding_ran() == KEPT
-    assert results()["summary"]["kept"] == 5
-
-
-def test_the_gui_of_cctbx_xfel_reads_the_parameters(cctbx_xfel):
-    # As xfel.ui.load_phil_scope_from_dispatcher reads the file of a program.
-    spec = importlib.util.spec_from_file_location("module", xfel.__file__)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    params = module.phil_scope.extract()
-    assert params.cnn_screen.decision.threshold == 0.5
-    assert params.dispatch.pre_import is True
-
-
-def test_without_cctbx_xfel(monkeypatch):
-    monkeypatch.setitem(sys.modules, "xfel.command_line", None)
-    with pytest.raises(Sorry, match=r"no whole cctbx.xfel .*; dials.cnn_stills_proce"):
-        xfel.run([])
 
 
 def test_rotation_headers(rotation, model):
