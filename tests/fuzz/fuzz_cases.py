@@ -20,7 +20,13 @@ NO_REPORT = "output.html=None"
 
 PROGRAMS = {
     name: importlib.import_module(f"dials_cnn_screen.command_line.{name}")
-    for name in ("cnn_screen", "cnn_evaluate", "cnn_explain", "cnn_train")
+    for name in (
+        "cnn_screen",
+        "cnn_evaluate",
+        "cnn_explain",
+        "cnn_train",
+        "cnn_stills_process",
+    )
 }
 PREPARED = Path(tempfile.mkdtemp(prefix="fuzz_"))
 SCORES, MODEL = PREPARED / "cnn_screen.json", PREPARED / "default.safetensors"
@@ -70,6 +76,18 @@ def damaged_images(rng: Generator) -> Case:
     inputs.write_annotation(Path("labels.txt"))
     args = [GOOD, name, "annotation=labels.txt"]
     return Case("cnn_evaluate", args, what)
+
+
+def damaged_images_for_dials(rng: Generator) -> Case:
+    """An image file or experiment list, damaged, among intact ones, for the veto."""
+    name = str(rng.choice(list(inputs.IMAGES)))
+    write, damages = inputs.IMAGES[name]
+    write(Path(name))
+    damage = damages[int(rng.integers(len(damages)))]
+    damage(Path(name), rng)
+    args = [GOOD, name, "dispatch.index=False"]
+    what = f"{name} {damage.__name__}, veto"
+    return Case("cnn_stills_process", args, what, name, True)
 
 
 def damaged_mask(rng: Generator) -> Case:
@@ -143,9 +161,10 @@ def odd_parameters(rng: Generator) -> Case:
     return Case(program, [*args, "params.phil"], "PHIL file")
 
 
-# Drawn from evenly: images are half of all cases.
+# Drawn from evenly: images are more than half of all cases.
 CASES: tuple[Callable[[Generator], Case], ...] = (
     *[damaged_images] * 6,
+    *[damaged_images_for_dials] * 2,
     damaged_mask,
     damaged_scores,
     damaged_annotation,

@@ -195,15 +195,17 @@ def _look(folder: Path, status: int | None) -> Outcome:
     if "Traceback" in (folder / "output").read_text(errors="replace"):
         outcome.faults.append("it prints a traceback")
     if case is not None:
-        outcome.faults += _look_at_outputs(folder, case, outcome.kind)
+        outcome.faults += _look_at_outputs(folder, case, outcome)
     return outcome
 
 
-def _look_at_outputs(folder: Path, case: Case, kind: str) -> list[str]:
-    faults = []
+def _look_at_outputs(folder: Path, case: Case, outcome: Outcome) -> list[str]:
+    faults, kind = [], outcome.kind
     left = [path.name for path in folder.glob(".*")]
     if left:
         faults.append(f"it leaves {left}")
+    if case.program == "cnn_stills_process":
+        return faults + _look_at_veto(case, folder, outcome)
     if case.program != "cnn_screen" or "param" in case.what or "PHIL" in case.what:
         return faults  # parameters may rename or switch off outputs
     names = OUTPUTS[:2] if NO_REPORT in case.args else OUTPUTS
@@ -215,6 +217,17 @@ def _look_at_outputs(folder: Path, case: Case, kind: str) -> list[str]:
         faults.append("it succeeds without outputs")
     if all(new):
         faults += _look_at_scores(contents, case, folder)
+    return faults
+
+
+def _look_at_veto(case: Case, folder: Path, outcome: Outcome) -> list[str]:
+    """What is wrong with what the veto left: intact images are always processed."""
+    text = (folder / "cnn_screen.json").read_text()
+    if text == OLD:
+        return ["it leaves no scores of the intact images"]
+    faults = _look_at_scores(["{}", text], case, folder)
+    if case.bad in outcome.detail:  # images of a file that can't be read are unknown
+        faults = [fault for fault in faults if not fault.startswith("nothing is said")]
     return faults
 
 
