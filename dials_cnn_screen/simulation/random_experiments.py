@@ -152,7 +152,7 @@ def _draw(name: str, detector: Detector, rng: np.random.Generator) -> Experiment
 
 def _draw_overexposure(rng: np.random.Generator) -> Range:
     """In three experiments of ten some crystals saturate the detector."""
-    return (1.0, log_uniform(3, 1000, rng)) if rng.random() < 0.3 else (1.0, 1.0)
+    return (1.0, log_uniform(3, 3000, rng)) if rng.random() < 0.3 else (1.0, 1.0)
 
 
 def _draw_centre_error(rng: np.random.Generator) -> tuple[float, float]:

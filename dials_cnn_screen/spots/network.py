@@ -27,6 +27,10 @@ from dials_cnn_screen.spots.features import N_FRAME, N_SCALARS, describe
 
 # What an empty slot has for a spot's logit: a probability of 1e-13.
 EMPTY_LOGIT = -30.0
+# Share of what describes a frame that is left out at random in training, so that the
+# head relies on the number of spots first (Srivastava et al., 2014, J. Mach. Learn.
+# Res. 15, 1929).
+HEAD_DROPOUT = 0.5
 
 
 @dataclass(frozen=True, eq=False)
@@ -141,5 +145,8 @@ class SpotNetwork(nn.Module):
             [number.sqrt(), torch.log1p(number), torch.log1p(variance), number / 20],
             dim=1,
         )  # (b, 4)
-        features = torch.cat([context, of_spots, counts], dim=-1)  # (b, f)
+        described = nn.functional.dropout(
+            torch.cat([context, of_spots], dim=-1), HEAD_DROPOUT, self.training
+        )
+        features = torch.cat([described, counts], dim=-1)  # (b, f)
         return SpotOutput(self.head(features), spot_logits, features)

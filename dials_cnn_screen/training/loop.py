@@ -198,6 +198,7 @@ def _train_epoch(
     """Mean loss and success rate (%) over the batches of an epoch."""
     run.network.train()
     schedule, rng = run.schedule, run.rng
+    torch.manual_seed(int(rng.integers(2**62)))  # of dropout
     if schedule.batches:
         batches = balanced(
             data.labels, training, schedule.batch_size, schedule.batches, rng
