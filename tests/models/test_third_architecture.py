@@ -214,12 +214,12 @@ def model(data) -> Model:
 def test_it_is_trained(data, tmp_path):
     torch.manual_seed(0)
     start = begin_anew("blocks", None)
-    plan = Plan(start, choose_schedule(start, "short", {"epochs": 30}))
+    plan = Plan(start, choose_schedule(start, "short", {"epochs": 60}))
     checkpoint = checkpoint_of(tmp_path / "checkpoint", plan, data, SPLITS)
     assert checkpoint.run["edge"] == 4
     assert checkpoint.run["training.momentum"] == 0.9
     result = fit(plan, data, SPLITS, lambda _epoch: None, checkpoint=checkpoint)
-    assert len(result.history) == 30
+    assert len(result.history) == 60
     assert (result.predicted == data.labels[SPLITS.test]).mean() > 0.9
     with pytest.raises(ValueError, match=r"training\.learning_rate does not apply"):
         choose_schedule(start, "short", {"learning_rate": 0.1})
