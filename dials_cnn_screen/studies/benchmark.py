@@ -17,7 +17,6 @@ import json
 import os
 import platform
 import statistics
-import subprocess
 import sys
 import tempfile
 import time
@@ -31,6 +30,7 @@ import numpy as np
 from dials_cnn_screen import __version__
 from dials_cnn_screen.images.frame import Frame, check_frame
 from dials_cnn_screen.models.model_file import load_model
+from dials_cnn_screen.studies.commands import run_command
 
 EDGE = 1920  # of the Rayonix of LO19, pixels
 MODELS = ("default", "ke2018")
@@ -135,38 +135,12 @@ def measure_program(
     costs = {}
     memory = 0.0
     for n_images, file in files.items():
-        runs = [_run([*command, file]) for _ in range(rounds)]
-        costs[n_images] = statistics.median(seconds for seconds, _ in runs)
-        memory = max(megabytes for _, megabytes in runs)
+        runs = [run_command([*command, file]) for _ in range(rounds)]
+        costs[n_images] = statistics.median(run.processor for run in runs)
+        memory = max(run.memory for run in runs)
     (few, cost_of_few), (many, cost_of_many) = sorted(costs.items())
     per_image = (cost_of_many - cost_of_few) / (many - few)
     return Program(name, cost_of_few - few * per_image, 1e3 * per_image, memory)
-
-
-# Runs a command and writes its CPU seconds and peak memory (MB) to standard error. The
-# peak of a process is that of its parent at the least, so the parent has to be small.
-_MEASURE = """
-import resource, subprocess, sys
-status = subprocess.run(sys.argv[1:], stderr=subprocess.STDOUT).returncode
-used = resource.getrusage(resource.RUSAGE_CHILDREN)
-print(used.ru_utime + used.ru_stime, used.ru_maxrss / 1024, file=sys.stderr)
-sys.exit(status != 0)
-"""
-
-
-def _run(command: Sequence[str]) -> tuple[float, float]:
-    """CPU seconds and peak memory (MB) of a command."""
-    done = subprocess.run(
-        [sys.executable, "-I", "-S", "-c", _MEASURE, *command],
-        capture_output=True,
-        env={**os.environ, "OMP_NUM_THREADS": "1", "DIALS_NOBANNER": "1"},
-        check=False,
-    )
-    if done.returncode:
-        last = done.stdout.decode(errors="replace").strip()[-200:]
-        raise ValueError(f"{' '.join(command)} failed: {last}")
-    seconds, megabytes = map(float, done.stderr.split())
-    return seconds, megabytes
 
 
 def measure_programs(
@@ -179,10 +153,11 @@ def measure_programs(
             file = Path(folder, f"{experiment}_{n}.h5")
             shots = [f"experiment={experiment}", f"n_images={n}"]
             outputs = [f"output.images={file}", "output.annotation=None"]
-            _run(["dials.cnn_simulate", *shots, *outputs, "output.log=None"])
+            run_command(["dials.cnn_simulate", *shots, *outputs, "output.log=None"])
             files[n] = f"{folder}/{experiment}_{n}.expt"
             log = f"output.log={folder}/import.log"
-            _run(["dials.import", str(file), f"output.experiments={files[n]}", log])
+            imported = f"output.experiments={files[n]}"
+            run_command(["dials.import", str(file), imported, log])
         nothing = [f"output.{x}=None" for x in ("experiments", "scores", "html", "log")]
         programs = [
             measure_program(

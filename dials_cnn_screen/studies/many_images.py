@@ -8,18 +8,27 @@ with 25 spots, in one file of the layout of CXIDB-76. Each run is a process of i
 from __future__ import annotations
 
 import argparse
-import os
-import subprocess
-import sys
 import tempfile
-import time
 from pathlib import Path
 
 import h5py
 import numpy as np
 
+from dials_cnn_screen.simulation.cxidb76 import write_metadata
+from dials_cnn_screen.simulation.detector import Detector
+from dials_cnn_screen.studies.commands import run_command
+
 _EDGE, _DIFFERENT = 128, 100
-_PROGRAM = "from dials_cnn_screen.command_line.cnn_screen import run; run()"
+_DETECTOR = Detector(
+    shape=(_EDGE, _EDGE),
+    pixel_size=0.1,
+    beam_centre=(_EDGE / 2, _EDGE / 2),
+    gain=1.0,
+    dark_noise=0.0,
+    pedestal=0.0,
+    saturation=60000,
+    min_trusted=0,
+)
 
 
 def main() -> None:
@@ -46,21 +55,8 @@ def write_images(path: Path, n: int) -> None:
     for image in images[::10]:
         slow, fast = rng.integers(4, _EDGE - 4, (2, 25))
         image[slow, fast] += 200
-    centre = 0.1 * _EDGE / 2
-    metadata = {
-        "idh5_version": np.bytes_(b"idh5_v1.0"),
-        "BEAM_CENTER_X": centre,
-        "BEAM_CENTER_Y": centre,
-        "PIXEL_SIZE": 0.1,
-        "SIZE1": _EDGE,
-        "SIZE2": _EDGE,
-        "MIN_TRUSTED_VALUE": 0,
-        "SATURATED_VALUE": 60000,
-        "ACTIVE_AREAS": np.array([0, 0, _EDGE, _EDGE]),
-    }
     with h5py.File(path, "w") as file:
-        for name, value in metadata.items():
-            file[f"metadata/{name}"] = value
+        write_metadata(file, _DETECTOR)
         chunk = file.create_group("data/chunk00")
         shape = (n, _EDGE, _EDGE)
         data = chunk.create_dataset("images", shape, np.uint16, chunks=(1, *shape[1:]))
@@ -71,20 +67,18 @@ def write_images(path: Path, n: int) -> None:
 
 
 def measure(path: Path, n: int, nproc: int) -> str:
-    """A row of the table: a run of dials.cnn_screen on the images of a file."""
-    command = [sys.executable, "-c", _PROGRAM, str(path), f"mp.nproc={nproc}"]
+    """A row of the table: a run of dials.cnn_screen on the images of a file.
+
+    Raises:
+        ValueError: The run failed.
+    """
+    command = ["dials.cnn_screen", str(path), f"mp.nproc={nproc}"]
     with tempfile.TemporaryDirectory() as folder:
-        start = time.monotonic()
-        program = subprocess.Popen(command, cwd=folder, stdout=subprocess.DEVNULL)
-        _, status, usage = os.wait4(program.pid, 0)
-        seconds = time.monotonic() - start
-        if code := os.waitstatus_to_exitcode(status):
-            sys.exit(f"dials.cnn_screen ended with status {code}")
+        cost = run_command(command, Path(folder))
         size = sum(file.stat().st_size for file in Path(folder).iterdir())
-    processor = usage.ru_utime + usage.ru_stime
-    memory = usage.ru_maxrss / 1024
     return (
-        f"| {n} | {seconds:.0f} | {processor:.0f} | {memory:.0f} | {size / 1e6:.0f} |"
+        f"| {n} | {cost.clock:.0f} | {cost.processor:.0f} | {cost.memory:.0f} "
+        f"| {size / 1e6:.0f} |"
     )
 
 

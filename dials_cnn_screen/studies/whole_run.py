@@ -19,15 +19,9 @@ Prints the seconds of each, and the images of each class that were indexed.
 from __future__ import annotations
 
 import argparse
-import itertools
 import json
-import resource
-import subprocess
-import sys
-import time
 from collections import Counter
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -36,6 +30,7 @@ from dxtbx.model import ExperimentList
 from dials_cnn_screen.labels.annotation import read_annotations
 from dials_cnn_screen.labels.label import Label
 from dials_cnn_screen.simulation.experiments import EXPERIMENTS
+from dials_cnn_screen.studies.commands import Cost, run_command
 from dials_cnn_screen.util.intervals import format_percent
 
 _EXPERIMENT = "LN83"
@@ -56,28 +51,17 @@ _PROCESSING = (*_INDEXING, "dispatch.integrate=False", "mp.nproc=1")
 Image = tuple[str, int]
 
 
-@dataclass(frozen=True)
-class Seconds:
-    """Of the clock, and of the processor."""
-
-    clock: float
-    processor: float
-
-    def __add__(self, other: Seconds) -> Seconds:
-        return Seconds(self.clock + other.clock, self.processor + other.processor)
-
-
 class Way(NamedTuple):
     """One way to process a run.
 
     Attributes:
         name: For the table.
-        seconds: That it took.
+        cost: Of its commands.
         indexed: Images with a crystal.
     """
 
     name: str
-    seconds: Seconds
+    cost: Cost
     indexed: set[Image]
 
 
@@ -98,7 +82,7 @@ def main() -> None:
         index_spots(folder / "screened"),
     ]
     print(write_table(ways, labels))
-    print("\n".join(write_losses(folder, ways, labels)))
+    print("\n".join(write_losses(set(_kept(folder / "screened")), ways, labels)))
 
 
 def simulate(folder: Path, n_shots: int) -> dict[Image, Label]:
@@ -111,7 +95,7 @@ def simulate(folder: Path, n_shots: int) -> dict[Image, Label]:
             what = [f"experiment={_EXPERIMENT}", f"random_seed={i}", f"n_images={n}"]
             what += [f"fractions={_FRACTIONS}", "mp.nproc=1"]
             outputs = [f"output.images={images}", f"output.annotation={annotation}"]
-            _run(folder, "cnn_simulate", what, outputs)
+            _run(folder, ["dials.cnn_simulate", *what, *outputs])
         for labelled in read_annotations(annotation):
             assert labelled.label is not None
             labels[images, labelled.name.number] = labelled.label
@@ -120,62 +104,60 @@ def simulate(folder: Path, n_shots: int) -> dict[Image, Label]:
 
 def process_all(folder: Path, images: list[str]) -> Way:
     """All images, by DIALS alone."""
-    seconds = _run(folder, "dials.dials_import", images)
-    seconds += _run(folder, "dials.stills_process", ["imported.expt"], _PROCESSING)
-    return Way("all", seconds, _indexed(folder.glob("idx*_refined.expt")))
+    cost = _run(folder, ["dials.import", *images])
+    cost += _run(folder, ["dials.stills_process", "imported.expt", *_PROCESSING])
+    return Way("all", cost, _indexed(folder.glob("idx*_refined.expt")))
 
 
 def screen_first(folder: Path, images: list[str]) -> Way:
     """The hits of dials.cnn_screen, from a new file of them."""
     outputs = ["output.hdf5=hits.h5", "output.strong=strong.refl", "mp.nproc=1"]
-    seconds = _run(folder, "cnn_screen", images, outputs)
-    seconds += _run(folder, "dials.dials_import", ["hits.h5"])
-    seconds += _run(folder, "dials.stills_process", ["imported.expt"], _PROCESSING)
+    cost = _run(folder, ["dials.cnn_screen", *images, *outputs])
+    cost += _run(folder, ["dials.import", "hits.h5"])
+    cost += _run(folder, ["dials.stills_process", "imported.expt", *_PROCESSING])
     kept = _kept(folder)
     indexed = _indexed(folder.glob("idx*_refined.expt"))
-    return Way("screened", seconds, {kept[number - 1] for _, number in indexed})
+    return Way("screened", cost, {kept[number - 1] for _, number in indexed})
 
 
 def veto(folder: Path, images: list[str]) -> Way:
     """All images, of which the veto lets DIALS process some."""
-    seconds = _run(folder, "cnn_stills_process", images, _PROCESSING)
-    return Way("veto", seconds, _indexed(folder.glob("idx*_refined.expt")))
+    cost = _run(folder, ["dials.cnn_stills_process", *images, *_PROCESSING])
+    return Way("veto", cost, _indexed(folder.glob("idx*_refined.expt")))
 
 
 def index_spots(folder: Path) -> Way:
     """The spots that dials.cnn_screen found, indexed as they are."""
-    given = ["hits.expt", "strong.refl", "joint_indexing=False", "indexing.nproc=1"]
-    output = ["output.experiments=spots.expt"]
-    seconds = _run(folder, "dials.index", given, _INDEXING, output)
-    return Way("screen's spots", seconds, _indexed([folder / "spots.expt"]))
+    options = ["joint_indexing=False", "nproc=1", "output.experiments=spots.expt"]
+    given = ["hits.expt", "strong.refl", *_INDEXING, *options]
+    cost = _run(folder, ["dials.index", *given])
+    return Way("screen's spots", cost, _indexed([folder / "spots.expt"]))
 
 
 def write_table(ways: list[Way], labels: dict[Image, Label]) -> str:
     """A Markdown table: seconds of each way, and images indexed by class."""
     total = Counter(labels.values())
-    names = ["Hit", "Maybe", "Miss"]
     lines = [
-        f"| way | s | CPU s | {' | '.join(f'{n} indexed' for n in names)} |",
+        f"| way | s | CPU s | {' | '.join(f'{its.title} indexed' for its in Label)} |",
         "|---|---|---|---|---|---|",
     ]
     for way in ways:
         found = Counter(labels[image] for image in way.indexed)
         shares = [f"{found[label]} of {total[label]}" for label in Label]
-        seconds = f"{way.seconds.clock:.0f} | {way.seconds.processor:.0f}"
+        seconds = f"{way.cost.clock:.0f} | {way.cost.processor:.0f}"
         lines.append(f"| {way.name} | {seconds} | {' | '.join(shares)} |")
     return "\n".join(lines)
 
 
 def write_losses(
-    folder: Path, ways: list[Way], labels: dict[Image, Label]
+    kept: set[Image], ways: list[Way], labels: dict[Image, Label]
 ) -> list[str]:
-    """Lines on what screening lost."""
-    kept = set(_kept(folder / "screened"))
+    """Lines on what screening lost; kept: the images that it kept."""
     lines = []
     for label in Label:
         of_class = {image for image, its in labels.items() if its is label}
         share = format_percent(len(of_class & kept), len(of_class))
-        lines.append(f"{label.name.capitalize()} kept: {share}")
+        lines.append(f"{label.title} kept: {share}")
     every, *others = ways
     for way in others:
         lost, won = every.indexed - way.indexed, way.indexed - every.indexed
@@ -186,25 +168,13 @@ def write_losses(
     return lines
 
 
-def _run(folder: Path, program: str, *arguments: Iterable[str]) -> Seconds:
-    """Run a program of DIALS or of this package; what it prints is left out."""
-    name = program.removeprefix("dials.")
-    package = "dials" if name != program else "dials_cnn_screen"
-    command = f"from {package}.command_line.{name} import run; run()"
+def _run(folder: Path, command: Sequence[str]) -> Cost:
+    """Run a command in a folder, and say what it took."""
     folder.mkdir(exist_ok=True)
-    before, start = resource.getrusage(resource.RUSAGE_CHILDREN), time.monotonic()
-    subprocess.run(
-        [sys.executable, "-c", command, *itertools.chain(*arguments)],
-        cwd=folder,
-        stdout=subprocess.DEVNULL,
-        check=True,
-    )
-    clock = time.monotonic() - start
-    after = resource.getrusage(resource.RUSAGE_CHILDREN)
-    processor = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
-    seconds = f"{clock:.0f} s, {processor:.0f} CPU s"
-    print(f"{folder.name}: {program}: {seconds}", flush=True)
-    return Seconds(clock, processor)
+    cost = run_command(command, folder)
+    seconds = f"{cost.clock:.0f} s, {cost.processor:.0f} CPU s"
+    print(f"{folder.name}: {command[0]}: {seconds}", flush=True)
+    return cost
 
 
 def _kept(folder: Path) -> list[Image]:

@@ -57,14 +57,19 @@ def draw_case(rng: Generator) -> Case:
     return CASES[int(rng.integers(len(CASES)))](rng)
 
 
-def damaged_images(rng: Generator) -> Case:
-    """An image file or experiment list, damaged; often among intact ones."""
+def _damage_images(rng: Generator) -> tuple[str, str]:
+    """Write an image file or experiment list, damaged; its name, and what was done."""
     name = str(rng.choice(list(inputs.IMAGES)))
     write, damages = inputs.IMAGES[name]
     write(Path(name))
     damage = damages[int(rng.integers(len(damages)))]
     damage(Path(name), rng)
-    what = f"{name} {damage.__name__}"
+    return name, f"{name} {damage.__name__}"
+
+
+def damaged_images(rng: Generator) -> Case:
+    """An image file or experiment list, damaged; often among intact ones."""
+    name, what = _damage_images(rng)
     draw = rng.random()
     if draw < 0.7:
         with_good = rng.random() < 0.7
@@ -80,14 +85,9 @@ def damaged_images(rng: Generator) -> Case:
 
 def damaged_images_for_dials(rng: Generator) -> Case:
     """An image file or experiment list, damaged, among intact ones, for the veto."""
-    name = str(rng.choice(list(inputs.IMAGES)))
-    write, damages = inputs.IMAGES[name]
-    write(Path(name))
-    damage = damages[int(rng.integers(len(damages)))]
-    damage(Path(name), rng)
+    name, what = _damage_images(rng)
     args = [GOOD, name, "dispatch.index=False"]
-    what = f"{name} {damage.__name__}, veto"
-    return Case("cnn_stills_process", args, what, name, True)
+    return Case("cnn_stills_process", args, f"{what}, veto", name, True)
 
 
 def damaged_mask(rng: Generator) -> Case:

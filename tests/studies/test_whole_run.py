@@ -12,8 +12,8 @@ from dxtbx.model import Crystal, ExperimentList
 
 from dials_cnn_screen.labels.label import Label
 from dials_cnn_screen.studies import whole_run
+from dials_cnn_screen.studies.commands import Cost
 from dials_cnn_screen.studies.whole_run import (
-    Seconds,
     Way,
     write_losses,
     write_table,
@@ -21,8 +21,8 @@ from dials_cnn_screen.studies.whole_run import (
 
 A, B, C, D = (("run_00.h5", i + 1) for i in range(4))
 LABELS = {A: Label.HIT, B: Label.HIT, C: Label.MAYBE, D: Label.MISS}
-ALL = Way("all", Seconds(20.2, 18.0) + Seconds(2.0, 1.0), {A, B, D})
-VETO = Way("veto", Seconds(9.0, 8.0), {A, C})
+ALL = Way("all", Cost(20.2, 18.0, 9.0) + Cost(2.0, 1.0, 8.0), {A, B, D})
+VETO = Way("veto", Cost(9.0, 8.0, 7.0), {A, C})
 
 
 @pytest.fixture
@@ -42,8 +42,8 @@ def test_table():
     ]
 
 
-def test_losses(screened):
-    lines = write_losses(screened, [ALL, VETO], LABELS)
+def test_losses():
+    lines = write_losses({A, C}, [ALL, VETO], LABELS)
     assert [line.split(" (")[0] for line in lines] == [
         "Hit kept: 50.0",
         "Maybe kept: 100.0",
@@ -53,10 +53,10 @@ def test_losses(screened):
 
 
 def test_hits_of_a_new_file_are_named_as_in_the_run(screened, monkeypatch):
-    monkeypatch.setattr(whole_run, "_run", lambda *_: Seconds(1.0, 1.0))
+    monkeypatch.setattr(whole_run, "_run", lambda *_: Cost(1.0, 1.0, 5.0))
     monkeypatch.setattr(whole_run, "_indexed", lambda _: {("hits.h5", 2)})
     way = whole_run.screen_first(screened / "screened", [])
-    assert way == Way("screened", Seconds(3.0, 3.0), {C})
+    assert way == Way("screened", Cost(3.0, 3.0, 5.0), {C})
 
 
 @pytest.mark.usefixtures("installed_formats", "in_tmp_path")
