@@ -157,7 +157,7 @@ def write_losses(
     for label in Label:
         of_class = {image for image, its in labels.items() if its is label}
         share = format_percent(len(of_class & kept), len(of_class))
-        lines.append(f"{label.title} kept: {share}")
+        lines.append(f"{label.title} kept: {share}%")
     every, *others = ways
     for way in others:
         lost, won = every.indexed - way.indexed, way.indexed - every.indexed
