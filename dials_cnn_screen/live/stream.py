@@ -229,8 +229,8 @@ class StreamSource:
                     continue
                 self._faults["connections that ended within a series"].add(series[-1])
             logger.warning(
-                "the connection to a sender ended within %s; one that sends a part of "
-                "more than %d MB is cut off",
+                "the connection to a sender ended within %s; a part of a message over "
+                "%d MB is one cause",
                 series[-1],
                 MOST_BYTES // 10**6,
             )
