@@ -121,6 +121,20 @@ def test_rings_leave_room_for_others():
     assert total[0] == 6
 
 
+def test_spots_in_the_dark_between_bright_rings_are_found():
+    """Most blocks are on a ring, and some hundred times noisier than the dark ones."""
+    slow, fast = np.indices((480, 480))
+    radius = np.hypot(slow - 240, fast - 240)
+    level = np.where(radius < 80, 0.5, 2e3 * (1 + np.cos(radius / 5)))
+    data = np.random.default_rng(4).poisson(level).astype(np.int32)
+    places = [(220, 210), (250, 270), (270, 230)]
+    for place in places:
+        data[place] += 40
+    found = find_candidates(data, np.ones(data.shape, bool), (240, 240), SEARCH)
+    assert set(places) <= set(zip(found.slow, found.fast, strict=True))
+    assert (found.z[:3] > 6).all()
+
+
 def test_noise_beside_a_noisier_region_is_no_candidate():
     rng = np.random.default_rng(4)
     data = rng.normal(0, 2, (320, 320))
