@@ -35,6 +35,7 @@ from dials_cnn_screen.models.model_file import load_model
 from dials_cnn_screen.outputs.log import WIDTH, log_model
 from dials_cnn_screen.screening.decision import Decision
 from dials_cnn_screen.screening.eye import NO_EYE, ChosenEye, EyeRule, choose_eye
+from dials_cnn_screen.screening.labelled import check_own
 from dials_cnn_screen.screening.progress import follow
 from dials_cnn_screen.screening.results import (
     ModelSummary,
@@ -226,6 +227,8 @@ def _screen(
     """The model's results for the images, of an earlier run or now, and its audit."""
     decision = Decision(sources.decision.threshold, eye=eye)
     if earlier is not None:
+        if eye is not None:
+            check_own(earlier, str(sources.scores))
         screening = match_screening(images, earlier, str(sources.scores), decision)
         return screening, audit_rejected(earlier, images.names, images.labels)
     if images.stills is None or model is None:

@@ -55,7 +55,7 @@ class Prediction:
         return None if self.spots is None else len(self.spots)
 
     def seen_by(self, eye: Eye) -> Prediction:
-        """The prediction with probabilities and class by what an eye sees.
+        """The model's own prediction with probabilities and class by what an eye sees.
 
         Spots, candidates and out-of-distribution score stay the model's.
 
@@ -67,7 +67,7 @@ class Prediction:
                 "the scores do not have the candidates of the images, which an eye "
                 "counts; screen the images again, with a model that looks for spots"
             )
-        p = eye.probabilities([self.candidates])[0]
+        p = eye.probabilities([self.candidates], self.probabilities[None])[0]
         return replace(
             self,
             probabilities=p,

@@ -14,7 +14,7 @@ from dials_cnn_screen.labels.label import Label
 from dials_cnn_screen.models.model import Model
 from dials_cnn_screen.screening.decision import Decision, threshold_for_hit_loss
 from dials_cnn_screen.screening.eye import NO_EYE, ChosenEye, EyeRule, choose_eye
-from dials_cnn_screen.screening.labelled import check_own, read_labelled_images
+from dials_cnn_screen.screening.labelled import read_labelled_images
 from dials_cnn_screen.screening.results import ModelSummary, decide_again
 from dials_cnn_screen.spots.eye import MODEL_SIGMA
 
@@ -140,8 +140,6 @@ def read_labelled_hits(
             labelled hits; or a label could be of several of its images.
     """
     labelled = read_labelled_images(annotation, scores, model)
-    if chosen.eye is None:
-        check_own(labelled.run, scores)
     known = NameIndex(chosen.fitted_to)
     images = [x for x in labelled.images if known.find(x[1].name) is None]
     remarks = list(labelled.left_out)

@@ -11,7 +11,7 @@ import numpy as np
 from dials_cnn_screen.labels.image_name import ImageName
 from dials_cnn_screen.labels.label import Label
 from dials_cnn_screen.models.prediction import Prediction
-from dials_cnn_screen.screening.labelled import check_own, read_labelled_images
+from dials_cnn_screen.screening.labelled import read_labelled_images
 from dials_cnn_screen.screening.results import ModelSummary
 from dials_cnn_screen.spots.eye import MODEL_SIGMA, Eye
 from dials_cnn_screen.spots.eye_fit import EyeFit, fit_eye
@@ -58,7 +58,7 @@ class ChosenEye:
 
     Attributes:
         eye: None: the model's own classes.
-        fitted_to: The images whose labels it was fitted to, or was not better for.
+        fitted_to: The images whose labels it was fitted to.
     """
 
     eye: Eye | None = None
@@ -85,7 +85,6 @@ def choose_eye(rule: EyeRule, model: ModelSummary) -> ChosenEye:
         return ChosenEye(Eye(rule.visible_sigma))
     annotation, scores = str(rule.annotation), str(rule.scores)
     labelled = read_labelled_images(annotation, scores, model)
-    check_own(labelled.run, scores)
     for line in labelled.left_out:
         logger.warning("%s", line)
     labels = [label for label, _ in labelled.images]
@@ -101,7 +100,7 @@ def choose_eye(rule: EyeRule, model: ModelSummary) -> ChosenEye:
             labelled.images, labelled.labelled_as, strict=True
         )
     ]
-    return ChosenEye(fitted.eye if fitted.is_better else None, names)
+    return ChosenEye(fitted.eye, names)
 
 
 def fit_to_predictions(
@@ -135,16 +134,12 @@ def fit_to_predictions(
 
 
 def format_fit(fitted: EyeFit) -> str:
-    """What was fitted, and whether it is used."""
+    """What was fitted."""
     low, high = fitted.interval
     eye = fitted.eye
-    if not fitted.is_better:
-        return (
-            f"The model's own classes are used: by spots over {MODEL_SIGMA} standard "
-            f"deviations, they explain the {eye.source} as well as any eye does."
-        )
     return (
         f"By {eye.source} the expert sees spots of {eye.visible_sigma:.1f} standard "
-        f"deviations or more (95% interval {low:.1f} to {high:.1f}), which differs by "
-        f"{100 * eye.spread:.0f}% from image to image."
+        f"deviations or more (95% interval {low:.1f} to {high:.1f}). The model's own "
+        f"classes, by spots over {MODEL_SIGMA}, explain the labels with a probability of "
+        f"{100 * eye.own_share:.0f}%, and have this weight."
     )

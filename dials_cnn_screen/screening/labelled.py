@@ -25,13 +25,11 @@ class LabelledRun:
         images: Labels and results.
         labelled_as: What the annotation file calls each of them.
         left_out: Labels that were not used, a line for each reason.
-        run: That the results are of.
     """
 
     images: list[tuple[Label, ImageResult]]
     labelled_as: list[ImageName]
     left_out: list[str]
-    run: ScreeningResults
 
 
 def read_labelled_images(
@@ -41,15 +39,16 @@ def read_labelled_images(
 
     Args:
         annotation: Lines such as ``r0027_2000.h5 [1] HIT``.
-        scores: cnn_screen.json of the same model.
+        scores: cnn_screen.json of the same model, without an eye.
         model: That of this run.
 
     Raises:
-        ValueError: A file is not one, or is of another model; or a label could be of
-            several of its images.
+        ValueError: A file is not one, or is of another model or by an eye; or a label
+            could be of several of its images.
     """
     results = read_results(scores)
     _check_model(results, scores, model)
+    check_own(results, scores)
     index = NameIndex([image.name for image in results.images])
     annotations = read_annotations(annotation)
     used: list[tuple[Label, ImageResult]] = []
@@ -69,7 +68,7 @@ def read_labelled_images(
         f"{reason} ({those[0].name}{' and others' if len(those) > 1 else ''})"
         for reason, those in left_out.items()
     ]
-    return LabelledRun(used, labelled_as, remarks, results)
+    return LabelledRun(used, labelled_as, remarks)
 
 
 def check_own(run: ScreeningResults, scores: str | Path) -> None:

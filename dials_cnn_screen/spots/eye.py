@@ -51,16 +51,21 @@ class Eye:
 
     Attributes:
         visible_sigma: A spot that stands out by so many standard deviations is seen.
-        spread: Standard deviation of ln(visible_sigma) from image to image.
-        source: Where the two are from.
+        spread: Standard deviation of ln(visible_sigma): from image to image, and for
+            want of labels.
+        source: Where the numbers are from.
+        own_share: Probability that the expert's classes are the model's own; these have
+            this weight beside those of the eye.
 
     Raises:
-        ValueError: visible_sigma is under the model's, or spread not over 0.
+        ValueError: visible_sigma is under the model's, spread not over 0, or own_share
+            not from 0 to 1.
     """
 
     visible_sigma: float
     spread: float = SPREAD
     source: str = "as given"
+    own_share: float = 0.0
 
     def __post_init__(self) -> None:
         if not MODEL_SIGMA <= self.visible_sigma < math.inf:
@@ -70,10 +75,15 @@ class Eye:
             )
         if not 0 < self.spread < math.inf:
             raise ValueError(f"spread={self.spread:g} is not over 0")
+        if not 0 <= self.own_share <= 1:
+            raise ValueError(f"own_share={self.own_share:g} is not from 0 to 1")
 
-    def probabilities(self, frames: Sequence[CandidateScores]) -> NDArray[np.float64]:
-        """P(Hit), P(Maybe), P(Miss) of n frames, float64 (n, 3)."""
-        return class_probabilities(pad(frames), self.visible_sigma, self.spread)
+    def probabilities(
+        self, frames: Sequence[CandidateScores], own: NDArray[np.float64]
+    ) -> NDArray[np.float64]:
+        """P(Hit), P(Maybe), P(Miss) of n frames, float64 (n, 3); own: the model's."""
+        seen = class_probabilities(pad(frames), self.visible_sigma, self.spread)
+        return (1 - self.own_share) * seen + self.own_share * own
 
 
 def pad(frames: Sequence[CandidateScores]) -> NDArray[np.float64]:

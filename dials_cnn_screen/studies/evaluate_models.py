@@ -209,19 +209,25 @@ def print_eyes(groups: dict[str, list[Outcome]]) -> None:
         return
     print(
         f"\n| shots | Hit or Maybe kept by an eye of {EYE_LABELS} labels, % "
-        "| Miss rejected, % | three classes right, % |\n|---|---|---|---|"
+        "| Miss rejected, % | three classes right, % | calibration error |\n"
+        f"{'|---' * 5}|"
     )
     for name, outcomes in groups.items():
         rng = np.random.default_rng(SEED)
         draws = [_by_eye(outcomes, rng) for _ in range(EYE_DRAWS)]
-        cells = [f"{100 * x:.1f}" for x in np.mean(draws, axis=0)]
+        *fractions, error = np.mean(draws, axis=0)
+        cells = [*(f"{100 * x:.1f}" for x in fractions), f"{error:.3f}"]
         print(f"| {name} | {' | '.join(cells)} |", flush=True)
 
 
 def _by_eye(
     outcomes: Sequence[Outcome], rng: np.random.Generator
-) -> tuple[float, float, float]:
-    """Sensitivity, specificity and success of an eye that is fitted to some shots."""
+) -> tuple[float, float, float, float]:
+    """How right an eye is that is fitted to some shots, on the others.
+
+    Returns:
+        Sensitivity, specificity, success rate and calibration error.
+    """
     order = rng.permutation(len(outcomes))
     labelled, others = order[:EYE_LABELS], order[EYE_LABELS:]
     fitted = fit_to_predictions(
@@ -229,14 +235,16 @@ def _by_eye(
         [outcomes[i].label for i in labelled],
         "a draw",
     )
-    found = [outcomes[i].prediction for i in others]
-    if fitted.is_better:
-        found = [prediction.seen_by(fitted.eye) for prediction in found]
+    found = [outcomes[i].prediction.seen_by(fitted.eye) for i in others]
     labels = np.array([outcomes[i].label for i in others])
     classes = np.array([prediction.label for prediction in found])
     kept = np.array([why_kept(_NAME, p, _DECISION) is not None for p in found])
     hits = labels != Label.MISS
-    return kept[hits].mean(), 1 - kept[~hits].mean(), (classes == labels).mean()
+    error = calibration_error(
+        np.array([prediction.p_keep for prediction in found]), hits
+    )
+    success = (classes == labels).mean()
+    return kept[hits].mean(), 1 - kept[~hits].mean(), success, error
 
 
 def print_kinds(outcomes: Sequence[Outcome]) -> None:

@@ -186,17 +186,11 @@ def classes_by_eye(
     chosen: NDArray[np.int64],
     test: NDArray[np.int64],
 ) -> NDArray[np.int64]:
-    """Classes of the test shots by an eye that is fitted to the chosen ones.
-
-    They are the model's own where those explain the labels as well.
-    """
+    """Classes of the test shots by an eye that is fitted to the chosen ones."""
     fitted = fit_to_predictions(
         [predictions[i] for i in chosen], [Label(x) for x in labels[chosen]], "a draw"
     )
-    found = [predictions[i] for i in test]
-    if fitted.is_better:
-        found = [p.seen_by(fitted.eye) for p in found]
-    return np.array([p.label for p in found])
+    return np.array([predictions[i].seen_by(fitted.eye).label for i in test])
 
 
 def classes_by_head(

@@ -14,8 +14,7 @@ from dials_cnn_screen.viewer.session import Session
 def reorder_by_eye(session: Session, answers: Mapping[ImageName, ImageResult]) -> str:
     """Fit an eye to the labels so far, and show next what it is least certain of.
 
-    Images of which the model says nothing come last. Where the model's own classes
-    explain the labels as well, the order is by these.
+    Images of which the model says nothing come last.
 
     Args:
         session: Its order is changed.
@@ -45,8 +44,7 @@ def reorder_by_eye(session: Session, answers: Mapping[ImageName, ImageResult]) -
         [label for label, _ in usable],
         labels.path.name,
     )
-    if fitted.is_better:
-        known = {i: found.seen_by(fitted.eye) for i, found in known.items()}
+    known = {i: found.seen_by(fitted.eye) for i, found in known.items()}
     session.reorder(
         [known[i].p_keep if i in known else math.nan for i in range(len(names))]
     )

@@ -26,7 +26,7 @@ from dials_cnn_screen.screening.results import (
     read_results,
     write_results,
 )
-from dials_cnn_screen.spots.eye import Eye
+from dials_cnn_screen.spots.eye import Eye, class_probabilities, pad
 
 MODEL = ModelSummary("some", "ab" * 32, "spots", "shots", 192)
 BY_MODEL = Decision()
@@ -41,7 +41,7 @@ def prediction(n_strong: int, n_weak: int = 0, ood_score: float | None = None):
     """A frame with spots of 25 and 8 sigma; the model counts them all."""
     significance = np.repeat([25.0, 8.0], [n_strong, n_weak])
     scores = CandidateScores(significance, np.ones(n_strong + n_weak))
-    p = Eye(5.5, 0.05).probabilities([scores])[0]
+    p = class_probabilities(pad([scores]), 5.5, 0.05)[0]
     return make_prediction(p, ood_score=ood_score, candidates=scores)
 
 
@@ -126,12 +126,14 @@ def test_eye_is_fitted_to_labels_of_a_run(scores, labels):
     assert found == [label_from_spots(n) for n in COUNTS]
 
 
-def test_labels_that_the_model_explains_need_no_eye(scores, tmp_path):
+def test_labels_that_the_model_explains_change_no_class(scores, tmp_path):
     path = tmp_path / "own.txt"
     path.write_text("\n".join(f"run1.h5 [{i + 1}] HIT" for i in range(24)))
     chosen = choose_eye(EyeRule(None, str(path), str(scores)), MODEL)
-    assert chosen.eye is None
+    assert chosen.eye.own_share > 0.5
     assert len(chosen.fitted_to) == 24
+    for image in run_of().images:
+        assert decide_again(image, Decision(eye=chosen.eye)).label is image.label
 
 
 def test_eye_as_given():
@@ -165,11 +167,8 @@ def test_scores_by_an_eye_are_refused(tmp_path, labels):
     message = re.escape("are by an eye (visible_sigma=12), and those of the model by")
     with pytest.raises(ValueError, match=message):
         choose_eye(EyeRule(None, str(labels), str(path)), MODEL)
-    # For the calibration they do with an eye, which counts their candidates again.
     with pytest.raises(ValueError, match=message):
-        read_labelled_hits(labels, path, MODEL)
-    hits = read_labelled_hits(labels, path, MODEL, ChosenEye(Eye(20.0)))
-    assert len(hits.scores) == 16
+        read_labelled_hits(labels, path, MODEL, ChosenEye(Eye(20.0)))
 
 
 def test_too_few_labels_no_fit():
@@ -212,3 +211,5 @@ def test_decision_says_what_the_eye_sees():
         " deviations or more (20 images labelled in l.txt); the model by itself counts "
         "those over 5.5. Images are kept if"
     )
+    shared = format_decision(Decision(eye=Eye(11.95, 0.2, "labels", own_share=0.127)))
+    assert "those over 5.5, which has a weight of 13%. Images are" in shared

@@ -61,14 +61,15 @@ def test_at_the_threshold_of_the_model_its_probabilities_count():
 )
 def test_classes_by_the_rule_of_the_paper(n, sigma, label):
     # Spots of 15 sigma, between the thresholds of the two eyes.
-    p = Eye(sigma, spread=0.05).probabilities([spots(n, 15.0)])[0]
+    p = class_probabilities(pad([spots(n, 15.0)]), sigma, 0.05)[0]
     assert p.argmax() == label
     assert p[label] > 0.95
 
 
 def test_the_higher_the_threshold_the_fewer_hits():
     found = frame(np.geomspace(4, 60, 60), 0.8)
-    p = np.array([Eye(s).probabilities([found])[0] for s in (5.5, 8, 12, 20, 40, 90)])
+    eyes = (5.5, 8, 12, 20, 40, 90)
+    p = np.array([class_probabilities(pad([found]), s, 0.2)[0] for s in eyes])
     assert (np.diff(p[:, Label.MISS]) > 0).all()
     assert (np.diff(p[:, Label.HIT]) < 0).all()
     np.testing.assert_allclose(p.sum(axis=1), 1)
@@ -76,18 +77,26 @@ def test_the_higher_the_threshold_the_fewer_hits():
 
 def test_spread_makes_classes_less_sure():
     near = spots(30, 12.0)
-    sure, unsure = (Eye(9.0, s).probabilities([near])[0] for s in (0.05, 0.8))
+    sure, unsure = (class_probabilities(pad([near]), 9.0, s)[0] for s in (0.05, 0.8))
     assert sure[Label.HIT] > 0.99
     assert 0.5 < unsure[Label.HIT] < 0.8
 
 
 def test_frames_together_are_as_each_alone():
     frames = [spots(3, 9.0), frame([], []), frame([5.0, 20.0, 7.5, 30.0], 0.6)]
-    eye = Eye(7.0)
-    together = eye.probabilities(frames)
-    alone = np.concatenate([eye.probabilities([f]) for f in frames])
+    eye, own = Eye(7.0), np.full((3, 3), 1 / 3)
+    together = eye.probabilities(frames, own)
+    alone = np.concatenate([eye.probabilities([f], own[:1]) for f in frames])
     np.testing.assert_allclose(together, alone, atol=1e-15)
     np.testing.assert_allclose(together[1], [0, 0, 1])
+
+
+def test_classes_of_the_model_have_their_share():
+    frames, own = [spots(20, 15.0)], np.array([[0.1, 0.2, 0.7]])
+    seen = Eye(7.0, 0.1).probabilities(frames, own)
+    shared = Eye(7.0, 0.1, own_share=0.25).probabilities(frames, own)
+    np.testing.assert_allclose(shared, 0.75 * seen + 0.25 * own)
+    np.testing.assert_allclose(Eye(7.0, own_share=1.0).probabilities(frames, own), own)
 
 
 @pytest.mark.parametrize(
@@ -98,6 +107,8 @@ def test_frames_together_are_as_each_alone():
         ((float("inf"),), "visible_sigma=inf is not 5.5"),
         ((9.0, 0.0), "spread=0 is not over 0"),
         ((9.0, float("nan")), "spread=nan is not over 0"),
+        ((9.0, 0.2, "", 1.5), "own_share=1.5 is not from 0 to 1"),
+        ((9.0, 0.2, "", float("nan")), "own_share=nan is not from 0 to 1"),
     ],
 )
 def test_eyes_that_cannot_be(values, message):

@@ -5,7 +5,7 @@ import pytest
 
 from dials_cnn_screen.architecture import CandidateScores
 from dials_cnn_screen.labels.label import Label, label_from_spots
-from dials_cnn_screen.spots.eye import MODEL_SIGMA, Eye
+from dials_cnn_screen.spots.eye import MODEL_SIGMA, Eye, class_probabilities, pad
 from dials_cnn_screen.spots.eye_fit import SIGMAS, fit_eye
 
 
@@ -25,7 +25,12 @@ def labels_by(frames: list[CandidateScores], sigma: float) -> list[Label]:
 
 
 def own(frames: list[CandidateScores]) -> np.ndarray:
-    return Eye(MODEL_SIGMA, 0.05).probabilities(frames)
+    return by_eye(Eye(MODEL_SIGMA, 0.05), frames)
+
+
+def by_eye(eye: Eye, frames: list[CandidateScores]) -> np.ndarray:
+    """By the eye alone."""
+    return class_probabilities(pad(frames), eye.visible_sigma, eye.spread)
 
 
 def test_model_is_trained_on_spots_over_its_threshold():
@@ -38,7 +43,7 @@ def test_model_is_trained_on_spots_over_its_threshold():
 def test_forty_labels_find_the_threshold(sigma):
     frames = frames_of(40, seed=1)
     fitted = fit_eye(frames, own(frames), labels_by(frames, sigma), "labels")
-    assert fitted.is_better
+    assert fitted.eye.own_share < 0.01
     assert fitted.eye.visible_sigma == pytest.approx(sigma, rel=0.25)
     low, high = fitted.interval
     assert low <= fitted.eye.visible_sigma <= high
@@ -46,7 +51,7 @@ def test_forty_labels_find_the_threshold(sigma):
     assert high >= sigma / 1.09
     assert fitted.eye.source == "labels"
     others = frames_of(200, seed=2)
-    found = fitted.eye.probabilities(others).argmax(axis=1)
+    found = fitted.eye.probabilities(others, own(others)).argmax(axis=1)
     assert np.mean(found == labels_by(others, sigma)) > 0.93
     assert np.mean(own(others).argmax(axis=1) == labels_by(others, sigma)) < 0.9
 
@@ -55,8 +60,36 @@ def test_the_model_stays_where_its_own_classes_are_right():
     frames = frames_of(40, seed=1)
     labels = labels_by(frames, MODEL_SIGMA)
     fitted = fit_eye(frames, own(frames), labels, "labels")
-    assert not fitted.is_better
+    assert fitted.eye.own_share > 0.5
     assert fitted.interval[0] == MODEL_SIGMA
+    others = frames_of(200, seed=2)
+    found = fitted.eye.probabilities(others, own(others)).argmax(axis=1)
+    assert np.mean(found == labels_by(others, MODEL_SIGMA)) > 0.95
+
+
+def test_few_labels_leave_the_eye_and_its_spread_open():
+    frames = frames_of(100, seed=1)
+    labels = labels_by(frames, 7.5)
+    few, many = (
+        fit_eye(frames[:n], own(frames[:n]), labels[:n], "labels").eye
+        for n in (10, 100)
+    )
+    assert few.own_share > 0.1
+    assert many.own_share < 0.001
+    assert few.spread > many.spread
+
+
+def test_shares_are_those_of_the_bayes_factor():
+    # One frame without candidates: every eye is as sure of a Miss, and so is the model.
+    frames = [CandidateScores(np.empty(0), np.empty(0))] * 3
+    sure = np.tile([0.0, 0.0, 1.0], (3, 1))
+    labels = [Label.MISS] * 3
+    assert fit_eye(frames, sure, labels, "labels").eye.own_share == 0.5
+    doubtful = np.tile([0.25, 0.25, 0.5], (3, 1))
+    ratio = ((0.97 * 0.5 + 0.01) / (0.97 + 0.01)) ** 3
+    assert fit_eye(frames, doubtful, labels, "labels").eye.own_share == pytest.approx(
+        ratio / (1 + ratio), abs=1e-4
+    )
 
 
 def test_slips_hardly_move_the_threshold():

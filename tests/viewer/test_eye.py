@@ -12,7 +12,7 @@ from dials_cnn_screen.labels.label_file import LabelFile
 from dials_cnn_screen.models.prediction import make_prediction
 from dials_cnn_screen.screening.decision import Decision
 from dials_cnn_screen.screening.results import decide
-from dials_cnn_screen.spots.eye import Eye
+from dials_cnn_screen.spots.eye import class_probabilities, pad
 from dials_cnn_screen.viewer.eye import reorder_by_eye
 from dials_cnn_screen.viewer.session import Session
 
@@ -25,7 +25,7 @@ N_LABELLED = 12
 def answer(i: int):
     significance = np.repeat([25.0, 8.0], [COUNTS[i], 20])
     scores = CandidateScores(significance, np.ones(len(significance)))
-    p = Eye(5.5, 0.05).probabilities([scores])[0]
+    p = class_probabilities(pad([scores]), 5.5, 0.05)[0]
     return decide(NAMES[i], make_prediction(p, candidates=scores), None, Decision())
 
 
