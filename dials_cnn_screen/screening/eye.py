@@ -140,6 +140,6 @@ def format_fit(fitted: EyeFit) -> str:
     return (
         f"By {eye.source} the expert sees spots of {eye.visible_sigma:.1f} standard "
         f"deviations or more (95% interval {low:.1f} to {high:.1f}). The model's own "
-        f"classes, by spots over {MODEL_SIGMA}, explain the labels with a probability of "
-        f"{100 * eye.own_share:.0f}%, and have this weight."
+        f"classes, by spots over {MODEL_SIGMA}, explain the labels with a probability "
+        f"of {100 * eye.own_share:.0f}%, and have this weight."
     )

@@ -37,7 +37,7 @@ STEP = 2.0
 # photon is no spot. A smaller value was tried and was worse.
 LEAST_WHOLE = 0.3
 # The least standard deviation of a block over the median of all blocks. Bright rings
-# make most blocks far noisier than those in the dark between them, where 0.02 lost spots.
+# make most blocks far noisier than those in the dark between, where 0.02 lost spots.
 LEAST_RATIO = 0.002
 # The largest skewness: of Poisson counts with a mean of LEAST_WHOLE^2 (theirs is
 # mean^-1/2).
