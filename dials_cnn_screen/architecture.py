@@ -61,7 +61,7 @@ class Preparation(Protocol):
         """The fields, as JSON values."""
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, slots=True)
 class CandidateScores:
     """What may be spots on a frame, the strongest first; score_candidates makes one.
 

@@ -14,7 +14,7 @@ from dxtbx.model import Experiment, ExperimentList
 from dials_cnn_screen.labels.image_name import ImageName
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, slots=True)
 class Still:
     """One image, whatever number of experiments (lattices) refer to it.
 

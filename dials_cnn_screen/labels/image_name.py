@@ -16,7 +16,7 @@ from pathlib import PurePath
 _NUMBER = re.compile(r"\[(\d{1,9})\]")
 
 
-@dataclass(frozen=True, order=True)
+@dataclass(frozen=True, order=True, slots=True)
 class ImageName:
     """The name of one image.
 

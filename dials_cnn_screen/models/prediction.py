@@ -14,7 +14,7 @@ from dials_cnn_screen.spots.eye import Eye
 from dials_cnn_screen.spots.out_of_distribution import is_out_of_distribution
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, slots=True)
 class Prediction:
     """What a model says of one frame; make_prediction makes one.
 

@@ -32,7 +32,7 @@ _DIGITS = 4
 _FEWEST_FOR_SHARES = 50
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, slots=True)
 class ImageResult:
     """What was found of one image; decide makes one.
 
@@ -274,9 +274,10 @@ class ScreeningResults:
             "hit_rate": self.hit_rate().as_json(),
             "hit_rates": [rate.as_json() for rate in self.hit_rates()],
             "recurring": [each.as_json() for each in self.recurring],
-            "images": [
+            # One at a time: those of 100,000 images would take 130 MB.
+            "images": (
                 image_as_json(i, image, name) for i, (image, name) in enumerate(entries)
-            ],
+            ),
         }
 
 

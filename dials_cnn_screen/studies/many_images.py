@@ -52,9 +52,10 @@ def write_images(path: Path, n: int) -> None:
     """Write n images, uint16; the same hundred again and again."""
     rng = np.random.default_rng(0)
     images = rng.poisson(8, (_DIFFERENT, _EDGE, _EDGE)).astype(np.uint16)
+    spot = 50 * np.array([[1, 2, 1], [2, 4, 2], [1, 2, 1]], np.uint16)
     for image in images[::10]:
-        slow, fast = rng.integers(4, _EDGE - 4, (2, 25))
-        image[slow, fast] += 200
+        for slow, fast in rng.integers(4, _EDGE - 4, (25, 2)):
+            image[slow - 1 : slow + 2, fast - 1 : fast + 2] += spot
     with h5py.File(path, "w") as file:
         write_metadata(file, _DETECTOR)
         chunk = file.create_group("data/chunk00")

@@ -73,7 +73,7 @@ def test_summary_adds_up(results):
 
 
 def test_p_keep_is_of_unrounded_probabilities(results):
-    entries = results.as_json()["images"]
+    entries = list(results.as_json()["images"])
     assert entries[2]["p_hit"] == 0.1234
     assert entries[2]["p_maybe"] == 0.1235
     assert entries[2]["p_keep"] == 0.12344 + 0.12346
