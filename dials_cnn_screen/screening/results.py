@@ -262,7 +262,11 @@ class ScreeningResults:
         return np.mean(seconds, axis=0) if seconds else np.full(3, np.nan)
 
     def as_json(self) -> dict[str, Any]:
-        """All results, in the form of cnn_screen.json."""
+        """All results, in the form of cnn_screen.json.
+
+        The entries of the images are made one after the other as they are asked for,
+        since those of 100,000 would take 130 MB.
+        """
         entries = zip(self.images, self.display_names(), strict=True)
         return {
             "program": "dials.cnn_screen",
@@ -274,7 +278,6 @@ class ScreeningResults:
             "hit_rate": self.hit_rate().as_json(),
             "hit_rates": [rate.as_json() for rate in self.hit_rates()],
             "recurring": [each.as_json() for each in self.recurring],
-            # One at a time: those of 100,000 images would take 130 MB.
             "images": (
                 image_as_json(i, image, name) for i, (image, name) in enumerate(entries)
             ),

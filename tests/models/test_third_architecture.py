@@ -292,7 +292,7 @@ def test_stills_are_screened(model, monkeypatch, nproc):
     assert [image.kept for image in images] == [False, True, True] * 2
     summary = ModelSummary.of(model)
     assert (summary.architecture, summary.max_spots) == ("blocks", None)
-    assert ScreeningResults(summary, Decision(), images).as_json()["images"]
+    assert list(ScreeningResults(summary, Decision(), images).as_json()["images"])
 
 
 @pytest.mark.usefixtures("installed_formats")
