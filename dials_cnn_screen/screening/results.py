@@ -342,7 +342,7 @@ def image_from_json(entry: dict[str, Any]) -> ImageResult:
     kept_because = None if because is None else KeptBecause(because)
     p = [entry[f"p_{label.key}"] for label in Label]
     if not all(x is None or isinstance(x, float | int) for x in p):
-        raise TypeError(f"the probabilities of {name} are {p}")
+        raise ValueError(f"the probabilities of {name} are {p}")
     if p == [None] * len(Label):
         return ImageResult(name, None, str(entry["error"]), kept_because, seconds)
     p_keep, ood_score = float(entry["p_keep"]), entry["ood_score"]
@@ -391,16 +391,18 @@ def read_results(path: str | Path) -> ScreeningResults:
             [image_from_json(entry) for entry in content["images"]],
         )
     except (ValueError, KeyError, TypeError, OverflowError, RecursionError) as error:
+        # Python's words on types tell a user nothing.
+        why = "its entries have another form" if type(error) is TypeError else error
         raise ValueError(
-            f"'{path}' is not a scores file of dials.cnn_screen ({error}); give the "
+            f"'{path}' is not a scores file of dials.cnn_screen ({why}); give the "
             "cnn_screen.json of an earlier run"
         ) from error
 
 
 def _decision_from_json(values: Any) -> Decision:
-    """The decision of cnn_screen.json; TypeError or ValueError where it is none."""
+    """The decision of cnn_screen.json; ValueError or TypeError where it is none."""
     if not isinstance(values, dict):
-        raise TypeError(f"its decision is {values!r}")
+        raise ValueError(f"its decision is {values!r}")
     eye = values.get("eye")
     return Decision(**{**values, "eye": None if eye is None else Eye(**eye)})
 

@@ -252,8 +252,9 @@ def test_no_results_file(tmp_path, text):
     path.write_text(text)
     with pytest.raises(
         ValueError, match=r"scores\.json' is not a scores file of dials"
-    ):
+    ) as refusal:
         read_results(path)
+    assert "__init__" not in str(refusal.value)
 
 
 @pytest.mark.parametrize("decision", [None, 3, []])
