@@ -7,7 +7,6 @@ import textwrap
 
 from dials.util import tabulate
 
-from dials_cnn_screen.labels.label import Label
 from dials_cnn_screen.models.model import Model
 from dials_cnn_screen.outputs.rates import list_rates
 from dials_cnn_screen.outputs.recurring import format_recurring
@@ -107,8 +106,8 @@ def log_results(results: ScreeningResults, elapsed: float, n_before: int = 0) ->
     )
     logger.info("\n%s", table)
     log_hit_rates(results)
-    if shares := results.estimate_shares():
-        log_text(format_shares(shares))
+    if text := format_estimate(results):
+        log_text(text)
     log_failures(results)
     log_out_of_distribution(results)
     for text in format_recurring(results.recurring):
@@ -135,13 +134,24 @@ def log_results(results: ScreeningResults, elapsed: float, n_before: int = 0) ->
     )
 
 
-def format_shares(shares: dict[str, float]) -> str:
-    """The estimated shares of the classes, a sentence."""
-    hit, maybe, miss = (100 * shares[label.key] for label in Label)
-    return (
+def format_estimate(results: ScreeningResults) -> str:
+    """What is to be expected of the run; empty where that is not known."""
+    if (estimate := results.estimate()) is None:
+        return ""
+    hit, maybe, miss = (100 * estimate.shares).tolist()
+    text = (
         f"By the probabilities of all images about {hit:.1f}% are Hits, {maybe:.1f}% "
-        f"Maybes and {miss:.1f}% Misses: an estimate without labels, which takes "
-        "account of how common hits are here, and is right where the model is."
+        f"Maybes and {miss:.1f}% Misses"
+    )
+    if estimate.loss is None:
+        return (
+            f"{text}: an estimate without labels, which takes account of how common "
+            "hits are here, and is right where the model is."
+        )
+    return (
+        f"{text}, and of the Hits and Maybes about {100 * estimate.loss:.1f}% are not "
+        "kept: an estimate, which is right where the eye is. A lower "
+        "decision.threshold keeps more."
     )
 
 

@@ -22,6 +22,7 @@ from dials_cnn_screen.outputs.figures import (
 from dials_cnn_screen.outputs.gallery import Picture, make_picture, name_failures
 from dials_cnn_screen.outputs.image_table import tabulate_images
 from dials_cnn_screen.outputs.log import (
+    format_estimate,
     format_not_reached,
     format_out_of_distribution,
 )
@@ -83,6 +84,7 @@ def write_report(
         not_reached=format_not_reached(results),
         figures=_figures(results, stills, len(hit_rates)),
         decision=format_decision(results.decision),
+        estimate=format_estimate(results),
         knows_distribution=results.summary()["out_of_distribution"] is not None,
         out_of_distribution=format_out_of_distribution(results),
         recurring=format_recurring(results.recurring),

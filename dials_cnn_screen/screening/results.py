@@ -21,15 +21,13 @@ from dials_cnn_screen.models.prediction import Prediction, make_prediction
 from dials_cnn_screen.screening.decision import Decision, KeptBecause, why_kept
 from dials_cnn_screen.screening.hit_rates import HitRate, name_sources
 from dials_cnn_screen.screening.recurring import Recurring
-from dials_cnn_screen.screening.shares import estimate_shares
+from dials_cnn_screen.screening.shares import RunEstimate, estimate_run
 from dials_cnn_screen.spots.eye import Eye
 from dials_cnn_screen.util.files import replacing
 
 FAILED = "Could not be classified"
 # Digits of probabilities in JSON; what an image is kept by is written as it is.
 _DIGITS = 4
-# Fewer images say too little of how common hits are in a run: by hand.
-_FEWEST_FOR_SHARES = 50
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -209,23 +207,17 @@ class ScreeningResults:
             "not_reached": self.not_reached,
         }
 
-    def estimate_shares(self) -> dict[str, float] | None:
-        """Estimated shares of the classes in the run, by their keys, without labels.
-
-        None where the model does not know for which shares its probabilities hold, or
-        classes are by an eye, or few images could be classified.
-        """
-        classified = [image.prediction for image in self.classified]
-        p = [prediction.probabilities for prediction in classified if prediction]
-        few = len(p) < _FEWEST_FOR_SHARES
-        if self.model.shares is None or self.decision.eye or few:
-            return None
-        # Rounded as in the record, so that a resumed run says the same.
-        shares = estimate_shares(np.round(p, _DIGITS), self.model.shares)
-        return {
-            label.key: round(float(share), _DIGITS)
-            for label, share in zip(Label, shares, strict=True)
-        }
+    def estimate(self) -> RunEstimate | None:
+        """What is to be expected of the classified images, if that is known."""
+        images = self.classified
+        p = [i.prediction.probabilities for i in images if i.prediction is not None]
+        return estimate_run(
+            # Rounded as in the record, so that a resumed run says the same.
+            np.round(p, _DIGITS),
+            np.array([image.kept for image in images], bool),
+            self.model.shares,
+            self.decision.eye is not None,
+        )
 
     def spots_of_hits(self) -> list[int]:
         """Numbers of spots of the images of class Hit, where the model counts them."""
@@ -268,13 +260,17 @@ class ScreeningResults:
         since those of 100,000 would take 130 MB.
         """
         entries = zip(self.images, self.display_names(), strict=True)
+        estimate = self.estimate()
         return {
             "program": "dials.cnn_screen",
             "version": __version__,
             "model": asdict(self.model),
             "decision": asdict(self.decision),
             "summary": self.summary(),
-            "estimated_shares": self.estimate_shares(),
+            "estimated_shares": estimate and _shares_as_json(estimate.shares),
+            "estimated_loss": estimate
+            and estimate.loss
+            and round(estimate.loss, _DIGITS),
             "hit_rate": self.hit_rate().as_json(),
             "hit_rates": [rate.as_json() for rate in self.hit_rates()],
             "recurring": [each.as_json() for each in self.recurring],
@@ -282,6 +278,12 @@ class ScreeningResults:
                 image_as_json(i, image, name) for i, (image, name) in enumerate(entries)
             ),
         }
+
+
+def _shares_as_json(shares: NDArray[np.float64]) -> dict[str, float]:
+    """Shares of the classes by their keys."""
+    pairs = zip(Label, shares.tolist(), strict=True)
+    return {label.key: round(share, _DIGITS) for label, share in pairs}
 
 
 def image_as_json(

@@ -1,6 +1,8 @@
-"""How common hits are in a run, from its own probabilities and without labels."""
+"""How common hits are in a run, and how many are lost, by its own probabilities."""
 
 from __future__ import annotations
+
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -8,6 +10,55 @@ from numpy.typing import ArrayLike, NDArray
 # Shares are found when no step changes one by more than this: by hand. The number of
 # steps is limited, as they get small where images say little.
 _PRECISION, _MOST_STEPS = 1e-6, 2000
+# Fewer images say too little of how common hits are in a run: by hand.
+_FEWEST = 50
+
+
+@dataclass(frozen=True, eq=False)
+class RunEstimate:
+    """What is to be expected of the images of a run; estimate_run makes one.
+
+    Attributes:
+        shares: float64 (3,), of Hit, Maybe and Miss.
+        loss: Of the Hits and Maybes the share that is not kept; None where the
+            probabilities are not by an eye: by the model's own it is too high for
+            experts who see less.
+    """
+
+    shares: NDArray[np.float64]
+    loss: float | None
+
+
+def estimate_run(
+    probabilities: NDArray[np.float64],
+    kept: NDArray[np.bool_],
+    of_calibration: ArrayLike | None,
+    by_eye: bool,
+) -> RunEstimate | None:
+    """What is to be expected of the n images of a run.
+
+    Those of an eye are right for the run as they are, and the model's own for other
+    shares of the classes.
+
+    Args:
+        probabilities: (n, 3), of Hit, Maybe and Miss.
+        kept: (n,), which images are kept.
+        of_calibration: As in estimate_shares; None: not known.
+        by_eye: Whether the probabilities are by an eye.
+
+    Returns:
+        None for few images, and by the model's own where of_calibration is not known.
+    """
+    if len(kept) < _FEWEST:
+        return None
+    if by_eye:
+        p_keep = probabilities[:, :2].sum(axis=1)
+        total = float(p_keep.sum())
+        loss = float(p_keep[~kept].sum()) / total if total else None
+        return RunEstimate(probabilities.mean(axis=0), loss)
+    if of_calibration is None:
+        return None
+    return RunEstimate(estimate_shares(probabilities, of_calibration), None)
 
 
 def estimate_shares(

@@ -209,8 +209,8 @@ def print_eyes(groups: dict[str, list[Outcome]]) -> None:
         return
     print(
         f"\n| shots | Hit or Maybe kept by an eye of {EYE_LABELS} labels, % "
-        "| Miss rejected, % | three classes right, % | calibration error |\n"
-        f"{'|---' * 5}|"
+        "| to be expected by it, % | Miss rejected, % | three classes right, % "
+        f"| calibration error |\n{'|---' * 6}|"
     )
     for name, outcomes in groups.items():
         rng = np.random.default_rng(SEED)
@@ -222,11 +222,12 @@ def print_eyes(groups: dict[str, list[Outcome]]) -> None:
 
 def _by_eye(
     outcomes: Sequence[Outcome], rng: np.random.Generator
-) -> tuple[float, float, float, float]:
+) -> tuple[float, float, float, float, float]:
     """How right an eye is that is fitted to some shots, on the others.
 
     Returns:
-        Sensitivity, specificity, success rate and calibration error.
+        Sensitivity, that to be expected by its probabilities, specificity, success rate
+        and calibration error.
     """
     order = rng.permutation(len(outcomes))
     labelled, others = order[:EYE_LABELS], order[EYE_LABELS:]
@@ -240,11 +241,14 @@ def _by_eye(
     classes = np.array([prediction.label for prediction in found])
     kept = np.array([why_kept(_NAME, p, _DECISION) is not None for p in found])
     hits = labels != Label.MISS
-    error = calibration_error(
-        np.array([prediction.p_keep for prediction in found]), hits
+    p = np.array([prediction.p_keep for prediction in found])
+    return (
+        kept[hits].mean(),
+        p[kept].sum() / p.sum(),
+        1 - kept[~hits].mean(),
+        (classes == labels).mean(),
+        calibration_error(p, hits),
     )
-    success = (classes == labels).mean()
-    return kept[hits].mean(), 1 - kept[~hits].mean(), success, error
 
 
 def print_kinds(outcomes: Sequence[Outcome]) -> None:

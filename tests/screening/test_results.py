@@ -14,6 +14,7 @@ from dials_cnn_screen.models.prediction import make_prediction
 from dials_cnn_screen.outputs.rings import find_common, format_rings
 from dials_cnn_screen.screening.decision import Decision, KeptBecause
 from dials_cnn_screen.screening.results import (
+    ImageResult,
     ModelSummary,
     ScreeningResults,
     decide,
@@ -100,16 +101,29 @@ def test_decision_in_json(results):
 
 def test_shares_of_the_run_are_estimated(results):
     model = dataclasses.replace(results.model, shares=(0.4, 0.2, 0.4))
-    few = dataclasses.replace(results, model=model)
-    assert few.estimate_shares() is None
+    assert dataclasses.replace(results, model=model).estimate() is None
     many = dataclasses.replace(results, images=50 * results.images)
-    assert many.estimate_shares() is None
-    known = dataclasses.replace(many, model=model)
-    shares = known.as_json()["estimated_shares"]
+    assert many.estimate() is None
+    known = dataclasses.replace(many, model=model).as_json()
+    shares = known["estimated_shares"]
     assert list(shares) == ["hit", "maybe", "miss"]
     assert sum(shares.values()) == pytest.approx(1, abs=3e-4)
-    by_eye = dataclasses.replace(DECISION, eye=Eye(8.0))
-    assert dataclasses.replace(known, decision=by_eye).estimate_shares() is None
+    assert known["estimated_loss"] is None
+    assert many.as_json()["estimated_shares"] is None
+
+
+def test_loss_by_an_eye_is_estimated():
+    decision = dataclasses.replace(DECISION, threshold=0.5, eye=Eye(8.0))
+    sure, doubtful = [0.8, 0.1, 0.1], [0.1, 0.1, 0.8]
+    images = [
+        ImageResult(NAMES[0], make_prediction(p), None, because)
+        for p, because in ((sure, KeptBecause.P_KEEP), (doubtful, None))
+    ]
+    results = ScreeningResults(ModelSummary("m", "0"), decision, 30 * images)
+    found = results.as_json()
+    assert found["estimated_shares"] == {"hit": 0.45, "maybe": 0.1, "miss": 0.45}
+    # Of each pair of images 0.9 + 0.2 are to be expected, and 0.2 are not kept.
+    assert found["estimated_loss"] == round(0.2 / 1.1, 4)
 
 
 def test_shares_are_those_of_the_rounded_record(results):
@@ -124,7 +138,10 @@ def test_shares_are_those_of_the_rounded_record(results):
         run = ScreeningResults(model, DECISION, images)
         read = [image_from_json(entry) for entry in content_of(run)["images"]]
         resumed = dataclasses.replace(run, images=read)
-        assert resumed.estimate_shares() == run.estimate_shares()
+        assert (
+            content_of(resumed)["estimated_shares"]
+            == (content_of(run)["estimated_shares"])
+        )
 
 
 def test_spots_of_each_image(results):

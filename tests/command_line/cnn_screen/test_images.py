@@ -41,6 +41,7 @@ def test_every_image_has_its_entry(
         "decision",
         "summary",
         "estimated_shares",
+        "estimated_loss",
         "hit_rate",
         "hit_rates",
         "recurring",
