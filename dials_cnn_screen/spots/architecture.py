@@ -130,12 +130,13 @@ class SpotArchitecture:
         return replace(schedule, **PAPER_SCHEDULE) if name == "paper" else schedule
 
     def freeze(self, network: SpotNetwork) -> None:
-        """Train the head alone, the layers that tell the class from the features.
+        """Train count and head alone, the layers that tell the class from the features.
 
         What the network takes for a spot, and what is known to be out of its training's
         distribution, stay as they are, and stay true.
         """
         network.requires_grad_(False)
+        network.count.requires_grad_(True)
         network.head.requires_grad_(True)
 
     def training_bytes(self, preparation: CandidateSearch) -> int:

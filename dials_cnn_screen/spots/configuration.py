@@ -11,6 +11,14 @@ from dials_cnn_screen.labels.label import Label
 from dials_cnn_screen.spots.candidates import PATCH
 from dials_cnn_screen.spots.features import N_FRAME, N_SCALARS
 
+# Numbers that say how many spots there are.
+N_COUNTS = 4
+# A logit of a class is told by how many spots there are; what else describes the frame
+# changes it by this much at most. On a frame unlike all of the training that may be far
+# off, while what is a spot looks the same. By hand; chosen among 2 and 3 by the loss on
+# the validation split.
+HEAD_LIMIT = 2.0
+
 
 @dataclass(frozen=True)
 class SpotNetworkConfig:
@@ -22,7 +30,8 @@ class SpotNetworkConfig:
         patch: Of the code of a patch.
         candidate: Of the code of a candidate, patch and features.
         context: Of the code of the frame.
-        head: Of the hidden layer that tells the classes.
+        count: Of the hidden layer that tells the classes by the number of spots.
+        head: Of the hidden layer that corrects them by all that is known of the frame.
 
     Raises:
         ValueError: A width is not an integer from 1 to 1024.
@@ -31,6 +40,7 @@ class SpotNetworkConfig:
     patch: int = 64
     candidate: int = 48
     context: int = 48
+    count: int = 16
     head: int = 64
 
     def __post_init__(self) -> None:
@@ -41,7 +51,7 @@ class SpotNetworkConfig:
     @property
     def n_features(self) -> int:
         """What the head takes: context, code of the spots, numbers of spots."""
-        return self.context + self.candidate + 4
+        return self.context + self.candidate + N_COUNTS
 
     def layers(self) -> dict[str, tuple[int, int]]:
         """Shape (out, in) of each layer's weights, by its name in SpotNetwork."""
@@ -52,6 +62,8 @@ class SpotNetworkConfig:
             "context.0": (self.context, 2 * self.candidate + N_FRAME),
             "spot.0": (self.candidate, self.candidate + self.context),
             "spot.2": (1, self.candidate),
+            "count.0": (self.count, N_COUNTS),
+            "count.2": (len(Label), self.count),
             "head.0": (self.head, self.n_features),
             "head.2": (len(Label), self.head),
         }
@@ -64,7 +76,9 @@ def check_weights(config: SpotNetworkConfig, weights: Mapping[str, NDArray]) -> 
         shapes[f"{name}.weight"], shapes[f"{name}.bias"] = (n_out, n_in), (n_out,)
     for name in sorted(shapes.keys() | weights.keys()):
         if name not in weights:
-            raise ValueError(f'damaged: it has no "{name}"')
+            raise ValueError(
+                f'damaged, or of another version: it has no "{name}"; train it again'
+            )
         if name not in shapes:
             raise ValueError(f'damaged: it has "{name}", and its network has not')
         if weights[name].shape != shapes[name] or weights[name].dtype.kind != "f":

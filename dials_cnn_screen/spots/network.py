@@ -22,7 +22,11 @@ from torch import nn
 
 from dials_cnn_screen.labels.label import Label
 from dials_cnn_screen.spots.candidates import PATCH, Candidates
-from dials_cnn_screen.spots.configuration import SpotNetworkConfig
+from dials_cnn_screen.spots.configuration import (
+    HEAD_LIMIT,
+    N_COUNTS,
+    SpotNetworkConfig,
+)
 from dials_cnn_screen.spots.features import N_FRAME, N_SCALARS, describe
 
 # What an empty slot has for a spot's logit: a probability of 1e-13.
@@ -76,8 +80,8 @@ class SpotOutput(NamedTuple):
         logits: float32 (b, 3), of the classes in the order of Label.
         spot_logits: float32 (b, k), ln(p / (1 - p)) of the probability p that a
             candidate is a spot; EMPTY_LOGIT where a slot is empty.
-        features: float32 (b, f), by which the head tells the classes; f = context +
-            candidate + 4 of the configuration.
+        features: float32 (b, f), by which the classes are told; f = n_features of the
+            configuration.
     """
 
     logits: torch.Tensor
@@ -91,8 +95,9 @@ class SpotNetwork(nn.Module):
     Each candidate is coded from its patch and features. The mean and maximum of the
     codes over the frame, with the frame's features, make its context. Each candidate is
     classified by its code and the context, since how a spot differs from noise depends
-    on the noise. The head takes the context, the mean code of the spots and the
-    expected number of spots.
+    on the noise. The expected number of spots tells the class of the frame; the head,
+    which takes the context and the mean code of the spots too, corrects it by
+    HEAD_LIMIT at most.
     """
 
     def __init__(self, config: SpotNetworkConfig) -> None:
@@ -115,8 +120,11 @@ class SpotNetwork(nn.Module):
             nn.ReLU(),
             nn.Linear(c.candidate, 1),
         )
+        self.count = nn.Sequential(
+            nn.Linear(N_COUNTS, c.count), nn.ReLU(), nn.Linear(c.count, len(Label))
+        )
         self.head = nn.Sequential(
-            nn.Linear(c.context + c.candidate + 4, c.head),
+            nn.Linear(c.n_features, c.head),
             nn.ReLU(),
             nn.Linear(c.head, len(Label)),
         )
@@ -149,4 +157,5 @@ class SpotNetwork(nn.Module):
             torch.cat([context, of_spots], dim=-1), HEAD_DROPOUT, self.training
         )
         features = torch.cat([described, counts], dim=-1)  # (b, f)
-        return SpotOutput(self.head(features), spot_logits, features)
+        correction = HEAD_LIMIT * torch.tanh(self.head(features) / HEAD_LIMIT)  # (b, 3)
+        return SpotOutput(self.count(counts) + correction, spot_logits, features)

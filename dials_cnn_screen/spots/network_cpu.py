@@ -14,6 +14,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from dials_cnn_screen.architecture import as_array
 from dials_cnn_screen.spots.candidates import PATCH, Candidates
+from dials_cnn_screen.spots.configuration import HEAD_LIMIT
 from dials_cnn_screen.spots.features import (
     BROAD_RING,
     NEIGHBOURHOOD,
@@ -47,6 +48,10 @@ class SpotWeights(NamedTuple):
     spot_0_bias: NDArray[np.float32]
     spot_2: NDArray[np.float32]
     spot_2_bias: NDArray[np.float32]
+    count_0: NDArray[np.float32]
+    count_0_bias: NDArray[np.float32]
+    count_2: NDArray[np.float32]
+    count_2_bias: NDArray[np.float32]
     head_0: NDArray[np.float32]
     head_0_bias: NDArray[np.float32]
     head_2: NDArray[np.float32]
@@ -71,7 +76,8 @@ def spot_weights(state: Mapping[str, ArrayLike]) -> SpotWeights:
         np.ascontiguousarray(spot[:, :width]),
         np.ascontiguousarray(spot[:, width:]),
         spot_bias,
-        *(*layer("spot.2"), *layer("head.0"), *layer("head.2")),
+        *layer("spot.2"),
+        *(*layer("count.0"), *layer("count.2"), *layer("head.0"), *layer("head.2")),
     )
 
 
@@ -182,10 +188,14 @@ def _forward(patches, scalars, frame, w):
             of_spots[j] += code[i, j] * p_spot[i] / (number + 1)
     counts = np.array(
         [np.sqrt(number), np.log1p(number), np.log1p(variance), number / 20]
-    )
-    features = np.concatenate((context, of_spots, counts.astype(np.float32)))  # (f,)
-    hidden_of_frame = _relu(_layer(features, w.head_0, w.head_0_bias))  # (head,)
-    return _layer(hidden_of_frame, w.head_2, w.head_2_bias), spot_logits, features
+    ).astype(np.float32)
+    features = np.concatenate((context, of_spots, counts))  # (f,)
+    by_count = _relu(_layer(counts, w.count_0, w.count_0_bias))  # (count,)
+    by_count = _layer(by_count, w.count_2, w.count_2_bias)  # (3,)
+    correction = _relu(_layer(features, w.head_0, w.head_0_bias))  # (head,)
+    correction = _layer(correction, w.head_2, w.head_2_bias)  # (3,)
+    limit = np.float32(HEAD_LIMIT)
+    return by_count + limit * np.tanh(correction / limit), spot_logits, features
 
 
 @njit()

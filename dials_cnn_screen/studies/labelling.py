@@ -127,11 +127,12 @@ def prepared_candidates(jobs: Sequence[Job], folder: Path, nproc: int) -> Candid
 
 
 def begin(seed: int, fresh: bool) -> Start:
-    """The default model, whose head is to be trained; fresh: with fresh weights."""
+    """The default model, the end of which is trained; fresh: with fresh weights."""
     torch.manual_seed(seed)
     start = begin_from(DEFAULT, None, None)
     if fresh:
-        for layer in start.network.get_submodule("head").children():
+        network = start.network
+        for layer in (*network.get_submodule("count"), *network.get_submodule("head")):
             if isinstance(layer, nn.Linear):
                 layer.reset_parameters()
     return start

@@ -16,7 +16,7 @@ from dials_cnn_screen.spots.network import (
 )
 
 SEARCH = CandidateSearch(most=24)
-SMALL = SpotNetworkConfig(patch=8, candidate=8, context=8, head=8)
+SMALL = SpotNetworkConfig(patch=8, candidate=8, context=8, count=4, head=8)
 
 
 def frame(n_spots: int, seed: int) -> np.ndarray:
@@ -46,6 +46,18 @@ def test_shapes(network):
     assert logits.shape == (1, len(Label))
     assert spot_logits.shape == (1, len(found.z))
     assert features.shape == (1, network.head[0].in_features)
+
+
+def test_what_describes_the_frame_is_limited(network):
+    """However far off it is, the number of spots says most of the class."""
+    batch = batch_of_one(candidates_of(12))
+    with torch.no_grad():
+        network.head[2].weight.mul_(0)
+        by_count = network(batch).logits - torch.tanh(network.head[2].bias / 2) * 2
+        network.head[2].bias.fill_(1e6)
+        np.testing.assert_allclose(network(batch).logits, by_count + 2, atol=1e-5)
+        network.head[2].bias.fill_(0.01)
+        np.testing.assert_allclose(network(batch).logits, by_count + 0.01, atol=1e-5)
 
 
 def test_empty_slots_change_nothing(network):

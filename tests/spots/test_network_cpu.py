@@ -17,7 +17,7 @@ from dials_cnn_screen.spots.network import (
 
 # Widths that no number of sums at a time divides, and those of the default model.
 CONFIGS = (
-    SpotNetworkConfig(patch=7, candidate=5, context=9, head=6),
+    SpotNetworkConfig(patch=7, candidate=5, context=9, count=3, head=6),
     SpotNetworkConfig(),
 )
 

@@ -15,7 +15,7 @@ from dials_cnn_screen.spots.training_set import (
 from dials_cnn_screen.training.loop import train
 
 SEARCH = CandidateSearch(most=24)
-SMALL = SpotNetworkConfig(patch=8, candidate=8, context=8, head=8)
+SMALL = SpotNetworkConfig(patch=8, candidate=8, context=8, count=4, head=8)
 
 
 def frame(n_spots: int, seed: int) -> tuple[np.ndarray, np.ndarray]:

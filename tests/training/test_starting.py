@@ -27,10 +27,15 @@ def test_no_contrast_for_spots():
 
 
 @pytest.mark.parametrize(("architecture", "contrast"), [(None, None), ("spots", None)])
-def test_of_a_spot_network_the_head_is_trained(architecture, contrast):
+def test_of_a_spot_network_the_end_is_trained(architecture, contrast):
     start = begin_from("default", architecture, contrast)
     trained = {n for n, w in start.network.named_parameters() if w.requires_grad}
-    assert trained == {f"head.{i}.{x}" for i in (0, 2) for x in ("weight", "bias")}
+    assert trained == {
+        f"{layer}.{i}.{x}"
+        for layer in ("count", "head")
+        for i in (0, 2)
+        for x in ("weight", "bias")
+    }
     assert start.model.sha256 == load_model("default").sha256
     assert start.preparation == start.model.preparation
 
