@@ -154,8 +154,10 @@ def spot_model(tmp_path_factory) -> Path:
         network.spot[0].weight[0, 0] = 1
         network.spot[-1].weight[0, 0] = 1
         network.spot[-1].bias[:] = -math.asinh(15)
-        network.head[-1].weight.zero_()
-        network.head[-1].bias[:] = torch.tensor([2.0, 0, 0])
+        for layer in (network.count[-1], network.head[-1]):
+            layer.weight.zero_()
+            layer.bias.zero_()
+        network.count[-1].bias[:] = torch.tensor([2.0, 0, 0])
     path = tmp_path_factory.mktemp("model") / "spots.safetensors"
     model = Model(
         name="spots",

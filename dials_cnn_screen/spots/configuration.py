@@ -17,7 +17,7 @@ N_COUNTS = 4
 # changes it by this much at most. On a frame unlike all of the training that may be far
 # off, while what is a spot looks the same. By hand; chosen among 2 and 3 by the loss on
 # the validation split.
-HEAD_LIMIT = 2.0
+HEAD_LIMIT = 3.0
 
 
 @dataclass(frozen=True)

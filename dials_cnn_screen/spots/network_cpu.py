@@ -95,7 +95,8 @@ def classify(
     neighbours = _count_neighbours(slow, fast, *candidates.beam_centre)
     scalars, frame = describe_with(candidates, *neighbours)
     patches = candidates.patches.reshape(-1, 2 * PATCH * PATCH)  # (n, 2 * 13 * 13)
-    return _forward(patches, scalars, frame, weights)
+    # As an argument: numba's cache does not see what changes in another file.
+    return _forward(patches, scalars, frame, weights, np.float32(HEAD_LIMIT))
 
 
 @njit()
@@ -154,7 +155,7 @@ def ring_radii(slow, fast, beam_slow, beam_fast):
 
 
 @njit()
-def _forward(patches, scalars, frame, w):
+def _forward(patches, scalars, frame, w, limit):
     """SpotNetwork.forward of one frame.
 
     Args:
@@ -162,6 +163,7 @@ def _forward(patches, scalars, frame, w):
         scalars: float32 (n, 11).
         frame: float32 (14,).
         w: SpotWeights.
+        limit: float32, HEAD_LIMIT.
     """
     n = len(patches)
     hidden = _relu(_dense(patches, w.patch_0, w.patch_0_bias))  # (n, patch)
@@ -194,7 +196,6 @@ def _forward(patches, scalars, frame, w):
     by_count = _layer(by_count, w.count_2, w.count_2_bias)  # (3,)
     correction = _relu(_layer(features, w.head_0, w.head_0_bias))  # (head,)
     correction = _layer(correction, w.head_2, w.head_2_bias)  # (3,)
-    limit = np.float32(HEAD_LIMIT)
     return by_count + limit * np.tanh(correction / limit), spot_logits, features
 
 

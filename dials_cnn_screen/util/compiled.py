@@ -17,7 +17,9 @@ def njit(**options: Any) -> Callable[[Callable], Callable]:
 
     The cache is beside the source or in the user's cache folder. Where neither can be
     written, as for a service account without a home, each process compiles anew, which
-    takes some seconds; NUMBA_CACHE_DIR names another folder.
+    takes some seconds; NUMBA_CACHE_DIR names another folder. The cache looks for
+    changes in the function's own file alone: it has the old value of a constant of
+    another file until it is removed.
 
     Args:
         options: Of numba.njit.

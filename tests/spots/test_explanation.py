@@ -39,15 +39,15 @@ def always_hit(spot_model):
 def counter(always_hit):
     """The same, but z(Hit) is twice the number of spots less 7, and none is a Maybe."""
     with torch.no_grad():
-        for layer in (always_hit.head[0], always_hit.head[-1]):
+        for layer in (always_hit.count[0], always_hit.count[-1]):
             layer.weight.zero_()
             layer.bias.zero_()
         always_hit.spot[-1].weight[0, 0] = 20
         always_hit.spot[-1].bias[:] = -20 * math.asinh(15)
         # The last feature is the number of spots, divided by 20.
-        always_hit.head[0].weight[0, -1] = 1
-        always_hit.head[-1].weight[0, 0] = 40
-        always_hit.head[-1].bias[:] = torch.tensor([-7.0, -100, 0])
+        always_hit.count[0].weight[0, -1] = 1
+        always_hit.count[-1].weight[0, 0] = 40
+        always_hit.count[-1].bias[:] = torch.tensor([-7.0, -100, 0])
     return always_hit
 
 
@@ -85,8 +85,8 @@ def test_one_spot_decides(counter):
 
 def test_candidate_that_counts_against_a_hit(counter):
     with torch.no_grad():
-        counter.head[-1].weight[0, 0] = -40
-        counter.head[-1].bias[0] = 2
+        counter.count[-1].weight[0, 0] = -40
+        counter.count[-1].bias[0] = 2
     sentences = explain(counter, noise_with_spots(1)).sentences
     assert "1 is likelier a Bragg spot than not" in sentences[0]
     assert sentences[2].startswith(

@@ -23,9 +23,9 @@ def counter():
         network.spot[0].weight[0, 0] = 1
         network.spot[-1].weight[0, 0] = 20
         network.spot[-1].bias[:] = -20 * math.asinh(15)
-        network.head[0].weight[0, -1] = 1
-        network.head[-1].weight[0, 0] = 40
-        network.head[-1].bias[:] = torch.tensor([-7.0, -100, 0])
+        network.count[0].weight[0, -1] = 1
+        network.count[-1].weight[0, 0] = 40
+        network.count[-1].bias[:] = torch.tensor([-7.0, -100, 0])
     return network
 
 
@@ -67,7 +67,7 @@ def test_all_candidates_may_have_to_go(counter):
     # What speaks for a Hit is now that there are candidates at all, and no Miss by one.
     with torch.no_grad():
         counter.spot[-1].bias[:] = 100
-        counter.head[-1].bias[0] = -1
+        counter.count[-1].bias[0] = -1
     candidates = candidates_of(3)
     of = influence(counter, candidates, 1.0)
     assert of.deciding == len(candidates.z)
@@ -75,7 +75,7 @@ def test_all_candidates_may_have_to_go(counter):
 
 def test_none_decides_where_it_is_not_for_the_spots(counter):
     with torch.no_grad():
-        counter.head[-1].bias[0] = 5
+        counter.count[-1].bias[0] = 5
     assert influence(counter, candidates_of(2), 1.0).deciding is None
 
 

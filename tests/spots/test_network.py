@@ -7,6 +7,7 @@ import torch
 from dials_cnn_screen.labels.label import Label
 from dials_cnn_screen.spots import features
 from dials_cnn_screen.spots.candidates import CandidateSearch, find_candidates
+from dials_cnn_screen.spots.configuration import HEAD_LIMIT
 from dials_cnn_screen.spots.features import describe
 from dials_cnn_screen.spots.network import (
     CandidateBatch,
@@ -53,9 +54,14 @@ def test_what_describes_the_frame_is_limited(network):
     batch = batch_of_one(candidates_of(12))
     with torch.no_grad():
         network.head[2].weight.mul_(0)
-        by_count = network(batch).logits - torch.tanh(network.head[2].bias / 2) * 2
+        by_count = (
+            network(batch).logits
+            - torch.tanh(network.head[2].bias / HEAD_LIMIT) * HEAD_LIMIT
+        )
         network.head[2].bias.fill_(1e6)
-        np.testing.assert_allclose(network(batch).logits, by_count + 2, atol=1e-5)
+        np.testing.assert_allclose(
+            network(batch).logits, by_count + HEAD_LIMIT, atol=1e-5
+        )
         network.head[2].bias.fill_(0.01)
         np.testing.assert_allclose(network(batch).logits, by_count + 0.01, atol=1e-5)
 
