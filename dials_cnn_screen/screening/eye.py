@@ -137,9 +137,13 @@ def format_fit(fitted: EyeFit) -> str:
     """What was fitted."""
     low, high = fitted.interval
     eye = fitted.eye
-    return (
+    text = (
         f"By {eye.source} the expert sees spots of {eye.visible_sigma:.1f} standard "
-        f"deviations or more (95% interval {low:.1f} to {high:.1f}). The model's own "
-        f"classes, by spots over {MODEL_SIGMA}, explain the labels with a probability "
-        f"of {100 * eye.own_share:.0f}%, and have this weight."
+        f"deviations or more (95% interval {low:.1f} to {high:.1f})."
+    )
+    if (percent := f"{100 * eye.own_share:.0f}") == "0":
+        return text
+    return (
+        f"{text} With a probability of {percent}% the labels are by the model's own "
+        f"classes, of spots over {MODEL_SIGMA}, which have this weight."
     )

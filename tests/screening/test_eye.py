@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -17,6 +18,7 @@ from dials_cnn_screen.screening.eye import (
     EyeRule,
     choose_eye,
     fit_to_predictions,
+    format_fit,
 )
 from dials_cnn_screen.screening.results import (
     ModelSummary,
@@ -27,6 +29,7 @@ from dials_cnn_screen.screening.results import (
     write_results,
 )
 from dials_cnn_screen.spots.eye import Eye, class_probabilities, pad
+from dials_cnn_screen.spots.eye_fit import EyeFit
 
 MODEL = ModelSummary("some", "ab" * 32, "spots", "shots", 192)
 BY_MODEL = Decision()
@@ -134,6 +137,17 @@ def test_labels_that_the_model_explains_change_no_class(scores, tmp_path):
     assert len(chosen.fitted_to) == 24
     for image in run_of().images:
         assert decide_again(image, Decision(eye=chosen.eye)).label is image.label
+
+
+def test_what_was_fitted_is_told():
+    fitted = EyeFit(Eye(9.04, 0.2, "20 images labelled in l.txt", 0.004), (7.1, 12.0))
+    sees = (
+        "By 20 images labelled in l.txt the expert sees spots of 9.0 standard "
+        "deviations or more (95% interval 7.1 to 12.0)."
+    )
+    assert format_fit(fitted) == sees
+    shared = EyeFit(replace(fitted.eye, own_share=0.25), fitted.interval)
+    assert format_fit(shared).startswith(f"{sees} With a probability of 25% the labels")
 
 
 def test_eye_as_given():
