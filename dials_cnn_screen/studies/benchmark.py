@@ -158,7 +158,8 @@ def measure_programs(
             log = f"output.log={folder}/import.log"
             imported = f"output.experiments={files[n]}"
             run_command(["dials.import", str(file), imported, log])
-        nothing = [f"output.{x}=None" for x in ("experiments", "scores", "html", "log")]
+        names = ("experiments", "scores", "html", "log", "record", "recurring_mask")
+        nothing = [f"output.{name}=None" for name in names]
         programs = [
             measure_program(
                 f"{experiment}: dials.cnn_screen model={model}",
