@@ -136,7 +136,7 @@ def log_results(results: ScreeningResults, elapsed: float, n_before: int = 0) ->
 
 def format_estimate(results: ScreeningResults) -> str:
     """What is to be expected of the run; empty where that is not known."""
-    if (estimate := results.estimate()) is None:
+    if (estimate := results.estimate) is None:
         return ""
     hit, maybe, miss = (100 * estimate.shares).tolist()
     text = (

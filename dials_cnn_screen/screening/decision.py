@@ -108,21 +108,16 @@ def threshold_for_hit_loss(
     return float(np.sort(hit_scores)[rank - 1])
 
 
-def _format_own_share(eye: Eye) -> str:
-    """What weight the model's own classes have beside the eye's, if any."""
-    percent = f"{100 * eye.own_share:.0f}"
-    return "" if percent == "0" else f", which has a weight of {percent}%"
-
-
 def format_decision(decision: Decision) -> str:
     """The decision as a sentence or two: what is kept, and what that promises."""
     text = f"Images are kept if P(Hit) + P(Maybe) is {decision.threshold:.4g} or more."
     if (eye := decision.eye) is not None:
+        percent = eye.own_percent
+        weight = f", which has a weight of {percent}%" if percent else ""
         text = (
             "Hit, Maybe and Miss are by the number of spots that stand out by "
             f"{eye.visible_sigma:.3g} standard deviations or more ({eye.source}); the "
-            f"model by itself counts those over {MODEL_SIGMA}"
-            f"{_format_own_share(eye)}. {text}"
+            f"model by itself counts those over {MODEL_SIGMA}{weight}. {text}"
         )
     if decision.max_hit_loss is not None:
         text += (

@@ -141,9 +141,9 @@ def format_fit(fitted: EyeFit) -> str:
         f"By {eye.source} the expert sees spots of {eye.visible_sigma:.1f} standard "
         f"deviations or more (95% interval {low:.1f} to {high:.1f})."
     )
-    if (percent := f"{100 * eye.own_share:.0f}") == "0":
+    if not eye.own_percent:
         return text
     return (
-        f"{text} With a probability of {percent}% the labels are by the model's own "
-        f"classes, of spots over {MODEL_SIGMA}, which have this weight."
+        f"{text} With a probability of {eye.own_percent}% the labels follow the "
+        f"model's own classes, of spots over {MODEL_SIGMA}, which have this weight."
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import math
 from collections.abc import Sequence
@@ -207,6 +208,7 @@ class ScreeningResults:
             "not_reached": self.not_reached,
         }
 
+    @functools.cached_property
     def estimate(self) -> RunEstimate | None:
         """What is to be expected of the classified images, if that is known."""
         images = self.classified
@@ -260,17 +262,15 @@ class ScreeningResults:
         since those of 100,000 would take 130 MB.
         """
         entries = zip(self.images, self.display_names(), strict=True)
-        estimate = self.estimate()
+        estimate = self.estimate
         return {
             "program": "dials.cnn_screen",
             "version": __version__,
             "model": asdict(self.model),
             "decision": asdict(self.decision),
             "summary": self.summary(),
-            "estimated_shares": estimate and _shares_as_json(estimate.shares),
-            "estimated_loss": estimate
-            and estimate.loss
-            and round(estimate.loss, _DIGITS),
+            "estimated_shares": estimate and estimate.shares_by_key(),
+            "estimated_loss": estimate and estimate.loss,
             "hit_rate": self.hit_rate().as_json(),
             "hit_rates": [rate.as_json() for rate in self.hit_rates()],
             "recurring": [each.as_json() for each in self.recurring],
@@ -278,12 +278,6 @@ class ScreeningResults:
                 image_as_json(i, image, name) for i, (image, name) in enumerate(entries)
             ),
         }
-
-
-def _shares_as_json(shares: NDArray[np.float64]) -> dict[str, float]:
-    """Shares of the classes by their keys."""
-    pairs = zip(Label, shares.tolist(), strict=True)
-    return {label.key: round(share, _DIGITS) for label, share in pairs}
 
 
 def image_as_json(

@@ -7,11 +7,15 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from dials_cnn_screen.labels.label import Label
+
 # Shares are found when no step changes one by more than this: by hand. The number of
 # steps is limited, as they get small where images say little.
 _PRECISION, _MOST_STEPS = 1e-6, 2000
 # Fewer images say too little of how common hits are in a run: by hand.
 _FEWEST = 50
+# Digits of what is estimated.
+_DIGITS = 4
 
 
 @dataclass(frozen=True, eq=False)
@@ -20,13 +24,18 @@ class RunEstimate:
 
     Attributes:
         shares: float64 (3,), of Hit, Maybe and Miss.
-        loss: Of the Hits and Maybes the share that is not kept; None where the
-            probabilities are not by an eye: by the model's own it is too high for
-            experts who see less.
+        loss: Of the Hits and Maybes the share that is not kept, to four digits; None
+            where the probabilities are not by an eye: by the model's own it is too high
+            for experts who see less.
     """
 
     shares: NDArray[np.float64]
     loss: float | None
+
+    def shares_by_key(self) -> dict[str, float]:
+        """The shares, to four digits, by the keys of the classes."""
+        pairs = zip(Label, self.shares.tolist(), strict=True)
+        return {label.key: round(share, _DIGITS) for label, share in pairs}
 
 
 def estimate_run(
@@ -54,7 +63,8 @@ def estimate_run(
     if by_eye:
         p_keep = probabilities[:, :2].sum(axis=1)
         total = float(p_keep.sum())
-        loss = float(p_keep[~kept].sum()) / total if total else None
+        lost = float(p_keep[~kept].sum())
+        loss = round(lost / total, _DIGITS) if total else None
         return RunEstimate(probabilities.mean(axis=0), loss)
     if of_calibration is None:
         return None

@@ -13,9 +13,9 @@ from dials_cnn_screen.spots.features import N_FRAME, N_SCALARS
 
 # Numbers that say how many spots there are.
 N_COUNTS = 4
-# A logit of a class is told by how many spots there are; what else describes the frame
-# changes it by this much at most. On a frame unlike all of the training that may be far
-# off, while what is a spot looks the same. By hand; chosen among 2 and 3 by the loss on
+# The logits of the classes follow from how many spots there are; what else describes
+# the frame changes each by this much at most. On a frame unlike all of the training
+# that may be far off, while a spot looks the same. Chosen among 2 and 3 by the loss on
 # the validation split.
 HEAD_LIMIT = 3.0
 

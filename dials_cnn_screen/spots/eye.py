@@ -78,6 +78,11 @@ class Eye:
         if not 0 <= self.own_share <= 1:
             raise ValueError(f"own_share={self.own_share:g} is not from 0 to 1")
 
+    @property
+    def own_percent(self) -> int:
+        """own_share as people read it."""
+        return round(100 * self.own_share)
+
     def probabilities(
         self, frames: Sequence[CandidateScores], own: NDArray[np.float64]
     ) -> NDArray[np.float64]:

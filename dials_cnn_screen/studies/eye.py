@@ -7,10 +7,10 @@ simulation knows how far each spot stands out. The labels are noisy. What an exp
 differs from shot to shot by DRIFT, and SLIPS of the labels are of a neighbouring class.
 
 The table has the default model as it is, with an eye fitted to some of the labels, and
-with its head fitted to 100, with 40 more for validation, as dials.cnn_train does. All
-are tested on other shots, with the labels of the expert without noise. The labels are
-drawn again for each repeat. "under its interval" counts the repeats in which a fit is
-below the 95% interval of the default model's accuracy.
+with its last layers ("head") fitted to 100, with 40 more for validation, as
+dials.cnn_train does. All are tested on other shots, with the labels of the expert
+without noise. The labels are drawn again for each repeat. "under its interval" counts
+the repeats in which a fit is below the 95% interval of the default model's accuracy.
 
 On one core it takes about half an hour; the folder keeps the shots, 45 MB an
 experiment.
@@ -70,7 +70,7 @@ LABELS = (10, 20, 50, 100)
 # Noise of the labels: standard deviation of what the expert sees, in its logarithm,
 # from shot to shot, and the share of labels that are of a neighbouring class. By hand.
 DRIFT, SLIPS = 0.15, 0.03
-# Training images of the head; the others of the pool are for validation.
+# Training images of the last layers; the others of the pool are for validation.
 HEAD = 100
 # The strongest visible spots of a shot that are stored: by hand, many more than count.
 _MOST_VISIBLE = 100
@@ -196,7 +196,7 @@ def classes_by_eye(
 def classes_by_head(
     shots: Shots, labels: NDArray[np.int64], pool: NDArray, test: NDArray
 ) -> NDArray[np.int64]:
-    """Classes of the test shots by the model with its head fitted to the pool."""
+    """Classes of the test shots by the model, its last layers fitted to the pool."""
     truth = np.full_like(shots.data.truth, np.nan)  # labels do not say which are spots
     data = replace(shots.data, labels=labels, truth=truth)
     splits = Splits(pool[:HEAD], pool[HEAD:], test)

@@ -127,13 +127,12 @@ def prepared_candidates(jobs: Sequence[Job], folder: Path, nproc: int) -> Candid
 
 
 def begin(seed: int, fresh: bool) -> Start:
-    """The default model, the end of which is trained; fresh: with fresh weights."""
+    """The default model to train its last layers; fresh: with fresh weights there."""
     torch.manual_seed(seed)
     start = begin_from(DEFAULT, None, None)
     if fresh:
-        network = start.network
-        for layer in (*network.get_submodule("count"), *network.get_submodule("head")):
-            if isinstance(layer, nn.Linear):
+        for layer in start.network.modules():
+            if isinstance(layer, nn.Linear) and layer.weight.requires_grad:
                 layer.reset_parameters()
     return start
 

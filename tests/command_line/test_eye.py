@@ -107,6 +107,9 @@ def test_evaluation_leaves_out_what_the_eye_knows(images, labels, screened):
     cnn_evaluate.run([*both, "scores=first.json"])
     assert read("cnn_evaluate.json")["eye"] is None
     assert len(classes("cnn_evaluate.json")) == 16
+    cnn_screen.run([images, MODEL, ONE, "eye.visible_sigma=14", "output.scores=e.json"])
+    with pytest.raises(Sorry, match=r"'e\.json' are by an eye .* of a run without eye"):
+        cnn_evaluate.run([*both, "scores=e.json", *fit])
     with pytest.raises(Sorry, match="the eye was fitted to all of the labelled images"):
         cnn_evaluate.run(["annotation=labels.txt", "scores=first.json", *fit])
 

@@ -101,9 +101,9 @@ def test_decision_in_json(results):
 
 def test_shares_of_the_run_are_estimated(results):
     model = dataclasses.replace(results.model, shares=(0.4, 0.2, 0.4))
-    assert dataclasses.replace(results, model=model).estimate() is None
+    assert dataclasses.replace(results, model=model).estimate is None
     many = dataclasses.replace(results, images=50 * results.images)
-    assert many.estimate() is None
+    assert many.estimate is None
     known = dataclasses.replace(many, model=model).as_json()
     shares = known["estimated_shares"]
     assert list(shares) == ["hit", "maybe", "miss"]
