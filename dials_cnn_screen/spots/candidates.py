@@ -315,8 +315,9 @@ def along_ring(
     """
     values, used = patches.reshape(-1, 2, PATCH * PATCH).swapaxes(0, 1)  # (n, 169) each
     weights = ring_weights().reshape(-1, 3)  # (169, 3)
-    moments = values @ weights[:, :2]  # (n, 2)
-    number = np.maximum(used @ weights[:, 2], 1)  # (n,)
+    # Not by BLAS: its threads wait for more, and take the time of other cores.
+    moments = np.einsum("np,pm->nm", values, weights[:, :2])  # (n, 2)
+    number = np.maximum(np.einsum("np,p->n", used, weights[:, 2]), 1)  # (n,)
     y, x = slow + 0.5 - beam_centre[0], fast + 0.5 - beam_centre[1]  # (n,), pixels
     # cos 2r and sin 2r times the squared radius.
     across = moments[:, 0] * (x * x - y * y) + moments[:, 1] * (2 * x * y)

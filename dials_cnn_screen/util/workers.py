@@ -15,6 +15,8 @@ from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
+from dials_cnn_screen.util.threads import use_threads
+
 State = TypeVar("State")
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -124,6 +126,8 @@ def _start_worker(
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     threading.Thread(target=_end_with_parent, daemon=True).start()
     _worker.update(work=work, items=items, state=start(*arguments))
+    if "torch" in sys.modules:
+        use_threads(1)  # as many threads as processors in each process are too many
 
 
 def _do(place: int) -> Any:

@@ -98,3 +98,17 @@ for name in ("dials", "dxtbx", "libtbx", "wx"):
 import dials_cnn_screen.util.workers, dials_cnn_screen.util.parameters
 """
     subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
+
+
+def test_torch_has_one_thread_in_each_process():
+    code = """
+import torch
+from dials_cnn_screen.util.workers import map_on_workers
+def count(state, item):
+    return torch.get_num_threads()
+torch.set_num_threads(2)
+print(*map_on_workers(count, range(8), 2, int), torch.get_num_threads())
+"""
+    command = [sys.executable, "-c", code]
+    done = subprocess.run(command, check=True, timeout=60, capture_output=True)
+    assert done.stdout.split() == [b"1"] * 8 + [b"2"]
