@@ -22,10 +22,15 @@ import os
 import sys
 import time
 
-from dials_cnn_screen.util.starting import end_on_interrupt, is_program
+from dials_cnn_screen.util.starting import (
+    end_on_interrupt,
+    import_dxtbx,
+    is_program,
+)
 
 if is_program(__file__):  # before DIALS, which takes long to import
     end_on_interrupt()
+    import_dxtbx()
     # HDF5 reads this as it is loaded. A file that another program writes is locked by
     # that one, and here files are only read.
     os.environ.setdefault("HDF5_USE_FILE_LOCKING", "FALSE")

@@ -15,10 +15,15 @@ from __future__ import annotations
 
 from typing import Any
 
-from dials_cnn_screen.util.starting import end_on_interrupt, is_program
+from dials_cnn_screen.util.starting import (
+    end_on_interrupt,
+    import_dxtbx,
+    is_program,
+)
 
 if is_program(__file__):  # before DIALS, which takes long to import
     end_on_interrupt()
+    import_dxtbx()
 
 import libtbx.phil
 from dials.util import Sorry, show_mail_handle_errors

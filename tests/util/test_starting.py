@@ -65,3 +65,61 @@ def test_importing_a_program_changes_nothing(tmp_path):
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
     assert done.stdout.strip() == "True"
+
+
+# As in a program, and then what uses them all the same.
+QUICK = """
+import sys
+from dials_cnn_screen.util.starting import import_dxtbx
+import_dxtbx()
+import dials_cnn_screen.command_line.cnn_screen
+from dials.array_family import flex_ext
+print("sklearn" in sys.modules, "pandas._libs" in sys.modules)
+"""
+
+
+def run_quick(then):
+    """The lines that the code prints after what is left out."""
+    command = [sys.executable, "-c", QUICK + then]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+    first, *rest = done.stdout.splitlines()
+    assert first == "False False"
+    return rest
+
+
+@pytest.mark.parametrize(
+    "then",
+    [
+        "print(len(flex_ext.pd.DataFrame({'a': [1, 2]})))",
+        "import pandas.api.types as types; print(2 * types.is_integer(2))",
+        "from pandas import DataFrame; print(2 * (DataFrame is flex_ext.pd.DataFrame))",
+        "import pandas as p; p.DataFrame; import pandas; print(len(p.Series([1, 2])))",
+    ],
+)
+def test_pandas_is_there_when_it_is_used(then):
+    assert run_quick(then) == ["2"]
+
+
+def test_sklearn_is_there_afterwards():
+    pytest.importorskip("sklearn")
+    then = "import sklearn.cluster; print(sklearn.cluster.DBSCAN.__name__)"
+    assert run_quick(then) == ["DBSCAN"]
+
+
+def test_a_dxtbx_that_needs_sklearn_is_left_for_later():
+    code = """
+import sys
+from dials_cnn_screen.util.starting import import_dxtbx
+class Needs:
+    def find_spec(self, name, path, target=None):
+        if name == "dxtbx.model":
+            import sklearn
+sys.meta_path.insert(0, Needs())
+import_dxtbx()
+print("sklearn" in sys.modules, "dxtbx.model" in sys.modules)
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, timeout=120
+    )
+    assert (done.stdout, done.stderr) == ("False False\n", "")
