@@ -16,11 +16,11 @@ from dials_cnn_screen.evaluation.comparison_tables import (
     compare_tables,
     tabulate_differences,
 )
-from dials_cnn_screen.images.read import read_frame
-from dials_cnn_screen.images.stills import Still
+from dials_cnn_screen.images.frame import Frame
+from dials_cnn_screen.images.source import Source
 from dials_cnn_screen.labels.image_name import NameIndex
 from dials_cnn_screen.outputs.figures import put_legend_above, spot_bins
-from dials_cnn_screen.outputs.gallery import Picture, draw_picture
+from dials_cnn_screen.outputs.gallery import Picture, make_picture
 from dials_cnn_screen.outputs.page import svg_figure, write_page
 from dials_cnn_screen.outputs.pictures import EDGE, full_middle
 from dials_cnn_screen.screening.results import ImageResult, ScreeningResults
@@ -93,7 +93,7 @@ def _pictures(comparison: Comparison) -> list[_Shown]:
     """
     index = NameIndex([still.name for still in comparison.stills])
     differing = [p for p in comparison.pairs if p.differs][:_PICTURES]
-    shown = []
+    shown, source = [], Source()
     for pair in differing if comparison.stills else []:
         try:
             place = index.find(pair.first.name)
@@ -104,20 +104,20 @@ def _pictures(comparison: Comparison) -> list[_Shown]:
                     "no picture of %s: it is not among the images", pair.name
                 )
                 continue
-            shown.append(_show(comparison, pair, comparison.stills[place]))
+            frame = source.read(comparison.stills[place])
+            shown.append(_show(comparison, pair, frame))
         except Exception as error:  # whatever dxtbx or a file format may raise
             why = one_line(error)
             logger.warning("no picture of %s in the report: %s", pair.name, why)
     return shown
 
 
-def _show(comparison: Comparison, pair: Pair, still: Still) -> _Shown:
-    """Both pictures of an image, which is read once."""
-    frame = read_frame(still.imageset, still.position)
+def _show(comparison: Comparison, pair: Pair, frame: Frame) -> _Shown:
+    """Both pictures of an image."""
     large = full_middle(frame)
 
     def draw(result: ImageResult, run: ScreeningResults, name: str) -> Picture:
-        picture = draw_picture(
+        picture = make_picture(
             result, pair.name, frame, run.model.max_spots, pair.expert
         )
         title = f"{name.capitalize()} run: {picture.title}"

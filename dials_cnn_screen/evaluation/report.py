@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 
 from dials_cnn_screen.evaluation.results import Evaluation
 from dials_cnn_screen.evaluation.tables import list_rules, make_tables
-from dials_cnn_screen.images.stills import Still
+from dials_cnn_screen.images.frame import Frame
+from dials_cnn_screen.images.source import Source
 from dials_cnn_screen.labels.image_name import ImageName
 from dials_cnn_screen.labels.label import Label
 from dials_cnn_screen.labels.probabilities import PAPER_THRESHOLD
@@ -161,27 +162,28 @@ def _galleries(evaluation: Evaluation) -> list[dict[str, Any]]:
 def _pictures(evaluation: Evaluation, chosen: list[int]) -> list[Picture]:
     """Those of the chosen images that can be read."""
     names, stills = evaluation.images.display_names(), evaluation.images.stills or []
-    pictures = []
+    pictures, source = [], Source()
     for i in chosen:
         try:
-            pictures.append(_picture(evaluation, stills[i], i, names[i]))
+            frame = source.read(stills[i])
+            pictures.append(_picture(evaluation, frame, i, names[i]))
         except Exception as error:  # whatever dxtbx or a file format may raise
             logger.warning("No picture of %s in the report: %s", names[i], error)
     return pictures
 
 
-def _picture(evaluation: Evaluation, still: Still, i: int, name: ImageName) -> Picture:
+def _picture(evaluation: Evaluation, frame: Frame, i: int, name: ImageName) -> Picture:
     """One of the images, with what the model and spot finding make of it."""
     images, screening, spots = evaluation.images, evaluation.screening, evaluation.spots
     expert = Label(images.labels[i])
     n_spots = "" if spots is None else _spots(int(spots.n_spots[i]))
     if screening is None:
         nothing = ImageResult(name, None, None, None)
-        picture = make_picture(nothing, name, still, None, expert)
+        picture = make_picture(nothing, name, frame, None, expert)
         return replace(picture, title=n_spots)
     note = n_spots and f"{n_spots} by spot finding"
     result, max_spots = screening.images[i], screening.model.max_spots
-    return make_picture(result, name, still, max_spots, expert, note)
+    return make_picture(result, name, frame, max_spots, expert, note)
 
 
 def _spots(n: int) -> str:

@@ -9,6 +9,8 @@ from typing import Any
 from dials_cnn_screen import __version__
 from dials_cnn_screen.explain.reasons import Reason, mark_colour
 from dials_cnn_screen.explain.results import ImageOnMap, MapResults
+from dials_cnn_screen.images.frame import Frame
+from dials_cnn_screen.images.source import Source
 from dials_cnn_screen.labels.label import Label, count_labels, format_counts
 from dials_cnn_screen.outputs.gallery import Picture, make_picture, name_failures
 from dials_cnn_screen.outputs.page import COLOURS, write_page
@@ -100,7 +102,11 @@ def _shade(share: float) -> str:
 
 def _galleries(results: MapResults, nearest_to: int | None) -> list[dict[str, Any]]:
     """The nearest to an image, the most doubtful, the misclassified."""
-    max_spots = results.model.max_spots
+    max_spots, source = results.model.max_spots, Source()
+
+    def show(image: ImageOnMap, distance: float | None = None) -> Picture:
+        return _picture(image, source.read(image.still), max_spots, distance)
+
     galleries = []
     by_index = {image.index: image for image in results.images}
     if nearest_to is not None and by_index[nearest_to].nearest:
@@ -110,11 +116,8 @@ def _galleries(results: MapResults, nearest_to: int | None) -> list[dict[str, An
                 "title": f"Nearest to {image.name} (shown first)",
                 "total": 1 + len(image.nearest),
                 "pictures": [
-                    _picture(image, max_spots),
-                    *(
-                        _picture(by_index[near.index], max_spots, near.distance)
-                        for near in image.nearest
-                    ),
+                    show(image),
+                    *(show(by_index[n.index], n.distance) for n in image.nearest),
                 ],
             }
         )
@@ -123,7 +126,7 @@ def _galleries(results: MapResults, nearest_to: int | None) -> list[dict[str, An
         {
             "title": title,
             "total": len(images),
-            "pictures": [_picture(image, max_spots) for image in images[:_PICTURES]],
+            "pictures": [show(image) for image in images[:_PICTURES]],
         }
         for title, images in kinds.items()
         if images
@@ -132,7 +135,7 @@ def _galleries(results: MapResults, nearest_to: int | None) -> list[dict[str, An
 
 
 def _picture(
-    image: ImageOnMap, max_spots: int | None, distance: float | None = None
+    image: ImageOnMap, frame: Frame, max_spots: int | None, distance: float | None
 ) -> Picture:
     """An image of a gallery, with its distance to the first one there."""
     note = f"index {image.index}"
@@ -141,7 +144,7 @@ def _picture(
     return make_picture(
         image.result,
         image.name,
-        image.still,
+        frame,
         max_spots,
         expert=image.label,
         note=note,

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from dials_cnn_screen.live.account import Account
 from dials_cnn_screen.live.run import LiveRun
 from dials_cnn_screen.outputs.figures import draw_rates
-from dials_cnn_screen.outputs.gallery import Failure, Picture, draw_picture
+from dials_cnn_screen.outputs.gallery import Failure, Picture, make_picture
 from dials_cnn_screen.outputs.page import COLOURS, svg_figure, write_page
 from dials_cnn_screen.outputs.pictures import EDGE
 from dials_cnn_screen.screening.decision import Decision, format_decision
@@ -127,7 +127,7 @@ def _draw_hits(run: LiveRun, model: ModelSummary) -> list[Picture]:
     pictures = []
     for result, frame in reversed(list(run.latest_hits)):
         try:
-            pictures.append(draw_picture(result, result.name, frame, model.max_spots))
+            pictures.append(make_picture(result, result.name, frame, model.max_spots))
         except Exception as error:  # a picture is no reason to end a run
             logger.warning("no picture of %s: %s", result.name, one_line(error))
     return pictures

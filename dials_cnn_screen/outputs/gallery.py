@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import NamedTuple
 
 from dials_cnn_screen.images.frame import Frame
-from dials_cnn_screen.images.read import read_frame
-from dials_cnn_screen.images.stills import Still
 from dials_cnn_screen.ke2018.preprocessing import crop_corner
 from dials_cnn_screen.labels.image_name import ImageName
 from dials_cnn_screen.labels.label import Label, label_from_spots
@@ -53,42 +51,25 @@ class Picture:
 def make_picture(
     result: ImageResult,
     name: ImageName,
-    still: Still,
+    frame: Frame,
     max_spots: int | None,
     expert: Label | None = None,
     note: str = "",
     kept_shown: bool = True,
     enlarges: bool = False,
 ) -> Picture:
-    """The picture of a still that was classified.
+    """The picture of a frame that was classified.
 
     Args:
         result: What was found of it.
         name: As it is shown.
-        still: Is read again.
+        frame: Its pixels.
         max_spots: How many spots the model finds at most.
         expert: Its label, if any.
         note: What else there is to say.
         kept_shown: Whether images are kept or rejected here.
         enlarges: Whether it can be enlarged to full pixels.
     """
-    frame = read_frame(still.imageset, still.position)
-    picture = draw_picture(result, name, frame, max_spots, expert, note, kept_shown)
-    if not enlarges:
-        return picture
-    return replace(picture, large=full_middle(frame))
-
-
-def draw_picture(
-    result: ImageResult,
-    name: ImageName,
-    frame: Frame,
-    max_spots: int | None,
-    expert: Label | None = None,
-    note: str = "",
-    kept_shown: bool = True,
-) -> Picture:
-    """The picture of a frame at hand; the other arguments are those of make_picture."""
     remarks = [
         format_spots(result, max_spots),
         "" if result.d_min is None else f"to {result.d_min:.1f} A",
@@ -105,6 +86,7 @@ def draw_picture(
         ", ".join(filter(None, remarks)),
         middle(frame, GALLERY_BLOCK, quality=90),
         crop_corner(frame.beam_centre, EDGE),
+        full_middle(frame) if enlarges else "",
     )
 
 

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from dials_cnn_screen import __version__
+from dials_cnn_screen.images.source import Source
 from dials_cnn_screen.images.stills import Still
 from dials_cnn_screen.labels.label import Label
 from dials_cnn_screen.outputs.figures import (
@@ -165,7 +166,7 @@ def _galleries(
     results: ScreeningResults, stills: Sequence[Still]
 ) -> list[dict[str, Any]]:
     """Pictures of what is out of distribution, and of sure and doubtful images."""
-    images, names = results.images, results.display_names()
+    images, names, source = results.images, results.display_names(), Source()
     classified = [i for i, image in enumerate(images) if image.prediction is not None]
 
     def doubt(i: int) -> float:
@@ -202,7 +203,7 @@ def _galleries(
                     make_picture(
                         images[i],
                         names[i],
-                        stills[i],
+                        source.read(stills[i]),
                         results.model.max_spots,
                         enlarges=True,
                     )

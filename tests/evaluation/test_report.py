@@ -11,11 +11,11 @@ from dials_cnn_screen.evaluation.input import LabelledImages, SpotFindingResults
 from dials_cnn_screen.evaluation.report import write_report
 from dials_cnn_screen.evaluation.results import Evaluation
 from dials_cnn_screen.images.frame import Frame
+from dials_cnn_screen.images.source import Source
 from dials_cnn_screen.images.stills import Still
 from dials_cnn_screen.labels.image_name import ImageName
 from dials_cnn_screen.labels.label import Label
 from dials_cnn_screen.models.prediction import make_prediction
-from dials_cnn_screen.outputs import gallery
 from dials_cnn_screen.screening.decision import Decision
 from dials_cnn_screen.screening.results import (
     ImageResult,
@@ -48,7 +48,7 @@ def make_page(tmp_path, monkeypatch):
     predicted: the CNN's classes, None for an image that could not be classified.
     n_spots: by spot finding.
     """
-    monkeypatch.setattr(gallery, "read_frame", frame)
+    monkeypatch.setattr(Source, "read", frame)
 
     def make(
         labels, predicted=None, n_spots=None, file="run.h5", with_images=True
@@ -147,7 +147,7 @@ def test_images_that_cannot_be_read_are_not_shown(make_page, monkeypatch, caplog
     def fail(*_):
         raise OSError("gone")
 
-    monkeypatch.setattr(gallery, "read_frame", fail)
+    monkeypatch.setattr(Source, "read", fail)
     page = make_page(LABELS, PREDICTED, SPOTS)
     assert f"{FALSE}: 2 by the CNN" in page
     assert "No picture of run.h5 [5] in the report: gone" in caplog.text

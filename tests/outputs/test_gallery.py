@@ -8,11 +8,9 @@ import pytest
 pytest.importorskip("dials")
 
 from dials_cnn_screen.images.frame import Frame
-from dials_cnn_screen.images.stills import Still
 from dials_cnn_screen.labels.image_name import ImageName
 from dials_cnn_screen.labels.label import Label
 from dials_cnn_screen.models.prediction import make_prediction
-from dials_cnn_screen.outputs import gallery
 from dials_cnn_screen.outputs.gallery import (
     Failure,
     format_spots,
@@ -89,14 +87,12 @@ def test_nothing_of_spots_where_none_are_looked_for():
 
 
 @pytest.fixture
-def show(monkeypatch):
+def show():
     """Function show(result, ...) -> Picture, of a frame of 100 x 120 pixels."""
     frame = Frame(np.eye(100, 120), np.ones((100, 120), dtype=bool), (40.0, 60.0))
-    monkeypatch.setattr(gallery, "read_frame", lambda imageset, position: frame)
 
     def show(shown: ImageResult, **others):
-        still = Still(None, 0, NAME, [0])
-        return make_picture(shown, NAME, still, 200, **others)
+        return make_picture(shown, NAME, frame, 200, **others)
 
     return show
 

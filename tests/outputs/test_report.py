@@ -11,9 +11,9 @@ import pytest
 pytest.importorskip("dials")
 
 from dials_cnn_screen.images.frame import Frame
+from dials_cnn_screen.images.source import Source
 from dials_cnn_screen.labels.image_name import ImageName
 from dials_cnn_screen.models.prediction import make_prediction
-from dials_cnn_screen.outputs import gallery, projection
 from dials_cnn_screen.outputs.report import write_report
 from dials_cnn_screen.screening.decision import Decision
 from dials_cnn_screen.screening.results import (
@@ -42,11 +42,7 @@ def with_spots(n_spots: int, seed: int = 1) -> Frame:
 @pytest.fixture
 def make_page(tmp_path, monkeypatch):
     """Function make(probabilities or error of each image, ...) -> the page."""
-    monkeypatch.setattr(
-        gallery, "read_frame", lambda imageset, position: with_spots(30)
-    )
-    source = SimpleNamespace(read=lambda still: with_spots(30))
-    monkeypatch.setattr(projection, "Source", lambda: source)
+    monkeypatch.setattr(Source, "read", lambda source, still: with_spots(30))
     imageset = SimpleNamespace(get_detector=lambda i: None, get_beam=lambda i: None)
 
     def make(
