@@ -24,7 +24,7 @@ RUN_REQUIRES = [
     "tqdm",  # progress bars
     "jinja2",  # the HTML report
     "matplotlib",  # figures in the report
-    "scipy",  # the exact limit of an audit, the fit of an eye; DIALS needs it too
+    "scipy",  # the exact limit of an audit, connected pixels; DIALS needs it too
     "filelock",  # two people at one label file; torch needs it too
 ]
 

@@ -20,7 +20,6 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import expit, logsumexp
 
 from dials_cnn_screen.architecture import CandidateScores
 from dials_cnn_screen.labels.label import Label
@@ -79,13 +78,14 @@ def fit_eye(
         ]
     )  # (sigmas, spreads)
     prior = _log_prior()
-    evidence = logsumexp(likelihood + prior)
+    evidence = np.logaddexp.reduce((likelihood + prior).ravel())
     posterior = np.exp(likelihood + prior - evidence)  # (sigmas, spreads)
     by_sigma = posterior.sum(axis=1)  # (sigmas,)
     height = np.log(SIGMAS)
     mean = by_sigma @ height
     variance = by_sigma @ (height - mean) ** 2 + posterior.sum(axis=0) @ SPREADS**2
-    own_share = expit(_log_likelihood(own, chosen) - evidence)
+    by_own = _log_likelihood(own, chosen)
+    own_share = np.exp(by_own - np.logaddexp(by_own, evidence))
     low, high = np.searchsorted(np.cumsum(by_sigma), [0.025, 0.975])
     eye = Eye(
         round(float(np.exp(mean)), 2),
@@ -109,4 +109,4 @@ def _log_prior() -> NDArray[np.float64]:
     from_model = np.log(SIGMAS / MODEL_SIGMA) / _SIGMA_PRIOR
     from_usual = np.log(SPREADS / SPREAD) / _SPREAD_PRIOR
     prior = -0.5 * (from_model[:, None] ** 2 + from_usual**2)
-    return prior - logsumexp(prior)
+    return prior - np.logaddexp.reduce(prior.ravel())
