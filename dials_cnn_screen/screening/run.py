@@ -23,6 +23,7 @@ from dials_cnn_screen.screening.decision import Decision
 from dials_cnn_screen.screening.results import ImageResult, decide
 from dials_cnn_screen.util.devices import may_have_gpu
 from dials_cnn_screen.util.errors import one_line
+from dials_cnn_screen.util.threads import keep_freed_memory
 from dials_cnn_screen.util.workers import map_on_workers
 
 # torch is imported where there is a GPU.
@@ -184,6 +185,7 @@ def screen(
     Raises:
         ChildProcessError: A process died, for instance for want of memory.
     """
+    keep_freed_memory()
     if nproc == 1 or len(stills) < 2:
         yield from _screen_here(stills, model, device, decision, work)
         return

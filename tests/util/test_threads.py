@@ -58,16 +58,19 @@ def test_numbers_are_right_beside_cctbx(cctbx_first):
         assert threads == "2"
 
 
-# New pages, in thousands, that twenty arrays of 40 MB take, one after the other.
+# New pages, in thousands, that twenty arrays of 80 MB take, one after the other, made by
+# another thread as in reading ahead.
 FAULTS = """
 import resource, sys
+from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 from dials_cnn_screen.util.threads import keep_freed_memory
 if sys.argv[1] == "keep":
     keep_freed_memory()
 before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
-for _ in range(20):
-    np.ones(5_000_000)
+with ThreadPoolExecutor(1) as other:
+    for _ in range(20):
+        other.submit(np.ones, 10_000_000).result()
 print((resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before) // 1000)
 """
 
