@@ -22,11 +22,7 @@ import os
 import sys
 import time
 
-from dials_cnn_screen.util.starting import (
-    end_on_interrupt,
-    import_dxtbx,
-    is_program,
-)
+from dials_cnn_screen.util.starting import end_on_interrupt, import_dxtbx, is_program
 
 if is_program(__file__):  # before DIALS, which takes long to import
     end_on_interrupt()

@@ -58,8 +58,8 @@ def test_numbers_are_right_beside_cctbx(cctbx_first):
         assert threads == "2"
 
 
-# New pages, in thousands, that twenty arrays of 80 MB take, one after the other, made by
-# another thread as in reading ahead.
+# New pages, in thousands, that twenty arrays of 80 MB take, one after another, each by
+# another thread, as in reading ahead.
 FAULTS = """
 import resource, sys
 from concurrent.futures import ThreadPoolExecutor
