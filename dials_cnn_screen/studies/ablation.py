@@ -57,6 +57,17 @@ def without(field: str, columns: Any) -> Callable[[CandidateSet], CandidateSet]:
     return blank
 
 
+def strongest(n: int) -> Callable[[CandidateSet], CandidateSet]:
+    """What leaves the n strongest candidates of each frame."""
+
+    def cut(data: CandidateSet) -> CandidateSet:
+        # The strongest are in the first slots.
+        fields = ("patches", "scalars", "present", "truth")
+        return replace(data, **{name: getattr(data, name)[:, :n] for name in fields})
+
+    return cut
+
+
 def unchanged(data: CandidateSet) -> CandidateSet:
     """All inputs."""
     return data
@@ -67,6 +78,8 @@ NARROW = SpotNetworkConfig(patch=32, candidate=24, context=24, head=32)
 ABLATIONS = {
     "full network": (FULL, unchanged),
     "layers half as wide": (NARROW, unchanged),
+    "96 of the 192 candidates": (FULL, strongest(96)),
+    "48 of the 192 candidates": (FULL, strongest(48)),
     "without patches": (FULL, without("patches", np.s_[...])),
     "without frame features": (FULL, without("frame", np.s_[...])),
     "without neighbourhood features": (FULL, without("scalars", NEIGHBOURHOOD)),

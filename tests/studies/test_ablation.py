@@ -47,3 +47,12 @@ def test_inputs_are_left_out():
     assert changed.scalars[..., 6:10].max() == 0
     assert changed.scalars[..., 10].min() == 1
     assert data.scalars.min() == 1
+
+
+def test_the_strongest_candidates_are_left():
+    data = candidates()
+    data.scalars[:, :, 0] = [9, 8, 7, 6]
+    left = module.strongest(2)(data)
+    assert left.present.shape == (N, 2)
+    np.testing.assert_array_equal(left.scalars[:, :, 0], [[9, 8]] * N)
+    np.testing.assert_array_equal(left.frame, data.frame)
