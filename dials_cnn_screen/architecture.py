@@ -200,6 +200,9 @@ class TrainingSet(Protocol):
     def put(self, i: int, prepared: Any, label: int) -> None:
         """Store frame i, as prepare_for_training makes it."""
 
+    def on(self, device: str) -> TrainingSet:
+        """The same in the memory of a device, where its batches then are made."""
+
     def batch(self, indices: NDArray[np.int64]) -> Batch:
         """Frames as the network takes them."""
 

@@ -14,6 +14,7 @@ from torch import nn
 
 from dials_cnn_screen.architecture import MAX_SHIFT, Augmentation, check_rate
 from dials_cnn_screen.ke2018.preprocessing import Preprocessing
+from dials_cnn_screen.util.devices import take
 
 
 @dataclass(frozen=True)
@@ -31,7 +32,7 @@ class Dataset:
     def batch(self, indices: NDArray[np.int64]) -> torch.Tensor:
         """Frames cropped about q = 0, float32 (b, 1, size, size)."""
         window = slice(MAX_SHIFT, self.images.shape[1] - MAX_SHIFT)
-        return _as_batch([self.images[i, window, window] for i in indices])
+        return take(self.images[:, window, window], indices).float()[:, None]
 
     def augmented(
         self,
@@ -41,9 +42,12 @@ class Dataset:
     ) -> torch.Tensor:
         """Frames cropped, flipped and turned at random; float32 (b, 1, size, size)."""
         size = self.images.shape[1] - 2 * MAX_SHIFT
-        return _as_batch(
-            [_augment(self.images[i], size, augmentation, rng) for i in indices]
-        )
+        images = [_augment(self.images, i, size, augmentation, rng) for i in indices]
+        return torch.stack(images).float()[:, None]
+
+    def on(self, device: str) -> Dataset:
+        """The same, the images as a tensor on a device."""
+        return replace(self, images=torch.tensor(self.images).to(device))
 
     def put(self, i: int, prepared: NDArray[np.float16], label: int) -> None:
         """Store frame i, as as_stored makes it."""
@@ -100,28 +104,27 @@ def as_stored(frame: NDArray[np.float32]) -> NDArray[np.float16]:
 
 
 def _augment(
-    image: NDArray[np.float16],
+    images: NDArray[np.float16] | torch.Tensor,
+    i: int,
     size: int,
     augmentation: Augmentation,
     rng: np.random.Generator,
-) -> NDArray:
+) -> torch.Tensor:
+    """Image i, float16 (size, size), where the images are."""
     least, most = MAX_SHIFT - augmentation.shift, MAX_SHIFT + augmentation.shift
     row, column = rng.integers(least, most + 1, size=2)
-    image = image[row : row + size, column : column + size]
+    window = images[:, row : row + size, column : column + size]
+    image = take(window, np.array([i]))[0]
     # Drawn in any case, so that the crops do not depend on what else is wanted.
     flipped, turns = rng.random() < 0.5, rng.integers(4)
     if flipped and augmentation.flips:
-        image = image[::-1]
+        image = image.flip(0)
     if augmentation.quarter_turns:
-        image = np.rot90(image, turns)
+        image = torch.rot90(image, int(turns))
     if augmentation.intensity:
         largest = np.log1p(augmentation.intensity)
-        image = image * np.float32(np.exp(rng.uniform(-largest, largest)))
+        image = image * float(np.exp(rng.uniform(-largest, largest)))
     return image
-
-
-def _as_batch(images: list[NDArray]) -> torch.Tensor:
-    return torch.from_numpy(np.stack(images)).float()[:, None]
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -15,6 +15,7 @@ from dials_cnn_screen.spots.candidates import PATCH, Candidates
 from dials_cnn_screen.spots.eye import MODEL_SIGMA
 from dials_cnn_screen.spots.features import N_FRAME, N_SCALARS, describe
 from dials_cnn_screen.spots.network import CandidateBatch, SpotNetwork, SpotOutput
+from dials_cnn_screen.util.devices import take
 
 # A candidate this near to a spot, in pixels along slow and fast, is that spot.
 NEAR = 2.5
@@ -71,13 +72,20 @@ class CandidateSet:
         self.truth[i, :n] = np.nan if truth is None else truth
         self.labels[i] = label
 
+    def on(self, device: str) -> CandidateSet:
+        """The same, all but the labels as tensors on a device."""
+        names = ("patches", "scalars", "present", "frame", "truth")
+        return replace(
+            self, **{n: torch.tensor(vars(self)[n]).to(device) for n in names}
+        )
+
     def batch(self, indices: NDArray[np.int64]) -> CandidateBatch:
         """The candidates of these frames."""
         return CandidateBatch(
-            torch.from_numpy(self.patches[indices]).float(),
-            torch.from_numpy(self.scalars[indices]),
-            torch.from_numpy(self.present[indices]),
-            torch.from_numpy(self.frame[indices]),
+            take(self.patches, indices).float(),
+            take(self.scalars, indices),
+            take(self.present, indices),
+            take(self.frame, indices),
         )
 
     def augmented(
@@ -110,7 +118,7 @@ class CandidateSet:
         device = output.logits.device
         labels = torch.from_numpy(self.labels[indices]).to(device)
         loss = nn.functional.cross_entropy(output.logits, labels)
-        truth = torch.from_numpy(self.truth[indices]).to(device)
+        truth = take(self.truth, indices).to(device)
         known = ~torch.isnan(truth)
         if not known.any():
             return loss

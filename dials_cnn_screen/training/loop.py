@@ -87,6 +87,7 @@ def train(
         if not len(split):
             raise ValueError(f"the {name} split has no images; label more of them")
     network.to(device)
+    data = at_hand(data, device)
     run = _Run(network, schedule, batches_per_epoch(schedule, len(training)), seed)
     state = checkpoint.load() if checkpoint else None
     if checkpoint is not None and state is not None:
@@ -185,6 +186,18 @@ class _Run:
         self.rng.bit_generator.state = json.loads(state["rng"])
         self.history = [Epoch(**epoch) for epoch in state["history"]]
         use_threads(state["threads"])
+
+
+def at_hand(data: TrainingSet, device: str) -> TrainingSet:
+    """The data in the memory of a GPU, if half of what is free there is enough.
+
+    Making batches on the CPU takes longer than a GPU needs to train on them.
+    """
+    if device == "cpu":
+        return data
+    free, _ = torch.cuda.mem_get_info()
+    size = sum(values.nbytes for values in data.arrays())
+    return data.on(device) if 2 * size <= free else data
 
 
 def _train_epoch(

@@ -1,10 +1,17 @@
-"""Which GPU a process uses, and whether there are compiled kernels for it."""
+"""Which GPU a process uses, whether there are kernels for it, values in its memory."""
 
 from __future__ import annotations
 
 import importlib.util
 import os
 import sys
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+if TYPE_CHECKING:
+    import torch
 
 # Where MPI and batch systems say which process of its machine one is.
 _LOCAL_RANK = (
@@ -53,3 +60,20 @@ def use_card() -> str:
 def can_compile_kernels() -> bool:
     """Whether Triton is there, as with torch for CUDA."""
     return importlib.util.find_spec("triton") is not None
+
+
+def take(values: NDArray | torch.Tensor, indices: NDArray[np.int64]) -> torch.Tensor:
+    """A copy of some elements along the first axis, on the device of the values.
+
+    Args:
+        values: (n, ...), an array or a tensor.
+        indices: int64 (m,).
+
+    Returns:
+        (m, ...).
+    """
+    import torch
+
+    if isinstance(values, torch.Tensor):
+        return values[torch.from_numpy(indices).to(values.device)]
+    return torch.from_numpy(values[indices])

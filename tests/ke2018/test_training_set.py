@@ -150,3 +150,13 @@ def test_loss_by_hand(dataset):
     expected = -(np.log(0.2) + np.log(0.4) + np.log(0.6)) / 3
     loss = dataset.loss(torch.log(p), np.array([0, 7, 8]))
     assert loss.item() == pytest.approx(expected, abs=1e-6)
+
+
+def test_batches_are_the_same_where_the_images_are_on_a_device(dataset):
+    there = dataset.on("cpu")
+    assert isinstance(there.images, torch.Tensor)
+    indices = np.array([3, 0, 3])
+    assert torch.equal(there.batch(indices), dataset.batch(indices))
+    np.testing.assert_array_equal(
+        crops_of(there, intensity=0.5), crops_of(dataset, intensity=0.5)
+    )

@@ -52,7 +52,7 @@ def test_training_learns_and_can_be_repeated():
     training, validation = np.arange(48), np.arange(48, 72)
     schedule = SpotSchedule(epochs=50, batch_size=16, learning_rate=0.01)
 
-    def run() -> tuple[torch.Tensor, list]:
+    def run(data: CandidateSet = data) -> tuple[torch.Tensor, list]:
         torch.manual_seed(1)
         network, course = SpotNetwork(SMALL), []
         train(network, data, training, validation, schedule, 1, course.append)
@@ -64,3 +64,5 @@ def test_training_learns_and_can_be_repeated():
     right = logits.argmax(dim=1).numpy() == data.labels[validation]
     assert right.mean() > 0.8
     torch.testing.assert_close(run()[0], logits)
+    # And where the candidates are on a device, as on a GPU.
+    torch.testing.assert_close(run(data.on("cpu"))[0], logits)

@@ -12,6 +12,7 @@ from dials_cnn_screen.ke2018.training_set import Dataset, ImageSchedule
 from dials_cnn_screen.models.registry import find_architecture
 from dials_cnn_screen.training.checkpoint import Checkpoint
 from dials_cnn_screen.training.loop import (
+    at_hand,
     balanced,
     balanced_loss,
     best_epoch,
@@ -241,6 +242,16 @@ def test_progress_is_told_by_batch(toy):
     loss, success = np.mean(seen[3:], axis=0)
     assert history[1].loss == pytest.approx(loss)
     assert history[1].training_success == pytest.approx(success)
+
+
+@pytest.mark.parametrize(("free", "moves"), [(2.0, True), (1.9, False)])
+def test_data_that_fit_are_moved_to_the_gpu(toy, monkeypatch, free, moves):
+    available = int(free * toy.images.nbytes)
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda: (available, 10 * available))
+    monkeypatch.setattr(Dataset, "on", lambda data, device: (data, device))
+    there = at_hand(toy, "cuda")
+    assert there == (toy, "cuda") if moves else there is toy
+    assert at_hand(toy, "cpu") is toy
 
 
 @pytest.mark.gpu
