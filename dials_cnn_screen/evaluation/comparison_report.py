@@ -91,10 +91,12 @@ def _pictures(comparison: Comparison) -> list[_Shown]:
 
     An image that is not given, or can't be read, is left out with a warning.
     """
+    if not comparison.stills:
+        return []
     index = NameIndex([still.name for still in comparison.stills])
     differing = [p for p in comparison.pairs if p.differs][:_PICTURES]
     shown, source = [], Source()
-    for pair in differing if comparison.stills else []:
+    for pair in differing:
         try:
             place = index.find(pair.first.name)
             if place is None:

@@ -47,7 +47,7 @@ class Dataset:
 
     def on(self, device: str) -> Dataset:
         """The same, the images as a tensor on a device."""
-        return replace(self, images=torch.tensor(self.images).to(device))
+        return replace(self, images=torch.tensor(self.images, device=device))
 
     def put(self, i: int, prepared: NDArray[np.float16], label: int) -> None:
         """Store frame i, as as_stored makes it."""

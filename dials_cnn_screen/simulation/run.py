@@ -6,7 +6,6 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import TypeVar
 
 import numpy as np
-import torch
 
 from dials_cnn_screen.labels.label import Label
 from dials_cnn_screen.simulation.random_experiments import Job, find_experiment
@@ -60,13 +59,11 @@ def map_shots(
     nproc = max(1, min(nproc, len(work)))
     # Few at once, as a shot is large; not by forking, as torch's threads are at work.
     yield from map_on_workers(
-        _call, work, nproc, _start, (function, nproc), chunk=2, fork=False
+        _call, work, nproc, _start, (function,), chunk=2, fork=False
     )
 
 
-def _start(function: Callable[[Item], Result], nproc: int) -> Callable[[Item], Result]:
-    if nproc > 1:
-        torch.set_num_threads(1)
+def _start(function: Callable[[Item], Result]) -> Callable[[Item], Result]:
     return function
 
 

@@ -74,10 +74,9 @@ class CandidateSet:
 
     def on(self, device: str) -> CandidateSet:
         """The same, all but the labels as tensors on a device."""
-        names = ("patches", "scalars", "present", "frame", "truth")
-        return replace(
-            self, **{n: torch.tensor(vars(self)[n]).to(device) for n in names}
-        )
+        arrays = {name: x for name, x in vars(self).items() if name != "labels"}
+        there = {name: torch.tensor(x, device=device) for name, x in arrays.items()}
+        return replace(self, **there)
 
     def batch(self, indices: NDArray[np.int64]) -> CandidateBatch:
         """The candidates of these frames."""

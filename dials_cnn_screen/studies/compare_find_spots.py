@@ -235,7 +235,6 @@ def _map(
 
 
 def _start_counting(findings: Sequence[SpotFinding]) -> Sequence[SpotFinding]:
-    torch.set_num_threads(1)
     return findings
 
 

@@ -183,8 +183,6 @@ def label_curve(
 def _start_curve(
     folder: Path, labels: NDArray[np.int64], splits: Splits, epochs: int | None
 ) -> Curve:
-    # A network by itself leaves a second processor idle half of the time.
-    use_threads(1)
     keep_freed_memory()
     images = np.load(folder / IMAGES, mmap_mode="r")
     return Curve(Dataset(images, labels), splits, epochs)

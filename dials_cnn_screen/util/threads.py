@@ -45,8 +45,8 @@ def keep_freed_memory() -> None:
     glibc gives large arrays back to the system as they are freed, which then clears
     their pages anew for each image or batch: half the time of training the paper's
     network on a CPU, a seventh of screening. In training the process then has up to
-    twice the memory. All threads share one heap, so that what one reads into another
-    has freed. Nothing on other systems.
+    twice the memory. All threads share one heap, so that a thread that reads gets what
+    another has freed. Nothing on other systems.
     """
     if platform.libc_ver()[0] == "glibc":
         libc = ctypes.CDLL("libc.so.6")

@@ -127,7 +127,7 @@ def _start_worker(
     threading.Thread(target=_end_with_parent, daemon=True).start()
     _worker.update(work=work, items=items, state=start(*arguments))
     if "torch" in sys.modules:
-        use_threads(1)  # as many threads as processors in each process are too many
+        use_threads(1)  # threads in each of several processes would only compete
 
 
 def _do(place: int) -> Any:
