@@ -37,7 +37,13 @@ from dials.util import show_mail_handle_errors
 from dials_cnn_screen.outputs.log import log_model, log_results, log_text
 from dials_cnn_screen.phil import load_scope
 from dials_cnn_screen.util.parameters import read_parameters
-from dials_cnn_screen.util.program import CITATION, Parser, parse, user_errors
+from dials_cnn_screen.util.program import (
+    CITATION,
+    Parser,
+    parse,
+    show_help_if_empty,
+    user_errors,
+)
 
 logger = logging.getLogger("dials.cnn_live")
 
@@ -57,6 +63,8 @@ def run(args: list[str] | None = None, phil: libtbx.phil.scope = phil_scope) -> 
         phil=phil,
         epilog=__doc__,
     )
+    # Not of what is left without the source, of which there need be nothing.
+    show_help_if_empty(parser, args)
     with user_errors():
         given, others = find_source(sys.argv[1:] if args is None else args)
         params = read_parameters(Parameters, parse(parser, others, "dials.cnn_live"))

@@ -37,7 +37,7 @@ from dials_cnn_screen.labels.label import Label, count_labels, format_counts
 from dials_cnn_screen.phil import load_scope
 from dials_cnn_screen.util.files import check_outputs, replacing, replacing_together
 from dials_cnn_screen.util.parameters import read_parameters
-from dials_cnn_screen.util.program import Parser, parse, user_errors
+from dials_cnn_screen.util.program import Parser, parse, show_help_if_empty, user_errors
 from dials_cnn_screen.util.progress import track
 from dials_cnn_screen.util.workers import Processes, count_processes
 
@@ -80,6 +80,7 @@ def run(args: list[str] | None = None, phil: libtbx.phil.scope = phil_scope) -> 
         phil=phil,
         epilog=__doc__,
     )
+    show_help_if_empty(parser, args)
     with user_errors():
         params = parse(parser, args, "dials.cnn_simulate")
         _simulate(read_parameters(Parameters, params))

@@ -152,6 +152,7 @@ def parse_images(
     # DIALS's parser knows * alone among patterns.
     args = [file for word in given for file in expand(word) or [word]]
     parser = make_parser()
+    show_help_if_empty(parser, args)
     unreadable: dict[str, str] = {}
     partly: dict[str, ExperimentList] = {}
     try:
@@ -240,7 +241,6 @@ def parse(parser: ArgumentParser, args: list[str] | None, program: str) -> Any:
     """
     # As it ends, Python looks for garbage in all that was imported, for 0.8 s.
     atexit.register(gc.freeze)
-    show_help_without_arguments(parser, args)
     return _parse_and_log(parser, args, program)
 
 
@@ -310,7 +310,7 @@ def find_changes(parser: ArgumentParser) -> libtbx.phil.scope:
     return before.fetch_diff(source=after)
 
 
-def show_help_without_arguments(parser: ArgumentParser, args: list[str] | None) -> None:
+def show_help_if_empty(parser: ArgumentParser, args: list[str] | None) -> None:
     """Show the help and end, where a program is called without arguments."""
     if not (sys.argv[1:] if args is None else args):
         parser.print_help()

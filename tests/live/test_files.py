@@ -289,6 +289,16 @@ def test_what_is_wrong_with_the_source(live_run, args, message):
         live_run(*args)
 
 
+def test_a_source_needs_no_parameters(in_tmp_path):
+    from dials_cnn_screen.command_line.cnn_live import run
+
+    with pytest.raises(Sorry, match=r"there is no folder for 'no/run\.h5'"):
+        run(["no/run.h5"])
+    with pytest.raises(SystemExit) as ended:  # with the help
+        run([])
+    assert ended.value.code == 0
+
+
 def test_a_folder_without_images(live_run):
     Path("run").mkdir()
     with pytest.raises(Sorry, match="no image came from run"):
