@@ -101,15 +101,16 @@ if __name__ == "__main__":
             "all": RUN_REQUIRES,
             "mpi": ["mpi4py"],  # mp.method=mpi
             # HDF5 files that Dectris detectors compress (bitshuffle, LZ4), where DIALS
-            # has no such filter yet
-            "hdf5": ["hdf5plugin"],
+            # has no such filter yet; with dectris-compression a GPU decompresses them
+            "hdf5": ["hdf5plugin", "dectris-compression"],
             # dials.cnn_live: streams of ZeroMQ (pyzmq), messages of DECTRIS's Stream V2
             # (cbor2), and what detectors compress: DECTRIS's own library, and LZ4
             # without a header, which Stream V1 has
             "live": ["pyzmq", "cbor2", "dectris-compression", "lz4"],
             # dials.cnn_explain: the map of images that are alike, and groups of pixels
             "explain": ["scikit-learn", "threadpoolctl"],
-            "test": ["pytest"],
+            # The kernels for GPUs are tested without one by Triton's interpreter.
+            "test": ["pytest", "triton; sys_platform == 'linux'"],
             "lint": ["ruff", "mypy"],
         },
     )

@@ -47,7 +47,6 @@ NEEDS_DIALS = {
     "images.stills",
     "live.account",
     "live.arrivals",
-    "live.compression",
     "live.files",
     "live.geometry",
     "live.intake",

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
+from typing import Any
 
+from dials_cnn_screen.images.compressed import CompressedFrame
 from dials_cnn_screen.images.frame import Frame
 from dials_cnn_screen.images.source import Source
 from dials_cnn_screen.images.stills import Still
@@ -43,9 +45,20 @@ class ReadAhead(Source):
         Raises:
             ValueError, Exception: As read_frame does for this still.
         """
+        return self._take(super().read)
+
+    def read_for_gpu(self, still: Still) -> Frame | CompressedFrame:
+        """The frame of the next still, as read_for_gpu of a source has it.
+
+        Raises:
+            ValueError, Exception: As read_frame does for this still.
+        """
+        return self._take(super().read_for_gpu)
+
+    def _take(self, read: Callable[[Still], Any]) -> Any:
+        """What the next still is read as; those after it are read in the same way."""
         while self._next and len(self._ahead) <= MOST:
-            ahead = self._next.popleft()
-            self._ahead.append(self._executor.submit(super().read, ahead))
+            self._ahead.append(self._executor.submit(read, self._next.popleft()))
         return self._ahead.popleft().result()
 
 

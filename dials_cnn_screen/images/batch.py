@@ -2,24 +2,28 @@
 
 A batch is one array (b, slow, fast) of raw pixels, padded to whole blocks of 16 x 16.
 All its frames have one mask. A pixel that is not used on one frame alone has a value
-there that is outside of the trusted range.
+there that is outside of the trusted range. Frames of a file may come compressed; they
+become int32 on the device.
 """
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
+from dials_cnn_screen.images.compressed import CompressedFrame, Encoding
 from dials_cnn_screen.images.frame import Frame
 
 # Frames are padded to a multiple of this, pixels.
 PADDED_TO = 16
 # What stands in the place of a pixel that is not used on one frame alone. All integers
 # may be counts in uint16: no value is free.
-_UNUSED = {"i": np.int32(-(2**31)), "f": np.float32(np.nan)}
+UNUSED_INTEGER = np.int32(-(2**31))
+_UNUSED = {"i": UNUSED_INTEGER, "f": np.float32(np.nan)}
 
 
 @dataclass(frozen=True, eq=False)
@@ -31,12 +35,15 @@ class Layout:
         beam_centre: (slow, fast), pixels, as in Frame.
         dtype: Of the pixels in the batch: uint16, int32 or float32.
         trusted: Least and greatest value of pixels that are used, ADU; None: any.
+        encoding: Of frames that are decompressed on the device; None: they come as
+            they are.
     """
 
     mask: NDArray[np.bool_]
     beam_centre: tuple[float, float]
     dtype: np.dtype
     trusted: tuple[float, float] | None = None
+    encoding: Encoding | None = None
 
     @property
     def padded(self) -> tuple[int, int]:
@@ -59,9 +66,15 @@ class Layout:
         """
         return None if self.trusted is None else _UNUSED.get(self.dtype.kind)
 
-    def holds(self, frame: Frame) -> bool:
+    def holds(self, frame: Frame | CompressedFrame) -> bool:
         """Whether a frame can be one of the batch."""
-        return (
+        if isinstance(frame, CompressedFrame):
+            return (
+                self.encoding is not None
+                and frame.encoding.equals(self.encoding)
+                and frame.beam_centre == self.beam_centre
+            )
+        return self.encoding is None and (
             frame.data.shape == self.mask.shape
             and batch_dtype(frame.data.dtype) == self.dtype
             and frame.beam_centre == self.beam_centre
@@ -99,18 +112,41 @@ def batch_dtype(dtype: np.dtype) -> np.dtype:
 
 
 def common_layout(frames: Sequence[Frame]) -> Layout:
-    """The layout of frames like the first; a pixel is used if it is on any of them.
-
-    Pixels that are used on some of the frames alone need a trusted range, in which all
-    numbers are but the least of int32 and those that are not finite.
-    """
+    """The layout of frames like the first; a pixel is used if it is on any of them."""
     first = frames[0]
     dtype = batch_dtype(first.data.dtype)
     mask = first.mask
     for frame in frames[1:]:
         if frame.mask is not first.mask and frame.mask.shape == mask.shape:
             mask = mask | frame.mask
+    return Layout(mask, first.beam_centre, dtype, _trusted(dtype))
+
+
+def compressed_layout(frames: Sequence[CompressedFrame]) -> Layout:
+    """The layout of compressed frames like the first, as of common_layout.
+
+    Raises:
+        ValueError: All of them are damaged.
+    """
+    encoding, alike = frames[0].encoding, []
+    for frame in frames:
+        if frame.encoding.equals(encoding):
+            with contextlib.suppress(ValueError):
+                alike.append(frame.decompress())
+    if not alike:
+        raise ValueError("no frame of the batch can be decompressed")
+    dtype = np.dtype(np.int32)
+    layout = replace(common_layout(alike), dtype=dtype, trusted=_trusted(dtype))
+    return replace(layout, encoding=encoding)
+
+
+def _trusted(dtype: np.dtype) -> tuple[float, float] | None:
+    """All numbers but the least of int32 and those that are not finite, as float32.
+
+    Pixels that are used on some frames of a batch alone need one. uint16 has none.
+    """
+    if dtype.kind == "u":
+        return None
     largest = float(np.finfo(np.float32).max)
-    # As float32; 256 above the least int32, not to be rounded to it.
-    trusted = {"u": None, "i": (256 - 2.0**31, 2.0**31), "f": (-largest, largest)}
-    return Layout(mask, first.beam_centre, dtype, trusted[dtype.kind])
+    # 256 above the least int32, not to be rounded to it.
+    return (256 - 2.0**31, 2.0**31) if dtype.kind == "i" else (-largest, largest)

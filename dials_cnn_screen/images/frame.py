@@ -7,6 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+# 8192 x 8192: four times the largest detectors in use (16 megapixels). By hand.
+MAX_IMAGE_PIXELS = 2**26
 # Times a detector's longer edge; metres for a detector of a hundred millimetres and
 # more. By hand.
 FARTHEST = 10.0

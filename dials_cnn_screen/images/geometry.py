@@ -9,9 +9,8 @@ import numpy as np
 from dxtbx.model import Beam, Detector, ExperimentList, Panel
 from numpy.typing import NDArray
 
-from dials_cnn_screen.images.frame import beam_misses_by
+from dials_cnn_screen.images.frame import MAX_IMAGE_PIXELS, beam_misses_by
 from dials_cnn_screen.images.panels import find_outline, find_panel_pixels
-from dials_cnn_screen.util.input_files import MAX_IMAGE_PIXELS
 
 # The beam is far off a detector when it misses it by its longer edge. By hand.
 FAR_OFF = 1.0

@@ -2,14 +2,16 @@
 
 dxtbx's format classes open a file anew for each image, or find their way through its
 groups, and copy the pixels. Here the file stays open, and pixels go from it to the
-buffer.
+buffer; or, for a GPU, a chunk comes from it as it is, compressed.
 """
 
 from __future__ import annotations
 
 import contextlib
 import logging
+import math
 import os
+from pathlib import Path
 from typing import Any
 
 import h5py
@@ -29,6 +31,8 @@ logger = logging.getLogger("dials.cnn_screen.hdf5")
 # HDF5 goes through the chunks of a file one by one to tell where one is, 0.05 us each;
 # with more than so many it reads small ones itself as quickly. By hand.
 _FEW_CHUNKS = 4096
+# The filter's number, and what it has for LZ4.
+_BITSHUFFLE, _LZ4 = 32008, 2
 
 
 class FastHDF5:
@@ -53,6 +57,32 @@ class FastHDF5:
         Returns:
             (slow, fast) numbers, ADU; None for one that is left to dxtbx.
         """
+        reader = self._open(imageset, index)
+        if reader is None:
+            return None
+        try:
+            return reader.read(imageset.indices()[index])
+        except (OSError, IndexError):
+            return None  # dxtbx has its own words for what is wrong
+
+    def read_compressed(
+        self, imageset: ImageSet, index: int
+    ) -> tuple[bytes, HDF5Reader] | None:
+        """One image as the file has it, compressed by bitshuffle and LZ4, and its file.
+
+        None for one that is not, or that is left to dxtbx.
+        """
+        reader = self._open(imageset, index)
+        if reader is None:
+            return None
+        try:
+            chunk = reader.read_chunk(imageset.indices()[index])
+        except (OSError, IndexError):
+            return None
+        return None if chunk is None else (chunk, reader)
+
+    def _open(self, imageset: ImageSet, index: int) -> HDF5Reader | None:
+        """The reader of the file of an image; None if that is left to dxtbx."""
         if not imageset.reader().is_single_file_reader():
             return None
         file = imageset.get_path(index), imageset.params()
@@ -61,12 +91,7 @@ class FastHDF5:
                 self._reader.close()
             self._file = file
             self._reader = _open_as_dxtbx(imageset, index)
-        if self._reader is None:
-            return None
-        try:
-            return self._reader.read(imageset.indices()[index])
-        except (OSError, IndexError):
-            return None  # dxtbx has its own words for what is wrong
+        return self._reader
 
     def as_dxtbx(self, pixels: NDArray) -> Any:
         """A copy of the pixels that were read last as dxtbx has them, a flex array."""
@@ -78,6 +103,8 @@ class HDF5Reader:
     """Reads the images of a file; each is there until the next is read.
 
     Attributes:
+        dtype: Of the pixels in the file.
+        top: As __init__ has it.
         dxtbx_dtype: Of the pixels that dxtbx reads of the file.
     """
 
@@ -95,8 +122,12 @@ class HDF5Reader:
         self._images = [
             (dataset, i) for dataset in datasets for i in range(len(dataset))
         ]
-        self._top = top
+        self.top = top
         first = datasets[0]
+        self.dtype = first.dtype
+        self._chunks = [
+            chunk for dataset in datasets for chunk in _find_chunks(dataset)
+        ]
         # HDF5 turns the bytes round where need be; _find_bytes leaves that to it.
         self._buffer = np.empty(first.shape[1:], first.dtype.newbyteorder("="))
         # As dxtbx takes numbers without a sign.
@@ -129,10 +160,70 @@ class HDF5Reader:
             read = os.preadv(self._file.fileno(), [self._buffer.data], offset)
             if read != self._buffer.nbytes:
                 raise OSError(f"{self._file.name} ends within image {number}")
-        if self._top is None:
+        if self.top is None:
             return self._raw
-        mark_pixels(self._raw, self._top, self._marked)
+        mark_pixels(self._raw, self.top, self._marked)
         return self._marked
+
+    def read_chunk(self, number: int) -> bytes | None:
+        """One image, compressed by bitshuffle and LZ4; None if it is not.
+
+        Args:
+            number: From 0.
+
+        Raises:
+            OSError, IndexError: The image cannot be read.
+        """
+        if (place := self._chunks[number]) is None:
+            return None
+        dataset, row = place
+        left_out, chunk = dataset.id.read_direct_chunk((row, 0, 0))
+        return None if left_out else chunk
+
+
+def _find_chunks(dataset: h5py.Dataset) -> list[tuple[h5py.Dataset, int] | None]:
+    """Dataset and row of the chunk of each image, bitshuffled; None: it has none."""
+    if not dataset.is_virtual:
+        found = _is_bitshuffled(dataset)
+        return [(dataset, i) if found else None for i in range(len(dataset))]
+    places: list[tuple[h5py.Dataset, int] | None] = [None] * len(dataset)
+    for there, filename, name, here in dataset.virtual_sources():
+        path = Path(dataset.file.filename)
+        path = path if filename == "." else path.parent / filename
+        if not path.is_file():
+            continue
+        source = h5py.File(path, "r", swmr=True)[name]
+        numbers, rows = _selected_images(there, dataset), _selected_images(here, source)
+        if _is_bitshuffled(source) and source.dtype == dataset.dtype:
+            for number, row in zip(numbers, rows, strict=False):
+                places[number] = source, row
+    return places
+
+
+def _selected_images(space: h5py.h5s.SpaceID, dataset: h5py.Dataset) -> range:
+    """Which images of a dataset are selected; none where not whole ones in a row."""
+    if space.get_select_type() == h5py.h5s.SEL_ALL:
+        return range(len(dataset))
+    (first, *starts), (last, *ends) = space.get_select_bounds()
+    images, shape = range(first, last + 1), dataset.shape[1:]
+    whole = not any(starts) and tuple(end + 1 for end in ends) == shape
+    n_pixels = len(images) * math.prod(shape)
+    return images if whole and space.get_select_npoints() == n_pixels else range(0)
+
+
+def _is_bitshuffled(dataset: h5py.Dataset) -> bool:
+    """Whether each image is one chunk, compressed by bitshuffle and LZ4 alone."""
+    if dataset.is_virtual or dataset.chunks != (1, *dataset.shape[1:]):
+        return False
+    if not dataset.dtype.isnative:
+        return False
+    plist = dataset.id.get_create_plist()
+    if plist.get_nfilters() != 1:
+        return False
+    # The filter has two numbers of its version, bytes of a pixel, pixels of a block,
+    # and how it compresses.
+    code, _, values, _ = plist.get_filter(0)
+    return code == _BITSHUFFLE and values[4:5] == (_LZ4,)
 
 
 def _find_bytes(dataset: h5py.Dataset, row: int) -> int | None:

@@ -15,8 +15,7 @@ import numpy as np
 from dxtbx.model import Beam, Detector, Panel
 from numpy.typing import NDArray
 
-from dials_cnn_screen.images.frame import Frame
-from dials_cnn_screen.util.input_files import MAX_IMAGE_PIXELS
+from dials_cnn_screen.images.frame import MAX_IMAGE_PIXELS, Frame
 
 # A panel at less than about this sine of its angle to the beam (0.6 degrees) is edge-on
 # and left out. By hand.

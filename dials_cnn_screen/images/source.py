@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import importlib.util
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -12,6 +13,11 @@ from dxtbx.imageset import ImageSet
 from dxtbx.model import Detector, Panel
 from numpy.typing import NDArray
 
+from dials_cnn_screen.images.compressed import (
+    CompressedFrame,
+    Encoding,
+    block_bytes,
+)
 from dials_cnn_screen.images.frame import Frame, fill_trusted
 from dials_cnn_screen.images.masks import StaticMask, trusted_values
 from dials_cnn_screen.images.opening import Opener
@@ -64,6 +70,40 @@ class Source:
             return assemble(filled, detector, beam)
         data, mask, used = fill_panel(panels[0], static_mask[0], detector[0])
         return Frame(data, mask, find_beam_centre(detector, beam), used)
+
+    def read_for_gpu(self, still: Still) -> Frame | CompressedFrame:
+        """The frame of a still, as it is in its file where a GPU can decompress that.
+
+        Raises:
+            ValueError, Exception: As read_frame does.
+        """
+        imageset, index = self._opener.open(still.imageset, still.position)
+        compressed = self._read_compressed(imageset, index)
+        # Not self.read: that which reads ahead has another one.
+        return Source.read(self, still) if compressed is None else compressed
+
+    def _read_compressed(
+        self, imageset: ImageSet, index: int
+    ) -> CompressedFrame | None:
+        # One that the kernels are no good for is decompressed here.
+        if importlib.util.find_spec("dectris") is None:
+            return None
+        detector, beam = find_models(imageset, index)
+        if imageset.has_dynamic_mask() or has_corrections(imageset, index):
+            return None
+        found = self._hdf5.read_compressed(imageset, index)
+        if found is None or len(detector) != 1:
+            return None
+        chunk, reader = found
+        static_mask = self._static_mask.read(imageset)[0]
+        block = block_bytes(chunk, reader.dtype, static_mask.size)
+        trusted = trusted_values(detector[0], reader.dxtbx_dtype)
+        low, high = (end.item() for end in trusted)
+        # Where the range is no range, nothing is known of what is above it.
+        if block is None or low >= high:
+            return None
+        encoding = Encoding(reader.dtype, block, static_mask, low, high, reader.top)
+        return CompressedFrame(chunk, encoding, find_beam_centre(detector, beam))
 
     def _read_pixels(self, imageset: ImageSet, index: int) -> list[NDArray]:
         """The raw pixels of each panel, (slow, fast), until the next image is read."""

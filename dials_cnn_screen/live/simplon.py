@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from dials_cnn_screen.live.compression import check_shape, compress, decompress
+from dials_cnn_screen.images.compression import check_shape, compress, decompress
 from dials_cnn_screen.live.series import (
     BrokenMessageError,
     End,

@@ -12,7 +12,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from dials_cnn_screen.images.frame import Frame
+from dials_cnn_screen.images.frame import MAX_IMAGE_PIXELS, Frame
 from dials_cnn_screen.labels.image_name import ImageName
 from dials_cnn_screen.live import plain, simplon, stream2
 from dials_cnn_screen.live.arrivals import Unread
@@ -26,7 +26,6 @@ from dials_cnn_screen.live.series import (
     Part,
     Start,
 )
-from dials_cnn_screen.util.input_files import MAX_IMAGE_PIXELS
 
 if TYPE_CHECKING:
     import zmq

@@ -13,17 +13,21 @@ import functools
 import itertools
 import logging
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
-import torch
-
-from dials_cnn_screen.architecture import BatchPipeline, NetworkOutput
-from dials_cnn_screen.images.batch import Layout, common_layout
+from dials_cnn_screen.architecture import NetworkOutput
+from dials_cnn_screen.images.batch import Layout, common_layout, compressed_layout
+from dials_cnn_screen.images.compressed import CompressedFrame
 from dials_cnn_screen.images.frame import Frame
 from dials_cnn_screen.models.model import Model
 from dials_cnn_screen.models.prediction import Prediction
 from dials_cnn_screen.models.predictor import Predictor, prediction_of
+from dials_cnn_screen.screening.gpu_batch import (
+    Buffer,
+    Streams,
+    check_decompression,
+)
 from dials_cnn_screen.util.devices import use_card
 from dials_cnn_screen.util.errors import one_line
 
@@ -57,12 +61,13 @@ class Group(NamedTuple):
     """
 
     buffer: Buffer | None
-    frames: list[int | Frame | Exception]
+    frames: list[int | Frame | CompressedFrame | Exception]
 
     @property
-    def left_out(self) -> list[Frame]:
+    def left_out(self) -> list[Frame | CompressedFrame]:
         """The frames that are not in the buffer."""
-        return [frame for frame in self.frames if isinstance(frame, Frame)]
+        kinds = (Frame, CompressedFrame)
+        return [frame for frame in self.frames if isinstance(frame, kinds)]
 
     @property
     def is_stored(self) -> bool:
@@ -95,7 +100,9 @@ class GpuStream:
         self._free: deque[Buffer] = deque()
         self._failed = False
 
-    def classify(self, frames: Iterator[Frame | Exception]) -> Iterator[Classified]:
+    def classify(
+        self, frames: Iterator[Frame | CompressedFrame | Exception]
+    ) -> Iterator[Classified]:
         """What becomes of frames, in order.
 
         Args:
@@ -112,7 +119,7 @@ class GpuStream:
             ):
                 while launched:
                     yield from self._finish(launched.popleft())
-                self._lay_out(layout)
+                self._lay_out(layout, group.left_out)
                 group = self._store(iter(group.frames))
             if not group.frames:
                 break
@@ -124,10 +131,14 @@ class GpuStream:
         while launched:
             yield from self._finish(launched.popleft())
 
-    def _lay_out(self, layout: Layout) -> None:
-        """Make buffers for frames of a layout."""
+    def _lay_out(
+        self, layout: Layout, frames: Sequence[Frame | CompressedFrame]
+    ) -> None:
+        """Make buffers for frames of a layout, and see whether they are right."""
         self._free.clear()
         with self._failing():
+            if sample := _readable(frames, layout):
+                check_decompression(layout, sample, self._device)
             pipeline = self._model.entry.batches(
                 self._model.network,
                 self._model.preparation,
@@ -146,14 +157,10 @@ class GpuStream:
         buffer = self._free.popleft() if self._free and not self._failed else None
         group = Group(buffer, [])
         for frame in frames:
-            if (
-                buffer is not None
-                and isinstance(frame, Frame)
-                and buffer.layout.holds(frame)
-            ):
-                group.frames.append(buffer.add(frame))
-            else:
-                group.frames.append(frame)
+            row = None
+            if buffer is not None and not isinstance(frame, Exception):
+                row = buffer.add(frame)
+            group.frames.append(frame if row is None else row)
         return group
 
     def _release(self, group: Group) -> None:
@@ -188,14 +195,10 @@ class GpuStream:
             if isinstance(frame, Exception):
                 yield Classified(frame, left_to_cpu=False)
                 continue
-            if isinstance(frame, int):
-                output = outputs[frame]
-                if output is not None:
-                    yield Classified(self._predict(output), left_to_cpu=False)
-                    continue
-                assert group.buffer is not None  # a row is one of a buffer
-                frame = group.buffer.frame(frame)
-            yield self._classify_on_cpu(frame)
+            if isinstance(frame, int) and (output := outputs[frame]) is not None:
+                yield Classified(self._predict(output), left_to_cpu=False)
+            else:
+                yield self._classify_on_cpu(group.buffer, frame)
         self._release(group)
 
     def _predict(self, output: NetworkOutput) -> Prediction | Exception:
@@ -209,115 +212,41 @@ class GpuStream:
         except ValueError as error:
             return error
 
-    def _classify_on_cpu(self, frame: Frame) -> Classified:
+    def _classify_on_cpu(
+        self, buffer: Buffer | None, frame: int | Frame | CompressedFrame
+    ) -> Classified:
         try:
+            if isinstance(frame, int):
+                assert buffer is not None  # that has the row
+                frame = buffer.frame(frame)
+            elif isinstance(frame, CompressedFrame):
+                frame = frame.decompress()
             return Classified(self._on_cpu.predict(frame), left_to_cpu=True)
         except Exception as error:  # of this frame alone, whatever it is
             return Classified(error, left_to_cpu=True)
 
 
-def _usual_layout(frames: list[Frame]) -> Layout | None:
+def _usual_layout(frames: list[Frame | CompressedFrame]) -> Layout | None:
     """The layout of frames like the first; None where most of them are not."""
+    compressed = [frame for frame in frames if isinstance(frame, CompressedFrame)]
+    plain = [frame for frame in frames if isinstance(frame, Frame)]
     if not frames:
         return None
-    layout = common_layout(frames)
+    try:
+        is_plain = isinstance(frames[0], Frame)
+        layout = common_layout(plain) if is_plain else compressed_layout(compressed)
+    except ValueError:  # of damaged frames
+        return None
     return layout if 2 * sum(map(layout.holds, frames)) >= len(frames) else None
 
 
-class Streams:
-    """The streams of a GPU, one that copies and one that computes; none on a CPU."""
-
-    def __init__(self, device: str) -> None:
-        self.on_gpu = device.startswith("cuda")
-        self._copying = torch.cuda.Stream(device) if self.on_gpu else None
-        self._computing = torch.cuda.Stream(device) if self.on_gpu else None
-
-    def copying(self) -> contextlib.AbstractContextManager:
-        """Within, work is put on the stream that copies."""
-        return torch.cuda.stream(self._copying)
-
-    def computing(self) -> contextlib.AbstractContextManager:
-        """Within, work is put on the stream that computes."""
-        return torch.cuda.stream(self._computing)
-
-
-class Buffer:
-    """Room for a batch, in pinned memory and on the device, and the work on it."""
-
-    def __init__(
-        self,
-        layout: Layout,
-        pipeline: BatchPipeline,
-        batch: int,
-        streams: Streams,
-        device: str,
-    ) -> None:
-        self.layout, self._pipeline, self._streams = layout, pipeline, streams
-        shape, dtype = (batch, *layout.padded), getattr(torch, layout.dtype.name)
-        self._host = torch.zeros(shape, dtype=dtype, pin_memory=streams.on_gpu)
-        self._places = self._host.numpy()
-        self._frames = torch.zeros(shape, dtype=dtype, device=device)
-        self._n = 0
-        self._arrays: list[torch.Tensor] = []
-        if streams.on_gpu:
-            self._there, self._done = torch.cuda.Event(), torch.cuda.Event()
-            with streams.computing():
-                self._compute, self._tensors = capture(
-                    lambda: pipeline.run(self._frames)
-                )
-            self._arrays = [
-                torch.empty(t.shape, dtype=t.dtype, pin_memory=True)
-                for t in self._tensors
-            ]
-
-    def clear(self) -> None:
-        """Make room for the next frames."""
-        self._n = 0
-
-    def add(self, frame: Frame) -> int:
-        """Put a frame that the layout holds into the batch; its row."""
-        row, self._n = self._n, self._n + 1
-        self.layout.store(frame, self._places[row])
-        return row
-
-    def frame(self, row: int) -> Frame:
-        """The frame in a row, as the batch has it."""
-        return self.layout.restore(self._places[row])
-
-    def launch(self) -> None:
-        """Start to copy the frames and to compute."""
-        if not self._streams.on_gpu:
-            self._frames.copy_(self._host)
-            self._arrays = [t.clone() for t in self._pipeline.run(self._frames)]
-            return
-        with self._streams.copying():
-            self._frames.copy_(self._host, non_blocking=True)
-            self._there.record()
-        with self._streams.computing():
-            self._there.wait()
-            self._compute()
-            for array, tensor in zip(self._arrays, self._tensors, strict=True):
-                array.copy_(tensor, non_blocking=True)
-            self._done.record()
-
-    def outputs(self) -> list[NetworkOutput | None]:
-        """Wait for the device; what the network made of each row, None: of no fit."""
-        if self._streams.on_gpu:
-            self._done.synchronize()
-        arrays = [array.numpy() for array in self._arrays]
-        return [self._pipeline.output(arrays, row) for row in range(self._n)]
-
-
-def capture(
-    work: Callable[[], tuple[torch.Tensor, ...]],
-) -> tuple[Callable[[], None], tuple[torch.Tensor, ...]]:
-    """A CUDA graph of work on the current stream, to start it at once; its result.
-
-    Kernels are compiled before, since nothing else can be done while work is captured.
-    """
-    work()
-    torch.cuda.synchronize()
-    graph = torch.cuda.CUDAGraph()
-    with torch.cuda.graph(graph, stream=torch.cuda.current_stream()):
-        tensors = work()
-    return graph.replay, tensors
+def _readable(
+    frames: Sequence[Frame | CompressedFrame], layout: Layout
+) -> CompressedFrame | None:
+    """The first compressed frame of a layout that is not damaged, if there is one."""
+    for frame in frames:
+        if isinstance(frame, CompressedFrame) and layout.holds(frame):
+            with contextlib.suppress(ValueError):
+                frame.decompress()
+                return frame
+    return None

@@ -19,9 +19,6 @@ from dials_cnn_screen.util.input_words import expand
 
 # What DIALS's parser takes for something else than images.
 _NO_IMAGES = (".phil", ".refl", ".pickle")
-
-# 8192 x 8192: four times the largest detectors in use (16 megapixels). By hand.
-MAX_IMAGE_PIXELS = 2**26
 # In one file; dxtbx takes 3 kB of memory for each of them. By hand.
 MOST_IMAGES = 10**6
 

@@ -12,6 +12,8 @@ from dials_cnn_screen.images.ahead import MOST, read_ahead
 from dials_cnn_screen.images.frame import make_frame
 from dials_cnn_screen.images.source import Source
 
+WAYS = "read", "read_for_gpu"
+
 
 @pytest.fixture
 def read(monkeypatch):
@@ -27,7 +29,8 @@ def read(monkeypatch):
             raise OSError("number 3")
         return make_frame(np.full((2, 2), number))
 
-    monkeypatch.setattr(Source, "read", read_number)
+    for way in WAYS:
+        monkeypatch.setattr(Source, way, read_number)
     return read
 
 
@@ -42,12 +45,13 @@ def reading_threads():
     return [t for t in threading.enumerate() if t.name.startswith("read_ahead")]
 
 
-def test_errors_belong_to_their_stills(read):
+@pytest.mark.parametrize("way", WAYS)
+def test_errors_belong_to_their_stills(way, read):
     shown = []
     with read_ahead(range(1, 7)) as source:
         for number in range(1, 7):
             try:
-                shown.append(source.read(number).data[0, 0])
+                shown.append(getattr(source, way)(number).data[0, 0])
             except OSError as error:
                 shown.append(str(error))
     assert shown == [1, 2, "number 3", 4, 5, 6]

@@ -9,10 +9,12 @@ pytest.importorskip("numba")
 pytest.importorskip("torch")
 pytest.importorskip("triton")
 
+from dials_cnn_screen.images.compressed import CompressedFrame, Encoding
+from dials_cnn_screen.images.compression import compress
 from dials_cnn_screen.images.frame import Frame, make_frame
 from dials_cnn_screen.images.frame_cpu import fill_frame
 from dials_cnn_screen.models.model_file import load_model
-from dials_cnn_screen.screening import gpu
+from dials_cnn_screen.screening import gpu, gpu_batch
 from dials_cnn_screen.screening.gpu import GpuStream
 from dials_cnn_screen.single_frames import SingleFrames
 from dials_cnn_screen.spots.architecture import SPOTS
@@ -84,6 +86,77 @@ def test_overloads_are_signal(model, triton_device):
     ):
         check(one.outcome, predict(model, frame))
         assert not one.left_to_cpu
+
+
+def compressed_with(height, encoding):
+    image = np.random.default_rng(height).poisson(30, SHAPE).astype(np.uint16)
+    image[10:12, 20:22] += np.uint16(height)
+    return CompressedFrame(compress(image, "bslz4", 1024), encoding, CENTRE)
+
+
+def test_compressed_frames(model, triton_device):
+    """Decompressed on the device; what it is no good for is left to the CPU."""
+    pytest.importorskip("lz4")
+    pytest.importorskip("dectris")
+    mask = np.random.default_rng(0).random(SHAPE) < 0.97
+    mask[8:14, 18:24] = True
+    encoding = Encoding(np.dtype(np.uint16), 1024, mask, 0, 500, None)
+    frames = [compressed_with(height, encoding) for height in (0, 200, 300, 100, 900)]
+    damaged = replace(frames[0], chunk=frames[0].chunk[:-40])
+    other = replace(frames[0], encoding=replace(encoding, high=400))
+    plain = frames[1].decompress()
+    order = [*frames[:3], damaged, other, plain, *frames[3:]]
+    found = classify(model, order, triton_device, batch=3)
+    for one, frame in zip(found, order, strict=True):
+        if frame is damaged:
+            assert "the image can't be decompressed" in str(one.outcome)
+        else:
+            check(
+                one.outcome,
+                predict(model, frame if frame is plain else frame.decompress()),
+            )
+    assert [one.left_to_cpu for one in found] == [False] * 3 + [True] * 3 + [
+        False,
+        True,
+    ]
+
+
+def test_gpu_that_decompresses_wrongly_is_not_used(
+    model, triton_device, monkeypatch, caplog
+):
+    pytest.importorskip("lz4")
+    pytest.importorskip("dectris")
+    encoding = Encoding(np.dtype("u2"), 1024, np.ones(SHAPE, bool), 0, 500, None)
+    frames = [compressed_with(height, encoding) for height in (100, 200)]
+
+    def unpack(room, as_it_is=gpu_batch.CompressedRoom.unpack):
+        pixels, misfits = as_it_is(room)
+        return pixels + (pixels == 30), misfits
+
+    monkeypatch.setattr(gpu_batch.CompressedRoom, "unpack", unpack)
+    for one, frame in zip(classify(model, frames, triton_device), frames, strict=True):
+        check(one.outcome, predict(model, frame.decompress()))
+        assert one.left_to_cpu
+    assert "decompresses images to other pixels than the CPU" in caplog.text
+
+
+def test_stream_that_turns_compressed(model, triton_device):
+    """Buffers are made anew for the other kind of frames."""
+    pytest.importorskip("lz4")
+    pytest.importorskip("dectris")
+    encoding = Encoding(np.dtype("u2"), 1024, np.ones(SHAPE, bool), 0, 500, None)
+    packed = [compressed_with(height, encoding) for height in (100, 200)]
+    plain = [frame.decompress() for frame in packed]
+    damaged = replace(packed[0], chunk=b"nothing")
+    stream = GpuStream(model, batch=2, device=triton_device)
+    for some in (plain, packed, [damaged, damaged], plain):
+        found = list(stream.classify(iter(some)))
+        if damaged in some:
+            assert all("bytes, too few" in str(one.outcome) for one in found)
+            continue
+        assert not any(one.left_to_cpu for one in found)
+        for one, frame in zip(found, plain, strict=True):
+            check(one.outcome, predict(model, frame))
 
 
 def test_stream_of_nothing(model, triton_device):

@@ -55,7 +55,8 @@ def stills(monkeypatch, triton_device):
             data[:] = 5
         return make_frame(data)
 
-    monkeypatch.setattr(screening.Source, "read", read)
+    for way in ("read", "read_for_gpu"):
+        monkeypatch.setattr(screening.Source, way, read)
     return [SimpleNamespace(name=ImageName("a.h5", i + 1)) for i in range(4)]
 
 

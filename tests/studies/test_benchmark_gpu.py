@@ -33,6 +33,20 @@ def test_answers_are_compared_without_numba(triton_device):
     assert 0 <= difference < 1e-6
 
 
+def test_compressed_frames():
+    for package in benchmark_gpu.COMPRESSION:
+        pytest.importorskip(package)
+    from dials_cnn_screen.images.frame import Frame
+
+    mask = np.ones((48, 64), bool)
+    images = benchmark_gpu.simulated_frames(2, mask.shape).astype(np.uint16)
+    frames = [Frame(image, mask, (24.0, 32.0)) for image in images]
+    packed = benchmark_gpu.compress_frames(frames)
+    for frame, image in zip(packed, images, strict=True):
+        np.testing.assert_array_equal(frame.decompress().data, image)
+        assert len(frame.chunk) < image.nbytes
+
+
 def test_table():
     result = {
         "first_run_s": 12.0,
@@ -43,6 +57,11 @@ def test_table():
         },
         "from_pinned_memory": {"frames_per_s": 7000.0},
         "gpu_stream": {"frames_per_s": 1000.0},
+        "compressed": {
+            "frame_bytes": 1e6,
+            "frames_per_s": 2e4,
+            "stages_us_per_frame": {"lz4": 20.0},
+        },
         "latency_ms": 0.5,
     }
     text = benchmark_gpu.table(
@@ -56,3 +75,5 @@ def test_table():
     )
     assert "default uint16         64      40000       542535" in text
     assert "pinned       7000         7460" in text
+    assert "bslz4      20000        55000" in text
+    assert "lz4              20.00 us a frame" in text

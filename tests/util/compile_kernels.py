@@ -83,21 +83,23 @@ def resources(kernel) -> dict[str, int]:
         "stack": int(stack),
         "instructions": len(instructions),
         "carried": max(
-            map(int, re.findall(r":(\d+) = scf.for", kernel.asm["ttir"])), default=1
+            map(int, re.findall(r":(\d+) = scf.(?:for|while)", kernel.asm["ttir"])),
+            default=1,
         ),
     }
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("model", choices=("default", "ke2018"))
-    parser.add_argument("dtype", choices=("uint16", "int32", "float32"))
+    parser.add_argument("what", choices=("default", "ke2018", "bitshuffle"))
+    parser.add_argument("dtype", choices=("uint8", "uint16", "int32", "float32"))
     parser.add_argument("--trusted", action="store_true")
     parser.add_argument("--shapes", nargs="+", default=["1920x1920"])
     arguments = parser.parse_args()
     compiled = compile_instead()
     for batch, shape in enumerate(arguments.shapes, start=1):
-        run_batch(arguments, tuple(map(int, shape.split("x"))), batch)
+        work = run_compressed if arguments.what == "bitshuffle" else run_batch
+        work(arguments, tuple(map(int, shape.split("x"))), batch)
     found = {
         name: {
             "seconds": round(entry["seconds"], 2),
@@ -121,12 +123,31 @@ def run_batch(
     mask[hole] = False
     trusted = (-5.0, 60000.0) if arguments.trusted else None
     layout = Layout(mask, centre, np.dtype(arguments.dtype), trusted)
-    model = load_model(arguments.model)
+    model = load_model(arguments.what)
     pipeline = model.entry.batches(
         model.network, model.preparation, layout, batch, "cpu"
     )
     dtype = getattr(torch, arguments.dtype)
     pipeline.run(torch.zeros(batch, *layout.padded, dtype=dtype))
+
+
+def run_compressed(
+    arguments: argparse.Namespace, shape: tuple[int, int], batch: int
+) -> None:
+    """A batch of compressed frames through the kernels that decompress."""
+    from dials_cnn_screen.images.batch import Layout
+    from dials_cnn_screen.images.bitshuffle_cuda import Decompressor
+    from dials_cnn_screen.images.compressed import Encoding
+
+    mask = np.ones(shape, bool)
+    dtype = np.dtype(arguments.dtype)
+    top = 2**31 if dtype == np.int32 else None
+    encoding = Encoding(dtype, 8192, mask, 0, 60000, top)
+    layout = Layout(mask, (1.0, 1.0), np.dtype(np.int32), (0.0, 1.0), encoding)
+    places = torch.zeros(batch, encoding.n_blocks + 1, 2, dtype=torch.int32)
+    packed = torch.zeros(batch * encoding.n_bytes, dtype=torch.uint8)
+    for _, stage in Decompressor(layout, batch, "cpu").stages(packed, places):
+        stage()
 
 
 if __name__ == "__main__":

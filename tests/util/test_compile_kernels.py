@@ -32,16 +32,18 @@ def compiled(*arguments: str) -> dict:
 
 
 @pytest.mark.parametrize(
-    ("model", "dtype", "trusted"),
+    ("what", "dtype", "trusted"),
     [
         ("default", "uint16", False),
         ("default", "float32", True),
         ("ke2018", "uint16", False),
         ("ke2018", "int32", True),
+        ("bitshuffle", "uint16", False),
+        ("bitshuffle", "int32", False),
     ],
 )
-def test_kernels_compile(model, dtype, trusted):
-    found = compiled(model, dtype, *["--trusted"] * trusted)
+def test_kernels_compile(what, dtype, trusted):
+    found = compiled(what, dtype, *["--trusted"] * trusted)
     for name, kernel in found.items():
         # One for all frames of this type: no argument made a constant of itself.
         assert len(kernel["kernels"]) == 1, name
@@ -53,11 +55,13 @@ def test_kernels_compile(model, dtype, trusted):
     name, carried = {
         "default": ("flag_kernel", 10),
         "ke2018": ("lcn_kernel", 20),
-    }[model]
+        "bitshuffle": ("lz4_kernel", 3),
+    }[what]
     assert found[name]["kernels"][0]["carried"] == carried
 
 
 def test_one_compilation_serves_all_detectors():
     """Sizes, and batches of one, change nothing."""
-    small = compiled("default", "uint16", "--shapes", "16x16", "40x700", "1920x1920")
-    assert {len(kernel["kernels"]) for kernel in small.values()} == {1}
+    for what in ("default", "bitshuffle"):
+        found = compiled(what, "uint16", "--shapes", "16x16", "40x700", "1920x1920")
+        assert {len(kernel["kernels"]) for kernel in found.values()} == {1}

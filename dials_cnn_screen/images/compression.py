@@ -1,4 +1,4 @@
-"""Pixels of messages: how they are compressed, and how many they may be.
+"""Pixels of messages and files: how they are compressed, and how many they may be.
 
 The sizes that a message claims are compared with its shape before memory is taken.
 """
@@ -12,7 +12,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from dials_cnn_screen.util.input_files import MAX_IMAGE_PIXELS
+from dials_cnn_screen.images.frame import MAX_IMAGE_PIXELS
 
 # Of unsigned and signed integers and floating-point numbers, little-endian.
 DTYPES = {
@@ -21,7 +21,7 @@ DTYPES = {
 }
 # Uncompressed size (8 bytes) and size of a block (4 bytes) at the start of what the
 # HDF5 filters for LZ4 and bitshuffle write.
-_HEADER = struct.Struct(">QI")
+HEADER = struct.Struct(">QI")
 # Bytes, by hand: writers take 8 kB. For senders, one that Python can loop over.
 _MOST_BLOCK, _BLOCK = 2**24, 2**18
 
@@ -103,9 +103,9 @@ def _decompress_filtered(
         raise ValueError(
             "images that are compressed need the package dectris-compression"
         ) from None
-    if len(data) < _HEADER.size:
+    if len(data) < HEADER.size:
         raise ValueError(f"the image has {len(data)} bytes, too few")
-    claimed, block = _HEADER.unpack_from(data)
+    claimed, block = HEADER.unpack_from(data)
     if claimed != n_bytes or not 0 < block <= _MOST_BLOCK:
         raise ValueError(
             f"the image is said to have {claimed} bytes in blocks of {block}, and not "
@@ -117,12 +117,13 @@ def _decompress_filtered(
         raise ValueError(f"the image can't be decompressed: {error}") from None
 
 
-def compress(pixels: NDArray, compression: str) -> bytes:
+def compress(pixels: NDArray, compression: str, block_bytes: int = _BLOCK) -> bytes:
     """Pixels as decompress takes them, for senders.
 
     Args:
         pixels: (slow, fast), of a type in DTYPES.
         compression: Of decompress.
+        block_bytes: That are compressed together, by lz4 and bslz4.
     """
     data = np.ascontiguousarray(pixels, pixels.dtype.newbyteorder("<")).ravel()
     if compression == "none":
@@ -133,8 +134,8 @@ def compress(pixels: NDArray, compression: str) -> bytes:
         return lz4.block.compress(data.tobytes(), store_size=False)
     shuffled = compression == "bslz4"
     n_shuffled = len(data) // 8 * 8 if shuffled else len(data)
-    step = _BLOCK // data.itemsize  # pixels
-    parts = [_HEADER.pack(data.nbytes, step * data.itemsize)]
+    step = block_bytes // data.itemsize  # pixels
+    parts = [HEADER.pack(data.nbytes, step * data.itemsize)]
     for first in range(0, n_shuffled, step):
         block = data[first : min(first + step, n_shuffled)]
         raw = _shuffle_bits(block) if shuffled else block.tobytes()
