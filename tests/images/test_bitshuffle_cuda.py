@@ -169,3 +169,25 @@ def test_damaged_blocks_are_told_and_write_nowhere_else(seed, triton_device):
     found, misfits = run([frames[0], broken, frames[2]], layout, triton_device)
     assert misfits == [0, 1, 0]
     check(found[::2], frames[::2], layout)
+
+
+def test_bytes_from_before_their_block(triton_device):
+    """A block that is well-formed, but for how far back its bytes are said to be."""
+    frames = compressed(make_images("u1", 2))
+    layout = compressed_layout(frames)
+    size = frames[1].encoding.shuffled_bytes - BLOCK  # of the second block, the last
+
+    def chunk_with(back):
+        first = int.from_bytes(frames[1].chunk[12:16], "big")
+        # A literal; 4 + 15 + more bytes from before; five literals.
+        more = size - 1 - 19 - 5
+        lengths = bytes([255] * (more // 255) + [more % 255])
+        block = b"\x1fa" + back.to_bytes(2, "little") + lengths + b"\x50abcde"
+        head = frames[1].chunk[: 16 + first] + len(block).to_bytes(4, "big")
+        return head + block + frames[1].chunk[-(31 * 45 % 8) :]
+
+    for back, misfit in ((1, 0), (2, 1), (300, 1)):
+        changed = replace(frames[1], chunk=chunk_with(back))
+        found, misfits = run([frames[0], changed], layout, triton_device)
+        assert misfits == [0, misfit]
+        check(found[:1], frames[:1], layout)
