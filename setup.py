@@ -101,7 +101,7 @@ if __name__ == "__main__":
             "all": RUN_REQUIRES,
             "mpi": ["mpi4py"],  # mp.method=mpi
             # HDF5 files that Dectris detectors compress (bitshuffle, LZ4), where DIALS
-            # has no such filter yet; with dectris-compression a GPU decompresses them
+            # has no such filter yet; dectris-compression is quicker, and for GPUs
             "hdf5": ["hdf5plugin", "dectris-compression"],
             # dials.cnn_live: streams of ZeroMQ (pyzmq), messages of DECTRIS's Stream V2
             # (cbor2), and what detectors compress: DECTRIS's own library, and LZ4

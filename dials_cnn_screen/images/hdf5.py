@@ -1,17 +1,16 @@
 """HDF5 files read straight into one buffer, beside dxtbx and as it does.
 
 dxtbx's format classes open a file anew for each image, or find their way through its
-groups, and copy the pixels. Here the file stays open, and pixels go from it to the
-buffer; or, for a GPU, a chunk comes from it as it is, compressed.
+groups, and copy the pixels. Here the file stays open. Pixels go from it to the buffer;
+what Dectris detectors compress is decompressed by their library, a chunk at a time, or
+left to a GPU.
 """
 
 from __future__ import annotations
 
 import contextlib
 import logging
-import math
 import os
-from pathlib import Path
 from typing import Any
 
 import h5py
@@ -20,6 +19,9 @@ from dxtbx import flumpy
 from dxtbx.format.Format import Format
 from dxtbx.imageset import ImageSet
 from numpy.typing import NDArray
+
+from dials_cnn_screen.images.compression import decompress
+from dials_cnn_screen.images.hdf5_chunks import Chunk, find_chunks
 
 # The filters of Dectris detectors, for h5py here and in dxtbx.
 with contextlib.suppress(ImportError):
@@ -31,8 +33,6 @@ logger = logging.getLogger("dials.cnn_screen.hdf5")
 # HDF5 goes through the chunks of a file one by one to tell where one is, 0.05 us each;
 # with more than so many it reads small ones itself as quickly. By hand.
 _FEW_CHUNKS = 4096
-# The filter's number, and what it has for LZ4.
-_BITSHUFFLE, _LZ4 = 32008, 2
 
 
 class FastHDF5:
@@ -62,7 +62,7 @@ class FastHDF5:
             return None
         try:
             return reader.read(imageset.indices()[index])
-        except (OSError, IndexError):
+        except (OSError, IndexError, ValueError):
             return None  # dxtbx has its own words for what is wrong
 
     def read_compressed(
@@ -76,10 +76,11 @@ class FastHDF5:
         if reader is None:
             return None
         try:
-            chunk = reader.read_chunk(imageset.indices()[index])
+            chunk = reader.find_chunk(imageset.indices()[index])
+            data = chunk.read() if chunk and chunk.compression == "bslz4" else None
         except (OSError, IndexError):
             return None
-        return None if chunk is None else (chunk, reader)
+        return None if data is None else (data, reader)
 
     def _open(self, imageset: ImageSet, index: int) -> HDF5Reader | None:
         """The reader of the file of an image; None if that is left to dxtbx."""
@@ -125,14 +126,9 @@ class HDF5Reader:
         self.top = top
         first = datasets[0]
         self.dtype = first.dtype
-        self._chunks = [
-            chunk for dataset in datasets for chunk in _find_chunks(dataset)
-        ]
+        self._chunks = [chunk for dataset in datasets for chunk in find_chunks(dataset)]
         # HDF5 turns the bytes round where need be; _find_bytes leaves that to it.
         self._buffer = np.empty(first.shape[1:], first.dtype.newbyteorder("="))
-        # As dxtbx takes numbers without a sign.
-        signed = self._buffer.view(np.int32) if first.dtype == np.uint32 else None
-        self._raw = self._buffer if signed is None else signed
         self._marked = np.empty(first.shape[1:], np.int32)
         self._file = open(first.file.filename, "rb")  # noqa: SIM115, for all images
 
@@ -147,10 +143,39 @@ class HDF5Reader:
             number: From 0.
 
         Raises:
-            OSError, IndexError: The image cannot be read.
+            OSError, IndexError, ValueError: The image cannot be read.
         """
         from dials_cnn_screen.images.frame_cpu import mark_pixels
 
+        raw = self._decompress(number)
+        if raw is None:
+            raw = self._read(number)
+        # As dxtbx takes numbers without a sign.
+        raw = raw.view(np.int32) if raw.dtype == np.uint32 else raw
+        if self.top is None:
+            return raw
+        mark_pixels(raw, self.top, self._marked)
+        return self._marked
+
+    def find_chunk(self, number: int) -> Chunk | None:
+        """Where an image is that is one compressed chunk; None where it is not.
+
+        Raises:
+            IndexError: There is no such image.
+        """
+        return self._chunks[number]
+
+    def _decompress(self, number: int) -> NDArray | None:
+        """The pixels of an image that is one compressed chunk; None where it is not."""
+        chunk = self.find_chunk(number)
+        data = chunk.read() if chunk else None
+        if chunk is None or data is None:
+            return None
+        shape = self._buffer.shape
+        return decompress(data, chunk.compression, shape, self.dtype.name)
+
+    def _read(self, number: int) -> NDArray:
+        """The pixels of an image as HDF5 reads it, or as it stands in its file."""
         dataset, row = self._images[number]
         offset = _find_bytes(dataset, row)
         if offset is None:
@@ -160,70 +185,7 @@ class HDF5Reader:
             read = os.preadv(self._file.fileno(), [self._buffer.data], offset)
             if read != self._buffer.nbytes:
                 raise OSError(f"{self._file.name} ends within image {number}")
-        if self.top is None:
-            return self._raw
-        mark_pixels(self._raw, self.top, self._marked)
-        return self._marked
-
-    def read_chunk(self, number: int) -> bytes | None:
-        """One image, compressed by bitshuffle and LZ4; None if it is not.
-
-        Args:
-            number: From 0.
-
-        Raises:
-            OSError, IndexError: The image cannot be read.
-        """
-        if (place := self._chunks[number]) is None:
-            return None
-        dataset, row = place
-        left_out, chunk = dataset.id.read_direct_chunk((row, 0, 0))
-        return None if left_out else chunk
-
-
-def _find_chunks(dataset: h5py.Dataset) -> list[tuple[h5py.Dataset, int] | None]:
-    """Dataset and row of the chunk of each image, bitshuffled; None: it has none."""
-    if not dataset.is_virtual:
-        found = _is_bitshuffled(dataset)
-        return [(dataset, i) if found else None for i in range(len(dataset))]
-    places: list[tuple[h5py.Dataset, int] | None] = [None] * len(dataset)
-    for there, filename, name, here in dataset.virtual_sources():
-        path = Path(dataset.file.filename)
-        path = path if filename == "." else path.parent / filename
-        if not path.is_file():
-            continue
-        source = h5py.File(path, "r", swmr=True)[name]
-        numbers, rows = _selected_images(there, dataset), _selected_images(here, source)
-        if _is_bitshuffled(source) and source.dtype == dataset.dtype:
-            for number, row in zip(numbers, rows, strict=False):
-                places[number] = source, row
-    return places
-
-
-def _selected_images(space: h5py.h5s.SpaceID, dataset: h5py.Dataset) -> range:
-    """Which images of a dataset are selected; none where not whole ones in a row."""
-    if space.get_select_type() == h5py.h5s.SEL_ALL:
-        return range(len(dataset))
-    (first, *starts), (last, *ends) = space.get_select_bounds()
-    images, shape = range(first, last + 1), dataset.shape[1:]
-    whole = not any(starts) and tuple(end + 1 for end in ends) == shape
-    n_pixels = len(images) * math.prod(shape)
-    return images if whole and space.get_select_npoints() == n_pixels else range(0)
-
-
-def _is_bitshuffled(dataset: h5py.Dataset) -> bool:
-    """Whether each image is one chunk, compressed by bitshuffle and LZ4 alone."""
-    if dataset.is_virtual or dataset.chunks != (1, *dataset.shape[1:]):
-        return False
-    if not dataset.dtype.isnative:
-        return False
-    plist = dataset.id.get_create_plist()
-    if plist.get_nfilters() != 1:
-        return False
-    # The filter has two numbers of its version, bytes of a pixel, pixels of a block,
-    # and how it compresses.
-    code, _, values, _ = plist.get_filter(0)
-    return code == _BITSHUFFLE and values[4:5] == (_LZ4,)
+        return self._buffer
 
 
 def _find_bytes(dataset: h5py.Dataset, row: int) -> int | None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import importlib.util
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -85,9 +84,6 @@ class Source:
     def _read_compressed(
         self, imageset: ImageSet, index: int
     ) -> CompressedFrame | None:
-        # One that the kernels are no good for is decompressed here.
-        if importlib.util.find_spec("dectris") is None:
-            return None
         detector, beam = find_models(imageset, index)
         if imageset.has_dynamic_mask() or has_corrections(imageset, index):
             return None

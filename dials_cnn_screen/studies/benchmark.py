@@ -28,9 +28,11 @@ from typing import Any
 import numpy as np
 
 from dials_cnn_screen import __version__
+from dials_cnn_screen.images.compression import compress, decompress
 from dials_cnn_screen.images.frame import Frame, check_frame
 from dials_cnn_screen.models.model_file import load_model
 from dials_cnn_screen.studies.commands import run_command
+from dials_cnn_screen.util.threads import keep_freed_memory
 
 EDGE = 1920  # of the Rayonix of LO19, pixels
 MODELS = ("default", "ke2018")
@@ -88,6 +90,7 @@ def measure(work: Callable[[], object], rounds: int) -> list[float]:
 
 def measure_stages(rounds: int, edge: int = EDGE) -> list[Stage]:
     """Each step of a frame of edge x edge pixels, for both models."""
+    keep_freed_memory()  # as screening does
     rng = np.random.default_rng(0)
     data = rng.poisson(60, (edge, edge)).astype(np.float32)
     mask = np.ones(data.shape, dtype=bool)
@@ -101,7 +104,14 @@ def measure_stages(rounds: int, edge: int = EDGE) -> list[Stage]:
 
     # A copy reads and writes what a step only reads, together with the mask.
     copying = statistics.median(measure(copy, rounds)) * 5 / 8
-    stages = [_stage("check the frame", lambda: check_frame(frame), rounds, copying)]
+    chunk = compress(data.astype(np.uint16), "bslz4", 8192)
+    what = chunk, "bslz4", data.shape, "uint16"
+    stages = [
+        _stage(
+            "bitshuffle, LZ4: decompress", lambda: decompress(*what), rounds, copying
+        ),
+        _stage("check the frame", lambda: check_frame(frame), rounds, copying),
+    ]
     for name in MODELS:
         model = load_model(name)
         pipeline = model.entry.pipeline(model.network, model.preparation, "cpu")

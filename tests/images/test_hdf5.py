@@ -11,14 +11,12 @@ from dxtbx.model.experiment_list import ExperimentListFactory
 
 from dials_cnn_screen.images import hdf5
 from dials_cnn_screen.images.compressed import CompressedFrame
-from dials_cnn_screen.images.compression import compress, decompress
 from dials_cnn_screen.images.frame import Frame
-from dials_cnn_screen.images.hdf5 import FastHDF5, HDF5Reader
+from dials_cnn_screen.images.hdf5 import FastHDF5
 from dials_cnn_screen.images.source import Source
 from dials_cnn_screen.images.stills import list_stills
 
 SHAPE = (40, 50)
-BITSHUFFLE = 32008  # HDF5's number of the filter
 
 
 def make_images(n, dtype=np.int32):
@@ -102,99 +100,28 @@ def test_image_files_linked_from_a_master_file(write_nxmx, tmp_path):
     assert count_as_fast(virtual) == 6
 
 
-def test_bitshuffle_and_lz4(write_nxmx, tmp_path):
+@pytest.mark.parametrize("dtype", ["u1", "u2", "u4", "i4"])
+@pytest.mark.parametrize("name", ["Bitshuffle", "LZ4"])
+@pytest.mark.parametrize("bit_depth", [None, 8])
+def test_what_dectris_detectors_compress(name, bit_depth, dtype, write_nxmx, tmp_path):
     hdf5plugin = pytest.importorskip("hdf5plugin")
-    storage = dict(hdf5plugin.Bitshuffle(), chunks=(1, *SHAPE))
-    path = write_nxmx(tmp_path / "a.h5", make_images(3, np.uint32), **storage)
+    storage = dict(getattr(hdf5plugin, name)(), chunks=(1, *SHAPE))
+    images = make_images(3, dtype)
+    images[:, 3, :3] = 255, 254, 253
+    path = write_nxmx(tmp_path / "a.h5", images, bit_depth=bit_depth, **storage)
     assert count_as_fast(path) == 3
 
 
-def create_bitshuffled(parent, name, images, *filters):
-    """A dataset of compressed images; h5py needs no plug-in to write it like this.
-
-    One that is there adds the first three numbers by itself.
-    """
-    plist = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
-    plist.set_chunk((1, *SHAPE))
-    for code, values in filters or [(BITSHUFFLE, (0, 4, images.itemsize, 0, 2))]:
-        if code == BITSHUFFLE and h5py.h5z.filter_avail(code):
-            values = values[3:]
-        plist.set_filter(code, h5py.h5z.FLAG_OPTIONAL, values)
-    space, dtype = (
-        h5py.h5s.create_simple(images.shape),
-        h5py.h5t.py_create(images.dtype),
-    )
-    h5py.h5d.create(parent.id, name.encode(), dtype, space, plist)
-    for row, image in enumerate(images):
-        chunk = compress(image, "bslz4", 1024)
-        parent[name].id.write_direct_chunk((row, 0, 0), chunk)
-    return parent[name]
-
-
-@pytest.fixture
-def handle(tmp_path):
-    pytest.importorskip("lz4")
+def test_damaged_chunk_is_left_to_dxtbx(write_nxmx, tmp_path, monkeypatch):
+    hdf5plugin = pytest.importorskip("hdf5plugin")
     pytest.importorskip("dectris")
-    with h5py.File(tmp_path / "a.h5", "w") as handle:
-        yield handle
-
-
-def read_chunks(dataset):
-    """The images by their chunks; None for one without."""
-    reader = HDF5Reader([dataset])
-    chunks = [reader.read_chunk(i) for i in range(len(dataset))]
-    name = dataset.dtype.name
-    return [c and decompress(c, "bslz4", SHAPE, name) for c in chunks]
-
-
-@pytest.mark.parametrize("dtype", ["u1", "i2", "u4"])
-def test_chunks_as_they_are(dtype, handle):
-    images = make_images(3, dtype)
-    dataset = create_bitshuffled(handle, "data", images)
-    np.testing.assert_array_equal(read_chunks(dataset), images)
-    # A chunk to which the filter was not applied.
-    dataset.id.write_direct_chunk((1, 0, 0), images[1].tobytes(), filter_mask=1)
-    found = read_chunks(dataset)
-    assert [one is None for one in found] == [False, True, False]
-
-
-def test_chunks_of_other_datasets(handle):
-    images = make_images(3, np.uint16)
-    bitshuffle, zstd = ((BITSHUFFLE, (0, 4, 2, 0, kind)) for kind in (2, 3))
-    deflate, unknown = (1, (4,)), (32999, (2,))
-    plain = [
-        handle.create_dataset("plain", data=images),
-        handle.create_dataset("chunks", data=images, chunks=(1, *SHAPE)),
-        handle.create_dataset("many", data=images, chunks=(2, *SHAPE)),
-    ]
-    for i, filters in enumerate([[zstd], [deflate], [bitshuffle, deflate], [unknown]]):
-        plain.append(create_bitshuffled(handle, f"other {i}", images, *filters))
-    for dataset in plain:
-        assert read_chunks(dataset) == [None] * 3
-
-
-def test_chunks_of_linked_files(handle, tmp_path):
-    """Whole images of other files, and of this one; what is missing is left out."""
-    images = make_images(7, np.uint16)
-    with h5py.File(tmp_path / "data_1.h5", "w") as other:
-        create_bitshuffled(other, "data", images[:3])
-        create_bitshuffled(other, "more", images[2:5])
-    create_bitshuffled(handle, "here", images[5:6])
-    layout = h5py.VirtualLayout(images.shape, np.uint16)
-    layout[:3] = h5py.VirtualSource("data_1.h5", "data", (3, *SHAPE))
-    layout[3:5] = h5py.VirtualSource("data_1.h5", "more", (3, *SHAPE))[1:]
-    layout[5] = h5py.VirtualSource(".", "here", (1, *SHAPE))[0]
-    layout[6] = h5py.VirtualSource("missing.h5", "data", (1, *SHAPE))[0]
-    found = read_chunks(handle.create_virtual_dataset("all", layout))
-    np.testing.assert_array_equal(found[:6], images[:6])
-    assert found[6] is None
-
-
-def test_images_linked_in_parts_have_no_chunk(handle):
-    create_bitshuffled(handle, "here", make_images(2, np.uint16))
-    layout = h5py.VirtualLayout((2, *SHAPE), np.uint16)
-    layout[:, :20] = h5py.VirtualSource(".", "here", (2, *SHAPE))[:, 20:]
-    assert read_chunks(handle.create_virtual_dataset("all", layout)) == [None, None]
+    storage = dict(hdf5plugin.Bitshuffle(), chunks=(1, *SHAPE))
+    path = write_nxmx(tmp_path / "a.h5", make_images(3), **storage)
+    with h5py.File(path, "a") as handle:
+        handle["entry/data/data"].id.write_direct_chunk((1, 0, 0), b"damaged")
+    reader, imagesets = FastHDF5(), open_imagesets(path)
+    read = [reader.read(imageset, 0) is not None for imageset in imagesets]
+    assert read == [True, False, True]
 
 
 @pytest.mark.parametrize("bit_depth", [None, 16])
