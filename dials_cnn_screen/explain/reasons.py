@@ -11,7 +11,7 @@ import numpy as np
 
 from dials_cnn_screen.architecture import Mark, Overlay
 from dials_cnn_screen.explain.results import ImageOnMap
-from dials_cnn_screen.images.read import read_frame
+from dials_cnn_screen.images.source import Source
 from dials_cnn_screen.models.model import Model
 from dials_cnn_screen.models.prediction import Prediction
 from dials_cnn_screen.outputs.pictures import close_up, whole
@@ -67,7 +67,7 @@ class Reason:
     overlay: OverlayPicture | None
 
 
-def find_reason(image: ImageOnMap, model: Model) -> Reason:
+def find_reason(image: ImageOnMap, model: Model, source: Source) -> Reason:
     """Why an image got its class; it is read again.
 
     Raises:
@@ -76,7 +76,7 @@ def find_reason(image: ImageOnMap, model: Model) -> Reason:
     prediction = image.result.prediction
     if prediction is None:
         raise ValueError(f"{image.name} could not be classified: {image.result.error}")
-    frame = read_frame(image.still.imageset, image.still.position)
+    frame = source.read(image.still)
     explanation = model.entry.explain(
         model.network,
         model.preparation,

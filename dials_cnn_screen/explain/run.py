@@ -12,6 +12,7 @@ from dials.util import tabulate
 
 from dials_cnn_screen.explain.reasons import Reason, find_reason
 from dials_cnn_screen.explain.results import MapResults, Screened, collect_results
+from dials_cnn_screen.images.source import Source
 from dials_cnn_screen.images.stills import Still
 from dials_cnn_screen.labels.image_name import short_names
 from dials_cnn_screen.labels.label import Label
@@ -159,9 +160,9 @@ def find_reasons(
     if wanted is not None:
         classified = {image.index: image for image in results.classified}
         chosen = [classified[i] for i in dict.fromkeys(wanted) if i in classified]
-    reasons = []
+    reasons, source = [], Source()
     for image in chosen:
-        reason = find_reason(image, model)
+        reason = find_reason(image, model, source)
         _log_reason(reason)
         reasons.append(reason)
     return reasons

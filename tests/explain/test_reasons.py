@@ -13,10 +13,10 @@ pytest.importorskip("scipy")
 from matplotlib import image as pictures
 
 from dials_cnn_screen.architecture import Explanation, Mark, Overlay
-from dials_cnn_screen.explain import reasons
 from dials_cnn_screen.explain.reasons import draw_overlay, find_reason, mark_colour
 from dials_cnn_screen.explain.results import ImageOnMap
 from dials_cnn_screen.images.frame import Frame
+from dials_cnn_screen.images.source import Source
 from dials_cnn_screen.images.stills import Still
 from dials_cnn_screen.labels.image_name import ImageName
 from dials_cnn_screen.labels.label import Label
@@ -28,6 +28,7 @@ from dials_cnn_screen.screening.results import decide
 
 NAME = ImageName("run.h5")
 STILL = Still(None, 0, NAME, [0])
+SOURCE = Source()
 HIT, MAYBE = (0.8, 0.1, 0.1), (0.1, 0.8, 0.1)
 
 
@@ -45,7 +46,7 @@ def show(monkeypatch):
 
     def show(data, beam_centre) -> None:
         frame = Frame(data.astype("f4"), np.ones(data.shape, dtype=bool), beam_centre)
-        monkeypatch.setattr(reasons, "read_frame", lambda imageset, index: frame)
+        monkeypatch.setattr(SOURCE, "read", lambda still: frame)
 
     return show
 
@@ -59,7 +60,7 @@ def test_sensitive_pixels_are_marked_where_they_are(show, level_model):
     for slow, fast in bright:
         data[slow : slow + 2, fast : fast + 2] = 190
     show(data, (40.0, 60.0))
-    reason = find_reason(image(Label.MAYBE), load_model(level_model))
+    reason = find_reason(image(Label.MAYBE), load_model(level_model), SOURCE)
     assert reason.shape == (100, 120)
     assert reason.numbers == {"label": "Maybe", "sensitive": 64, "pixels": 1024}
     marked = {(mark.slow, mark.fast) for mark in reason.marks}
@@ -78,8 +79,8 @@ def test_sensitive_pixels_are_marked_where_they_are(show, level_model):
 def test_the_label_is_the_experts_or_the_predicted(show, level_model):
     show(np.full((100, 120), 150.0) + np.arange(120), (40.0, 60.0))
     model = load_model(level_model)
-    assert find_reason(image(Label.MISS), model).numbers["label"] == "Miss"
-    own = find_reason(image(p=MAYBE), model)
+    assert find_reason(image(Label.MISS), model, SOURCE).numbers["label"] == "Miss"
+    own = find_reason(image(p=MAYBE), model, SOURCE)
     assert own.sentences[0] == "The loss is that of Maybe, the predicted class."
 
 
@@ -87,7 +88,7 @@ def test_no_pixel_counts_more(show, level_model):
     show(np.full((100, 120), 150.0), (-500.0, 60.0))
     model = load_model(level_model)
     model.network.classifier.weight.data.zero_()
-    reason = find_reason(image(Label.HIT), model)
+    reason = find_reason(image(Label.HIT), model, SOURCE)
     assert reason.marks == reason.close_ups == []
 
 
@@ -108,7 +109,7 @@ def test_marks_that_count_most_lie_on_top_and_have_close_ups(show):
         preparation=None,
         calibration=Calibration(temperature=2.5),
     )
-    reason = find_reason(image(Label.MISS), model)
+    reason = find_reason(image(Label.MISS), model, SOURCE)
     assert asked == [(2.5, Label.HIT, Label.MISS)]
     assert (reason.sentences, reason.numbers) == (["So."], {"n": 10})
     assert [abs(mark.share) for mark in reason.marks] == sorted(map(abs, shares))
@@ -122,7 +123,7 @@ def test_candidates_have_circles(show, spot_model):
     data = np.random.default_rng(0).poisson(100, (200, 200))
     data[30, 40] += 900
     show(data, (100.0, 100.0))
-    reason = find_reason(image(), load_model(spot_model))
+    reason = find_reason(image(), load_model(spot_model), SOURCE)
     (large,) = [mark for mark in reason.marks if mark.large]
     assert (large.slow, large.fast) == (30, 40)
     assert len(reason.marks) == len(reason.numbers["candidates"])
@@ -130,14 +131,14 @@ def test_candidates_have_circles(show, spot_model):
 
 def test_nothing_stands_out(show, spot_model):
     show(np.full((200, 200), 7.0), (100.0, 100.0))
-    reason = find_reason(image(), load_model(spot_model))
+    reason = find_reason(image(), load_model(spot_model), SOURCE)
     assert reason.sentences == ["Nothing on the frame stands out from the background."]
     assert reason.marks == reason.close_ups == reason.numbers["candidates"] == []
 
 
 def test_what_could_not_be_classified_has_no_reason(spot_model):
     with pytest.raises(ValueError, match=r"run.h5 \[1\] could not be classified: no"):
-        find_reason(image(p=None), load_model(spot_model))
+        find_reason(image(p=None), load_model(spot_model), SOURCE)
 
 
 @pytest.mark.parametrize(
