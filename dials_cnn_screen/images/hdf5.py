@@ -21,7 +21,7 @@ from dxtbx.imageset import ImageSet
 from numpy.typing import NDArray
 
 from dials_cnn_screen.images.compression import decompress
-from dials_cnn_screen.images.hdf5_chunks import Chunk, find_chunks
+from dials_cnn_screen.images.hdf5_chunks import Chunk, ChunkReader
 
 # The filters of Dectris detectors, for h5py here and in dxtbx.
 with contextlib.suppress(ImportError):
@@ -62,7 +62,7 @@ class FastHDF5:
             return None
         try:
             return reader.read(imageset.indices()[index])
-        except (OSError, IndexError, ValueError):
+        except (OSError, KeyError, IndexError, ValueError):
             return None  # dxtbx has its own words for what is wrong
 
     def read_compressed(
@@ -76,11 +76,12 @@ class FastHDF5:
         if reader is None:
             return None
         try:
-            chunk = reader.find_chunk(imageset.indices()[index])
-            data = chunk.read() if chunk and chunk.compression == "bslz4" else None
-        except (OSError, IndexError):
+            chunk = reader.read_chunk(imageset.indices()[index])
+        except (OSError, KeyError, IndexError):
             return None
-        return None if data is None else (data, reader)
+        if chunk is None or chunk.compression != "bslz4":
+            return None
+        return chunk.data, reader
 
     def _open(self, imageset: ImageSet, index: int) -> HDF5Reader | None:
         """The reader of the file of an image; None if that is left to dxtbx."""
@@ -126,7 +127,7 @@ class HDF5Reader:
         self.top = top
         first = datasets[0]
         self.dtype = first.dtype
-        self._chunks = [chunk for dataset in datasets for chunk in find_chunks(dataset)]
+        self._chunks = ChunkReader(datasets)
         # HDF5 turns the bytes round where need be; _find_bytes leaves that to it.
         self._buffer = np.empty(first.shape[1:], first.dtype.newbyteorder("="))
         self._marked = np.empty(first.shape[1:], np.int32)
@@ -143,7 +144,7 @@ class HDF5Reader:
             number: From 0.
 
         Raises:
-            OSError, IndexError, ValueError: The image cannot be read.
+            OSError, KeyError, IndexError, ValueError: The image cannot be read.
         """
         from dials_cnn_screen.images.frame_cpu import mark_pixels
 
@@ -157,22 +158,19 @@ class HDF5Reader:
         mark_pixels(raw, self.top, self._marked)
         return self._marked
 
-    def find_chunk(self, number: int) -> Chunk | None:
-        """Where an image is that is one compressed chunk; None where it is not.
+    def read_chunk(self, number: int) -> Chunk | None:
+        """One image as the file has it, if it is one compressed chunk there.
 
         Raises:
-            IndexError: There is no such image.
+            OSError, KeyError, IndexError: As ChunkReader.read.
         """
-        return self._chunks[number]
+        return self._chunks.read(number)
 
     def _decompress(self, number: int) -> NDArray | None:
         """The pixels of an image that is one compressed chunk; None where it is not."""
-        chunk = self.find_chunk(number)
-        data = chunk.read() if chunk else None
-        if chunk is None or data is None:
+        if (chunk := self.read_chunk(number)) is None:
             return None
-        shape = self._buffer.shape
-        return decompress(data, chunk.compression, shape, self.dtype.name)
+        return decompress(*chunk, self._buffer.shape, self.dtype.name)
 
     def _read(self, number: int) -> NDArray:
         """The pixels of an image as HDF5 reads it, or as it stands in its file."""

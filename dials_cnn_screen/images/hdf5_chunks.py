@@ -7,7 +7,9 @@ library, and holds up other threads meanwhile.
 from __future__ import annotations
 
 import importlib.util
+import itertools
 import math
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -20,63 +22,98 @@ _LZ4_FILTER, _BITSHUFFLE_FILTER, _WITH_LZ4 = 32004, 32008, 2
 
 
 class Chunk(NamedTuple):
-    """An image that is one chunk.
+    """An image as its file has it.
 
     Attributes:
-        dataset, row: Where it is.
+        data: Compressed.
         compression: lz4 or bslz4, as in compression.py.
     """
 
-    dataset: h5py.Dataset
-    row: int
+    data: bytes
     compression: str
 
-    def read(self) -> bytes | None:
-        """The chunk as it is in the file; None for one that is not compressed.
+
+class _Place(NamedTuple):
+    """Where the chunk of an image is: a dataset, or its file and name, and the row."""
+
+    source: h5py.Dataset | tuple[Path, str]
+    row: int
+
+
+class ChunkReader:
+    """Reads the chunks of images; of files that are linked the last one is open."""
+
+    def __init__(self, datasets: Sequence[h5py.Dataset]) -> None:
+        """No linked file is open yet.
+
+        Args:
+            datasets: (n, slow, fast) each, in the order of the images; each may be made
+                of others, in other files.
+        """
+        self._dtype, self._shape = datasets[0].dtype, datasets[0].shape[1:]
+        self._places = [place for dataset in datasets for place in _places_of(dataset)]
+        self._source: h5py.Dataset | tuple[Path, str] | None = None
+
+    def read(self, number: int) -> Chunk | None:
+        """The chunk of an image; None where it is not one, or HDF5 is to read it.
+
+        Args:
+            number: From 0.
 
         Raises:
-            OSError: It cannot be read.
+            OSError, KeyError: It cannot be read.
+            IndexError: There is no such image.
         """
-        left_out, data = self.dataset.id.read_direct_chunk((self.row, 0, 0))
-        return None if left_out else data
+        if (place := self._places[number]) is None:
+            return None
+        if place.source != self._source:
+            self._open(place.source)
+        if self._compression is None:
+            return None
+        left_out, data = self._dataset.id.read_direct_chunk((place.row, 0, 0))
+        return None if left_out else Chunk(data, self._compression)
+
+    def _open(self, source: h5py.Dataset | tuple[Path, str]) -> None:
+        """Make a dataset the one that is read."""
+        self._source = None
+        if isinstance(source, h5py.Dataset):
+            self._dataset = source
+        else:
+            path, name = source
+            self._dataset = h5py.File(path, "r", swmr=True)[name]
+        alike = (self._dataset.dtype, self._dataset.shape[1:]) == (
+            self._dtype,
+            self._shape,
+        )
+        self._compression = _compression_of(self._dataset) if alike else None
+        self._source = source
 
 
-def find_chunks(dataset: h5py.Dataset) -> list[Chunk | None]:
-    """The chunk of each image; None for one that has none, and where HDF5 is to read.
-
-    Args:
-        dataset: (n, slow, fast), which may be made of others, in other files.
-    """
+def _places_of(dataset: h5py.Dataset) -> Sequence[_Place | None]:
+    """Where the image of each row of a dataset is; None where HDF5 is to read it."""
     if importlib.util.find_spec("dectris") is None:
         return [None] * len(dataset)
     if not dataset.is_virtual:
-        compression = _compression_of(dataset)
-        return [
-            Chunk(dataset, row, compression) if compression else None
-            for row in range(len(dataset))
-        ]
-    chunks: list[Chunk | None] = [None] * len(dataset)
+        return [_Place(dataset, row) for row in range(len(dataset))]
+    places: list[_Place | None] = [None] * len(dataset)
     for there, filename, name, here in dataset.virtual_sources():
         path = Path(dataset.file.filename)
         path = path if filename == "." else path.parent / filename
-        if not path.is_file():
-            continue
-        source = h5py.File(path, "r", swmr=True)[name]
-        compression = _compression_of(source)
-        if compression is None or source.dtype != dataset.dtype:
-            continue
-        numbers, rows = _selected_images(there, dataset), _selected_images(here, source)
-        for number, row in zip(numbers, rows, strict=False):
-            chunks[number] = Chunk(source, row, compression)
-    return chunks
+        numbers = _selected_images(there, dataset.shape[1:])
+        rows: Iterable[int] = itertools.count()
+        if here.get_select_type() != h5py.h5s.SEL_ALL:
+            rows = _selected_images(here, dataset.shape[1:])
+        # HDF5 fills what is missing.
+        if path.is_file():
+            for number, row in zip(numbers, rows, strict=False):
+                places[number] = _Place((path, name), row)
+    return places
 
 
-def _selected_images(space: h5py.h5s.SpaceID, dataset: h5py.Dataset) -> range:
-    """Which images of a dataset are selected; none where not whole ones in a row."""
-    if space.get_select_type() == h5py.h5s.SEL_ALL:
-        return range(len(dataset))
+def _selected_images(space: h5py.h5s.SpaceID, shape: tuple[int, ...]) -> range:
+    """Which images of a shape are selected; none where not whole ones in a row."""
     (first, *starts), (last, *ends) = space.get_select_bounds()
-    images, shape = range(first, last + 1), dataset.shape[1:]
+    images = range(first, last + 1)
     whole = not any(starts) and tuple(end + 1 for end in ends) == shape
     n_pixels = len(images) * math.prod(shape)
     return images if whole and space.get_select_npoints() == n_pixels else range(0)

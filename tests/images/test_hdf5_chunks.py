@@ -8,7 +8,7 @@ pytest.importorskip("lz4")
 pytest.importorskip("dectris")
 
 from dials_cnn_screen.images.compression import compress, decompress
-from dials_cnn_screen.images.hdf5_chunks import find_chunks
+from dials_cnn_screen.images.hdf5_chunks import ChunkReader
 
 SHAPE = (40, 50)
 LZ4, BITSHUFFLE = 32004, 32008  # HDF5's numbers of the filters
@@ -30,10 +30,8 @@ def create(parent, name, images, *filters):
         if code == BITSHUFFLE and h5py.h5z.filter_avail(code):
             values = values[3:]
         plist.set_filter(code, h5py.h5z.FLAG_OPTIONAL, values)
-    space, dtype = (
-        h5py.h5s.create_simple(images.shape),
-        h5py.h5t.py_create(images.dtype),
-    )
+    dtype = h5py.h5t.py_create(images.dtype)
+    space = h5py.h5s.create_simple(images.shape)
     h5py.h5d.create(parent.id, name.encode(), dtype, space, plist)
     compression = "lz4" if filters[0][0] == LZ4 else "bslz4"
     for row, image in enumerate(images):
@@ -50,12 +48,9 @@ def handle(tmp_path):
 
 def read_chunks(dataset):
     """The images by their chunks; None for one without."""
-    chunks, name = find_chunks(dataset), dataset.dtype.name
-    read = [chunk and chunk.read() for chunk in chunks]
-    return [
-        None if data is None else decompress(data, chunk.compression, SHAPE, name)
-        for chunk, data in zip(chunks, read, strict=True)
-    ]
+    reader, name = ChunkReader([dataset]), dataset.dtype.name
+    chunks = [reader.read(number) for number in range(len(dataset))]
+    return [chunk and decompress(*chunk, SHAPE, name) for chunk in chunks]
 
 
 @pytest.mark.parametrize("dtype", ["u1", "i2", "u4", "f4"])
@@ -112,4 +107,4 @@ def test_images_linked_in_parts_have_no_chunk(handle):
 def test_nothing_that_decompresses(handle, monkeypatch):
     dataset = create(handle, "data", make_images(2, np.uint16))
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
-    assert find_chunks(dataset) == [None, None]
+    assert read_chunks(dataset) == [None, None]
