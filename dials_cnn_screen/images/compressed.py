@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dials_cnn_screen.images.compression import HEADER, decompress
-from dials_cnn_screen.images.frame import Frame, fill_trusted
+from dials_cnn_screen.images.frame import Frame, fill_trusted, read_only
 
 # Pixels whose bits are shuffled together come in eights.
 GROUP = 8
@@ -93,12 +93,12 @@ class CompressedFrame:
 
         encoding = self.encoding
         shape, dtype = encoding.static_mask.shape, encoding.dtype
-        raw = decompress(self.chunk, "bslz4", shape, dtype.name).copy()
+        raw = decompress(self.chunk, "bslz4", shape, dtype.name)
         # As dxtbx takes numbers without a sign.
         raw = raw.view(np.int32) if dtype == np.uint32 else raw
         if encoding.top is not None:
             unmarked, raw = raw, np.empty(shape, np.int32)
-            mark_pixels(unmarked, encoding.top, raw)
+            mark_pixels(read_only(unmarked), encoding.top, raw)
         low, high = raw.dtype.type(encoding.low), raw.dtype.type(encoding.high)
         data, mask, used = fill_trusted(raw, encoding.static_mask, low, high)
         return Frame(data, mask, self.beam_centre, used)

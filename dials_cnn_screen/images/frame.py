@@ -98,8 +98,18 @@ def fill_trusted(
 
     data = np.empty(raw.shape, np.float32)
     mask = np.empty(raw.shape, np.bool_)
-    used = fill_frame(raw, static_mask, low, high, data, mask)
+    used = fill_frame(read_only(raw), static_mask, low, high, data, mask)
     return data, mask, used
+
+
+def read_only(array: NDArray) -> NDArray:
+    """The same array, not to be written to.
+
+    Kernels are compiled anew for arrays that may be and for those that may not.
+    """
+    view = array.view()
+    view.setflags(write=False)
+    return view
 
 
 def drop_non_finite(

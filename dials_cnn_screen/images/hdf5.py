@@ -21,6 +21,7 @@ from dxtbx.imageset import ImageSet
 from numpy.typing import NDArray
 
 from dials_cnn_screen.images.compression import decompress
+from dials_cnn_screen.images.frame import read_only
 from dials_cnn_screen.images.hdf5_chunks import Chunk, ChunkReader
 
 # The filters of Dectris detectors, for h5py here and in dxtbx.
@@ -155,7 +156,7 @@ class HDF5Reader:
         raw = raw.view(np.int32) if raw.dtype == np.uint32 else raw
         if self.top is None:
             return raw
-        mark_pixels(raw, self.top, self._marked)
+        mark_pixels(read_only(raw), self.top, self._marked)
         return self._marked
 
     def read_chunk(self, number: int) -> Chunk | None:
