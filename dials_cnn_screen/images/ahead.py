@@ -8,8 +8,8 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import Any
 
-from dials_cnn_screen.images.compressed import CompressedFrame
 from dials_cnn_screen.images.frame import Frame
+from dials_cnn_screen.images.raw_frame import RawFrame
 from dials_cnn_screen.images.source import Source
 from dials_cnn_screen.images.stills import Still
 
@@ -47,7 +47,7 @@ class ReadAhead(Source):
         """
         return self._take(super().read)
 
-    def read_for_gpu(self, still: Still) -> Frame | CompressedFrame:
+    def read_for_gpu(self, still: Still) -> Frame | RawFrame:
         """The frame of the next still, as read_for_gpu of a source has it.
 
         Raises:

@@ -2,8 +2,8 @@
 
 A batch is one array (b, slow, fast) of raw pixels, padded to whole blocks of 16 x 16.
 All its frames have one mask. A pixel that is not used on one frame alone has a value
-there that is outside of the trusted range. Frames of a file may come compressed; they
-become int32 on the device.
+there that is outside of the trusted range. Images may come as their file has them; they
+become frames of int32 on the device.
 """
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from dials_cnn_screen.images.compressed import CompressedFrame, Encoding
 from dials_cnn_screen.images.frame import Frame
+from dials_cnn_screen.images.raw_frame import Encoding, RawFrame
 
 # Frames are padded to a multiple of this, pixels.
 PADDED_TO = 16
@@ -35,8 +35,8 @@ class Layout:
         beam_centre: (slow, fast), pixels, as in Frame.
         dtype: Of the pixels in the batch: uint16, int32 or float32.
         trusted: Least and greatest value of pixels that are used, ADU; None: any.
-        encoding: Of frames that are decompressed on the device; None: they come as
-            they are.
+        encoding: Of images that become frames on the device; None: frames come as they
+            are.
     """
 
     mask: NDArray[np.bool_]
@@ -66,9 +66,9 @@ class Layout:
         """
         return None if self.trusted is None else _UNUSED.get(self.dtype.kind)
 
-    def holds(self, frame: Frame | CompressedFrame) -> bool:
+    def holds(self, frame: Frame | RawFrame) -> bool:
         """Whether a frame can be one of the batch."""
-        if isinstance(frame, CompressedFrame):
+        if isinstance(frame, RawFrame):
             return (
                 self.encoding is not None
                 and frame.encoding.equals(self.encoding)
@@ -122,8 +122,8 @@ def common_layout(frames: Sequence[Frame]) -> Layout:
     return Layout(mask, first.beam_centre, dtype, _trusted(dtype))
 
 
-def compressed_layout(frames: Sequence[CompressedFrame]) -> Layout:
-    """The layout of compressed frames like the first, as of common_layout.
+def raw_layout(frames: Sequence[RawFrame]) -> Layout:
+    """The layout of raw frames like the first, as of common_layout.
 
     Raises:
         ValueError: All of them are damaged.
@@ -132,9 +132,9 @@ def compressed_layout(frames: Sequence[CompressedFrame]) -> Layout:
     for frame in frames:
         if frame.encoding.equals(encoding):
             with contextlib.suppress(ValueError):
-                alike.append(frame.decompress())
+                alike.append(frame.frame())
     if not alike:
-        raise ValueError("no frame of the batch can be decompressed")
+        raise ValueError("no image of the batch is whole")
     dtype = np.dtype(np.int32)
     layout = replace(common_layout(alike), dtype=dtype, trusted=_trusted(dtype))
     return replace(layout, encoding=encoding)

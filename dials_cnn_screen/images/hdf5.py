@@ -3,7 +3,7 @@
 dxtbx's format classes open a file anew for each image, or find their way through its
 groups, and copy the pixels. Here the file stays open. Pixels go from it to the buffer;
 what Dectris detectors compress is decompressed by their library, a chunk at a time, or
-left to a GPU.
+left to a GPU as it is.
 """
 
 from __future__ import annotations
@@ -66,23 +66,20 @@ class FastHDF5:
         except (OSError, KeyError, IndexError, ValueError):
             return None  # dxtbx has its own words for what is wrong
 
-    def read_compressed(
+    def read_raw(
         self, imageset: ImageSet, index: int
-    ) -> tuple[bytes, HDF5Reader] | None:
-        """One image as the file has it, compressed by bitshuffle and LZ4, and its file.
+    ) -> tuple[Chunk, HDF5Reader] | None:
+        """One image as HDF5Reader.read_raw gives it, and what read it.
 
-        None for one that is not, or that is left to dxtbx.
+        None for one that is left to dxtbx, or of floating-point numbers.
         """
         reader = self._open(imageset, index)
-        if reader is None:
+        if reader is None or reader.dtype.kind == "f":
             return None
         try:
-            chunk = reader.read_chunk(imageset.indices()[index])
-        except (OSError, KeyError, IndexError):
+            return reader.read_raw(imageset.indices()[index]), reader
+        except (OSError, KeyError, IndexError, ValueError):
             return None
-        if chunk is None or chunk.compression != "bslz4":
-            return None
-        return chunk.data, reader
 
     def _open(self, imageset: ImageSet, index: int) -> HDF5Reader | None:
         """The reader of the file of an image; None if that is left to dxtbx."""
@@ -106,7 +103,7 @@ class HDF5Reader:
     """Reads the images of a file; each is there until the next is read.
 
     Attributes:
-        dtype: Of the pixels in the file.
+        shape, dtype: (slow, fast), of the images.
         top: As __init__ has it.
         dxtbx_dtype: Of the pixels that dxtbx reads of the file.
     """
@@ -127,11 +124,11 @@ class HDF5Reader:
         ]
         self.top = top
         first = datasets[0]
-        self.dtype = first.dtype
-        self._chunks = ChunkReader(datasets)
         # HDF5 turns the bytes round where need be; _find_bytes leaves that to it.
-        self._buffer = np.empty(first.shape[1:], first.dtype.newbyteorder("="))
-        self._marked = np.empty(first.shape[1:], np.int32)
+        self.shape, self.dtype = first.shape[1:], first.dtype.newbyteorder("=")
+        self._chunks = ChunkReader(datasets)
+        self._buffer = np.empty(self.shape, self.dtype)
+        self._marked = np.empty(self.shape, np.int32)
         self._file = open(first.file.filename, "rb")  # noqa: SIM115, for all images
 
     def close(self) -> None:
@@ -149,9 +146,7 @@ class HDF5Reader:
         """
         from dials_cnn_screen.images.frame_cpu import mark_pixels
 
-        raw = self._decompress(number)
-        if raw is None:
-            raw = self._read(number)
+        raw = self._read(number, self._chunks.read(number))
         # As dxtbx takes numbers without a sign.
         raw = raw.view(np.int32) if raw.dtype == np.uint32 else raw
         if self.top is None:
@@ -159,22 +154,29 @@ class HDF5Reader:
         mark_pixels(read_only(raw), self.top, self._marked)
         return self._marked
 
-    def read_chunk(self, number: int) -> Chunk | None:
-        """One image as the file has it, if it is one compressed chunk there.
+    def read_raw(self, number: int) -> Chunk:
+        """One image as the file has it: its pixels, or what bitshuffle made of them.
+
+        Args:
+            number: From 0.
 
         Raises:
-            OSError, KeyError, IndexError: As ChunkReader.read.
+            OSError, KeyError, IndexError, ValueError: The image cannot be read.
         """
-        return self._chunks.read(number)
+        chunk = self._chunks.read(number)
+        if chunk is not None and chunk.compression == "bslz4":
+            return chunk
+        return Chunk(self._read(number, chunk).tobytes(), "none")
 
-    def _decompress(self, number: int) -> NDArray | None:
-        """The pixels of an image that is one compressed chunk; None where it is not."""
-        if (chunk := self.read_chunk(number)) is None:
-            return None
-        return decompress(*chunk, self._buffer.shape, self.dtype.name)
+    def _read(self, number: int, chunk: Chunk | None) -> NDArray:
+        """The pixels of an image.
 
-    def _read(self, number: int) -> NDArray:
-        """The pixels of an image as HDF5 reads it, or as it stands in its file."""
+        Args:
+            number: From 0.
+            chunk: Of the image; None: it stands as it is in its file, or HDF5 reads it.
+        """
+        if chunk is not None:
+            return decompress(*chunk, self.shape, self.dtype.name)
         dataset, row = self._images[number]
         offset = _find_bytes(dataset, row)
         if offset is None:

@@ -26,7 +26,7 @@ class Chunk(NamedTuple):
 
     Attributes:
         data: Compressed.
-        compression: lz4 or bslz4, as in compression.py.
+        compression: none, lz4 or bslz4, as in compression.py.
     """
 
     data: bytes

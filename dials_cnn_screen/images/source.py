@@ -12,15 +12,15 @@ from dxtbx.imageset import ImageSet
 from dxtbx.model import Detector, Panel
 from numpy.typing import NDArray
 
-from dials_cnn_screen.images.compressed import (
-    CompressedFrame,
-    Encoding,
-    block_bytes,
-)
 from dials_cnn_screen.images.frame import Frame, fill_trusted
 from dials_cnn_screen.images.masks import StaticMask, trusted_values
 from dials_cnn_screen.images.opening import Opener
 from dials_cnn_screen.images.panels import assemble, find_beam_centre
+from dials_cnn_screen.images.raw_frame import (
+    Encoding,
+    RawFrame,
+    block_bytes,
+)
 from dials_cnn_screen.images.read import find_models, has_corrections, read_frame
 from dials_cnn_screen.images.stills import Still
 
@@ -70,36 +70,35 @@ class Source:
         data, mask, used = fill_panel(panels[0], static_mask[0], detector[0])
         return Frame(data, mask, find_beam_centre(detector, beam), used)
 
-    def read_for_gpu(self, still: Still) -> Frame | CompressedFrame:
-        """The frame of a still, as it is in its file where a GPU can decompress that.
+    def read_for_gpu(self, still: Still) -> Frame | RawFrame:
+        """The frame of a still, as its file has it where kernels make a frame of that.
 
         Raises:
             ValueError, Exception: As read_frame does.
         """
         imageset, index = self._opener.open(still.imageset, still.position)
-        compressed = self._read_compressed(imageset, index)
+        raw = self._read_raw(imageset, index)
         # Not self.read: that which reads ahead has another one.
-        return Source.read(self, still) if compressed is None else compressed
+        return Source.read(self, still) if raw is None else raw
 
-    def _read_compressed(
-        self, imageset: ImageSet, index: int
-    ) -> CompressedFrame | None:
+    def _read_raw(self, imageset: ImageSet, index: int) -> RawFrame | None:
+        """The image as its file has it; None where kernels make no frame of it."""
         detector, beam = find_models(imageset, index)
         if imageset.has_dynamic_mask() or has_corrections(imageset, index):
             return None
-        found = self._hdf5.read_compressed(imageset, index)
+        found = self._hdf5.read_raw(imageset, index)
         if found is None or len(detector) != 1:
             return None
-        chunk, reader = found
+        (data, compression), reader = found
         static_mask = self._static_mask.read(imageset)[0]
-        block = block_bytes(chunk, reader.dtype, static_mask.size)
+        block = block_bytes(data, compression, reader.dtype, static_mask.size)
         trusted = trusted_values(detector[0], reader.dxtbx_dtype)
         low, high = (end.item() for end in trusted)
         # Where the range is no range, nothing is known of what is above it.
-        if block is None or low >= high:
+        if reader.shape != static_mask.shape or block is None or low >= high:
             return None
         encoding = Encoding(reader.dtype, block, static_mask, low, high, reader.top)
-        return CompressedFrame(chunk, encoding, find_beam_centre(detector, beam))
+        return RawFrame(data, encoding, find_beam_centre(detector, beam))
 
     def _read_pixels(self, imageset: ImageSet, index: int) -> list[NDArray]:
         """The raw pixels of each panel, (slow, fast), until the next image is read."""

@@ -17,16 +17,16 @@ from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
 from dials_cnn_screen.architecture import NetworkOutput
-from dials_cnn_screen.images.batch import Layout, common_layout, compressed_layout
-from dials_cnn_screen.images.compressed import CompressedFrame
+from dials_cnn_screen.images.batch import Layout, common_layout, raw_layout
 from dials_cnn_screen.images.frame import Frame
+from dials_cnn_screen.images.raw_frame import RawFrame
 from dials_cnn_screen.models.model import Model
 from dials_cnn_screen.models.prediction import Prediction
 from dials_cnn_screen.models.predictor import Predictor, prediction_of
 from dials_cnn_screen.screening.gpu_batch import (
     Buffer,
     Streams,
-    check_decompression,
+    check_pixels,
 )
 from dials_cnn_screen.util.devices import use_card
 from dials_cnn_screen.util.errors import one_line
@@ -61,12 +61,12 @@ class Group(NamedTuple):
     """
 
     buffer: Buffer | None
-    frames: list[int | Frame | CompressedFrame | Exception]
+    frames: list[int | Frame | RawFrame | Exception]
 
     @property
-    def left_out(self) -> list[Frame | CompressedFrame]:
+    def left_out(self) -> list[Frame | RawFrame]:
         """The frames that are not in the buffer."""
-        kinds = (Frame, CompressedFrame)
+        kinds = (Frame, RawFrame)
         return [frame for frame in self.frames if isinstance(frame, kinds)]
 
     @property
@@ -101,7 +101,7 @@ class GpuStream:
         self._failed = False
 
     def classify(
-        self, frames: Iterator[Frame | CompressedFrame | Exception]
+        self, frames: Iterator[Frame | RawFrame | Exception]
     ) -> Iterator[Classified]:
         """What becomes of frames, in order.
 
@@ -131,14 +131,12 @@ class GpuStream:
         while launched:
             yield from self._finish(launched.popleft())
 
-    def _lay_out(
-        self, layout: Layout, frames: Sequence[Frame | CompressedFrame]
-    ) -> None:
+    def _lay_out(self, layout: Layout, frames: Sequence[Frame | RawFrame]) -> None:
         """Make buffers for frames of a layout, and see whether they are right."""
         self._free.clear()
         with self._failing():
-            if sample := _readable(frames, layout):
-                check_decompression(layout, sample, self._device)
+            if sample := _whole(frames, layout):
+                check_pixels(layout, sample, self._device)
             pipeline = self._model.entry.batches(
                 self._model.network,
                 self._model.preparation,
@@ -213,40 +211,38 @@ class GpuStream:
             return error
 
     def _classify_on_cpu(
-        self, buffer: Buffer | None, frame: int | Frame | CompressedFrame
+        self, buffer: Buffer | None, frame: int | Frame | RawFrame
     ) -> Classified:
         try:
             if isinstance(frame, int):
                 assert buffer is not None  # that has the row
                 frame = buffer.frame(frame)
-            elif isinstance(frame, CompressedFrame):
-                frame = frame.decompress()
+            elif isinstance(frame, RawFrame):
+                frame = frame.frame()
             return Classified(self._on_cpu.predict(frame), left_to_cpu=True)
         except Exception as error:  # of this frame alone, whatever it is
             return Classified(error, left_to_cpu=True)
 
 
-def _usual_layout(frames: list[Frame | CompressedFrame]) -> Layout | None:
+def _usual_layout(frames: list[Frame | RawFrame]) -> Layout | None:
     """The layout of frames like the first; None where most of them are not."""
-    compressed = [frame for frame in frames if isinstance(frame, CompressedFrame)]
+    raw = [frame for frame in frames if isinstance(frame, RawFrame)]
     plain = [frame for frame in frames if isinstance(frame, Frame)]
     if not frames:
         return None
     try:
         is_plain = isinstance(frames[0], Frame)
-        layout = common_layout(plain) if is_plain else compressed_layout(compressed)
+        layout = common_layout(plain) if is_plain else raw_layout(raw)
     except ValueError:  # of damaged frames
         return None
     return layout if 2 * sum(map(layout.holds, frames)) >= len(frames) else None
 
 
-def _readable(
-    frames: Sequence[Frame | CompressedFrame], layout: Layout
-) -> CompressedFrame | None:
-    """The first compressed frame of a layout that is not damaged, if there is one."""
+def _whole(frames: Sequence[Frame | RawFrame], layout: Layout) -> RawFrame | None:
+    """The first raw frame of a layout that is not damaged, if there is one."""
     for frame in frames:
-        if isinstance(frame, CompressedFrame) and layout.holds(frame):
+        if isinstance(frame, RawFrame) and layout.holds(frame):
             with contextlib.suppress(ValueError):
-                frame.decompress()
+                frame.frame()
                 return frame
     return None

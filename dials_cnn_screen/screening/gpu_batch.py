@@ -1,7 +1,7 @@
 """Room for a batch of frames, in pinned memory and on a GPU, and the work on it.
 
-Frames are there as they are, or compressed as a file has them: the bus then carries
-fewer bytes, and the GPU decompresses.
+Frames are there as they are, or images as a file has them: the bus then carries fewer
+bytes, and the GPU makes the frames.
 """
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ import torch
 
 from dials_cnn_screen.architecture import BatchPipeline, NetworkOutput
 from dials_cnn_screen.images.batch import Layout
-from dials_cnn_screen.images.compressed import CompressedFrame
 from dials_cnn_screen.images.frame import Frame
+from dials_cnn_screen.images.raw_frame import RawFrame
 
 
 class Streams:
@@ -42,7 +42,7 @@ class Room(Protocol):
     def clear(self) -> None:
         """Make room for the next frames."""
 
-    def add(self, frame: Frame | CompressedFrame) -> int | None:
+    def add(self, frame: Frame | RawFrame) -> int | None:
         """Put in a frame that the layout holds; its row, or None: it does not fit."""
 
     def frame(self, row: int) -> Frame:
@@ -74,7 +74,7 @@ class PlainRoom:
         """Make room for the next frames."""
         self._n = 0
 
-    def add(self, frame: Frame | CompressedFrame) -> int:
+    def add(self, frame: Frame | RawFrame) -> int:
         """Put in a frame that the layout holds; its row."""
         assert isinstance(frame, Frame)  # the layout holds no other
         row, self._n = self._n, self._n + 1
@@ -94,15 +94,15 @@ class PlainRoom:
         return self._frames, self._misfits
 
 
-class CompressedRoom:
-    """Room for compressed frames: as many bytes as they would have otherwise."""
+class RawRoom:
+    """Room for raw frames: as many bytes as images have that are not compressed."""
 
     def __init__(self, layout: Layout, batch: int, device: str) -> None:
-        from dials_cnn_screen.images.bitshuffle_cuda import Decompressor
+        from dials_cnn_screen.images.raw_frame_cuda import RawFrameKernels
 
         assert layout.encoding is not None  # such frames have one
-        self._encoding = encoding = layout.encoding
-        self._rows: list[CompressedFrame] = []
+        encoding = layout.encoding
+        self._rows: list[RawFrame] = []
         self._used = 0  # bytes
         shape = (batch, encoding.n_blocks + 1, 2)
         pin = device != "cpu"
@@ -111,7 +111,7 @@ class CompressedRoom:
         self._host_places = torch.zeros(shape, dtype=torch.int32, pin_memory=pin)
         self._packed = torch.zeros(size, dtype=torch.uint8, device=device)
         self._places = torch.zeros(shape, dtype=torch.int32, device=device)
-        self._decompressor = Decompressor(layout, batch, device)
+        self._kernels = RawFrameKernels(layout, batch, device)
 
     def clear(self) -> None:
         """Make room for the next frames."""
@@ -119,28 +119,23 @@ class CompressedRoom:
         self._used = 0
         self._host_places.zero_()
 
-    def add(self, frame: Frame | CompressedFrame) -> int | None:
+    def add(self, frame: Frame | RawFrame) -> int | None:
         """Put in a frame that the layout holds; its row, or None: it does not fit."""
-        # Not above: numba takes half a second.
-        from dials_cnn_screen.images.compressed_cpu import find_blocks
-
-        assert isinstance(frame, CompressedFrame)  # the layout holds no other
-        encoding, chunk = self._encoding, np.frombuffer(frame.chunk, np.uint8)
-        row, end = len(self._rows), self._used + len(chunk)
+        assert isinstance(frame, RawFrame)  # the layout holds no other
+        row, end = len(self._rows), self._used + len(frame.data)
         places = self._host_places[row].numpy()
-        sizes = (encoding.n_bytes, encoding.shuffled_bytes, encoding.block_bytes)
-        if end > len(self._host) or not find_blocks(chunk, *sizes, places):
+        if end > len(self._host) or not frame.find_blocks(places):
             places[:] = 0
             return None
         places[:, 0] += self._used
-        self._host[self._used : end].numpy()[:] = chunk
+        self._host[self._used : end].numpy()[:] = np.frombuffer(frame.data, np.uint8)
         self._rows.append(frame)
         self._used = end
         return row
 
     def frame(self, row: int) -> Frame:
         """The frame in a row; ValueError for a damaged one."""
-        return self._rows[row].decompress()
+        return self._rows[row].frame()
 
     def copy(self) -> None:
         """Start to copy the frames to the device."""
@@ -150,34 +145,34 @@ class CompressedRoom:
 
     def stages(self) -> list[tuple[str, Callable[[], None]]]:
         """The steps of unpack, by name, in order."""
-        return self._decompressor.stages(self._packed, self._places)
+        return self._kernels.stages(self._packed, self._places)
 
     def unpack(self) -> tuple[torch.Tensor, torch.Tensor]:
-        """The frames, decompressed, and which of them are not right."""
+        """The frames that are made of the images, and which of them are not right."""
         for _, stage in self.stages():
             stage()
-        return self._decompressor.frames, self._decompressor.misfits
+        return self._kernels.frames, self._kernels.misfits
 
 
-def check_decompression(layout: Layout, frame: CompressedFrame, device: str) -> None:
-    """Raise RuntimeError if the device makes another frame of a chunk than the CPU.
+def check_pixels(layout: Layout, frame: RawFrame, device: str) -> None:
+    """Raise RuntimeError if the device makes another frame of an image than the CPU.
 
     Args:
         layout: That holds the frame.
-        frame: Whole; ValueError for a damaged one.
+        frame: Not damaged.
         device: As of torch.
     """
-    room = CompressedRoom(layout, 1, device)
+    room = RawRoom(layout, 1, device)
     room.add(frame)
     room.copy()
     pixels, misfits = (tensor.cpu().numpy()[0] for tensor in room.unpack())
-    expected, found = frame.decompress(), layout.restore(pixels)
+    expected, found = frame.frame(), layout.restore(pixels)
     used = expected.mask
     if not misfits and not (
         np.array_equal(found.mask, used)
         and np.array_equal(found.data[used], expected.data[used])
     ):
-        raise RuntimeError("it decompresses images to other pixels than the CPU")
+        raise RuntimeError("it reads other pixels from an image than the CPU")
 
 
 class Buffer:
@@ -192,7 +187,7 @@ class Buffer:
         device: str,
     ) -> None:
         self.layout, self._pipeline, self._streams = layout, pipeline, streams
-        make_room = PlainRoom if layout.encoding is None else CompressedRoom
+        make_room = PlainRoom if layout.encoding is None else RawRoom
         self._room: Room = make_room(layout, batch, device)
         self._n = 0
         self._arrays: list[torch.Tensor] = []
@@ -215,7 +210,7 @@ class Buffer:
         self._room.clear()
         self._n = 0
 
-    def add(self, frame: Frame | CompressedFrame) -> int | None:
+    def add(self, frame: Frame | RawFrame) -> int | None:
         """Put a frame into the batch if the layout holds it and it fits; its row."""
         row = self._room.add(frame) if self.layout.holds(frame) else None
         self._n += row is not None

@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 import numpy as np
 
 from dials_cnn_screen.images.ahead import read_ahead
-from dials_cnn_screen.images.compressed import CompressedFrame
 from dials_cnn_screen.images.frame import Frame, check_frame
 from dials_cnn_screen.images.geometry import find_spacings
+from dials_cnn_screen.images.raw_frame import RawFrame
 from dials_cnn_screen.images.source import Source
 from dials_cnn_screen.images.stills import Still
 from dials_cnn_screen.labels.image_name import ImageName
@@ -134,11 +134,11 @@ def screen_stream(
     """The results for stills in batches on a GPU, in order."""
     reading = 0.0
 
-    def frames() -> Iterator[Frame | CompressedFrame | Exception]:
+    def frames() -> Iterator[Frame | RawFrame | Exception]:
         nonlocal reading
         for still in stills:
             start = time.perf_counter()
-            frame: Frame | CompressedFrame | Exception
+            frame: Frame | RawFrame | Exception
             try:
                 frame = screener.source.read_for_gpu(still)
             except Exception as problem:  # whatever dxtbx or a file format may raise

@@ -3,15 +3,16 @@
 Run as ``python -m dials_cnn_screen.studies.benchmark_gpu [OUT.json]`` on a machine with
 torch for CUDA and its Triton. DIALS is not needed; without safetensors the networks
 have untrained weights, which take as long; without numba, lz4 and dectris-compression
-there is no compressed part. It takes some five minutes.
+there are no raw frames. It takes some five minutes.
 For each model and type of pixels:
 
 - answers beside the reference's on a few frames,
 - frames/s on the device by batch size, without copies,
 - microseconds a frame of each stage,
 - frames/s from pinned memory, as in screening/gpu.py but with frames that are there,
-- frames/s of GpuStream, which copies each frame to pinned memory first; the same of
-  frames compressed by bitshuffle and LZ4, and the time of each stage that decompresses,
+- frames/s of GpuStream, which copies each frame to pinned memory first; the same of raw
+  frames, compressed by bitshuffle and LZ4 or not, and the time of each stage that makes
+  frames of them,
 - the time of one frame from the host's memory to its probabilities.
 
 Times are medians; the spread is the range of the middle half.
@@ -33,16 +34,16 @@ import numpy as np
 import torch
 
 from dials_cnn_screen.architecture import BatchPipeline
-from dials_cnn_screen.images.batch import Layout, compressed_layout
-from dials_cnn_screen.images.compressed import CompressedFrame, Encoding
+from dials_cnn_screen.images.batch import Layout, raw_layout
 from dials_cnn_screen.images.frame import Frame
+from dials_cnn_screen.images.raw_frame import Encoding, RawFrame
 from dials_cnn_screen.ke2018.preprocessing import prepare
 from dials_cnn_screen.labels.probabilities import softmax
 from dials_cnn_screen.models.model import Calibration, Model
 from dials_cnn_screen.models.model_file import load_model
 from dials_cnn_screen.models.registry import find_architecture
 from dials_cnn_screen.screening.gpu import BATCH, BUFFERS, GpuStream
-from dials_cnn_screen.screening.gpu_batch import CompressedRoom, Streams, capture
+from dials_cnn_screen.screening.gpu_batch import RawRoom, Streams, capture
 from dials_cnn_screen.spots.candidates import find_candidates
 from dials_cnn_screen.spots.network import batch_of_one
 from dials_cnn_screen.util.devices import use_card
@@ -52,8 +53,9 @@ ROUNDS, WARM_UP = 20, 3
 DTYPES = ("uint16", "int32", "float32")
 MODELS = ("default", "ke2018")
 SHAPE = (1920, 1920)
-# What compresses frames, and what GpuStream then needs.
-COMPRESSION = ("lz4", "dectris", "numba")
+# Raw frames, and the bytes of their blocks; what they need.
+RAW = {"raw": 0, "bslz4": 8192}
+FOR_RAW = ("lz4", "dectris", "numba")
 
 
 def simulated_frames(n: int, shape: tuple[int, int] = SHAPE) -> np.ndarray:
@@ -162,8 +164,10 @@ def measure(
     result["from_pinned_memory"] = streamed(batches(BATCH), layout, device)
     result["latency_ms"] = latency(batches(1), on_device(1).cpu())
     result["gpu_stream"] = whole_stream(model, some, device)
-    if dtype == "uint16" and all(map(importlib.util.find_spec, COMPRESSION)):
-        result["compressed"] = compressed(model, some, device)
+    if dtype == "uint16" and all(map(importlib.util.find_spec, FOR_RAW)):
+        for name, block in RAW.items():
+            raw = raw_frames(some, block)
+            result.setdefault("raw", {})[name] = stream_of_raw(model, raw, device)
     return result
 
 
@@ -263,24 +267,22 @@ def latency(pipeline: BatchPipeline, pixels: torch.Tensor) -> float:
     return 1e3 * float(np.median(times))
 
 
-def compress_frames(frames: list[Frame]) -> list[CompressedFrame]:
-    """The same frames of uint16 as a file has them."""
+def raw_frames(frames: list[Frame], block_bytes: int) -> list[RawFrame]:
+    """The same frames of uint16 as a file has them; block_bytes: as in Encoding."""
     from dials_cnn_screen.images.compression import compress
 
-    first = frames[0]
-    encoding = Encoding(np.dtype(np.uint16), 8192, first.mask, 0, 65535, None)
-    return [
-        CompressedFrame(compress(f.data, "bslz4", 8192), encoding, f.beam_centre)
-        for f in frames
-    ]
+    encoding = Encoding(
+        np.dtype(np.uint16), block_bytes, frames[0].mask, 0, 65535, None
+    )
+    how = ("bslz4", block_bytes) if block_bytes else ("none",)
+    return [RawFrame(compress(f.data, *how), encoding, f.beam_centre) for f in frames]
 
 
-def compressed(model: Model, frames: list[Frame], device: str) -> dict[str, Any]:
-    """Frames/s of GpuStream on compressed frames, and what decompressing them takes."""
-    packed = compress_frames(frames)
-    room = CompressedRoom(compressed_layout(packed), 64, device)
+def stream_of_raw(model: Model, frames: list[RawFrame], device: str) -> dict[str, Any]:
+    """Frames/s of GpuStream on raw frames, and what making frames of them takes."""
+    room = RawRoom(raw_layout(frames), 64, device)
     for i in range(64):
-        room.add(packed[i % len(packed)])
+        room.add(frames[i % len(frames)])
     room.copy()
     stages = {
         name: 1e3 * milliseconds(replayed(stage))["median_ms"] / 64
@@ -288,21 +290,21 @@ def compressed(model: Model, frames: list[Frame], device: str) -> dict[str, Any]
     }
     del room
     torch.cuda.empty_cache()
-    size = sum(len(frame.chunk) for frame in packed) / len(packed)
-    stream = whole_stream(model, packed, device)
+    size = sum(len(frame.data) for frame in frames) / len(frames)
+    stream = whole_stream(model, frames, device)
     return {"frame_bytes": size, "stages_us_per_frame": stages, **stream}
 
 
 def whole_stream(
     model: Model,
-    frames: Sequence[Frame | CompressedFrame],
+    frames: Sequence[Frame | RawFrame],
     device: str,
     n: int = 512,
 ) -> dict[str, float]:
     """Frames/s of GpuStream.classify on frames in ordinary memory, one thread."""
     stream = GpuStream(model, device=device)
 
-    def repeated(n: int) -> Iterator[Frame | CompressedFrame]:
+    def repeated(n: int) -> Iterator[Frame | RawFrame]:
         for i in range(n):
             yield frames[i % len(frames)]
 
@@ -333,10 +335,10 @@ def table(results: dict[str, Any]) -> str:
         pinned, whole = result["from_pinned_memory"], result["gpu_stream"]
         lines.append(f"{'':18} pinned{pinned['frames_per_s']:>11.0f}{bus:>13.0f}")
         lines.append(f"{'':18} stream{whole['frames_per_s']:>11.0f}{bus:>13.0f}")
-        if small := result.get("compressed"):
-            bus = limits["host_to_device_GBps"] * 1e9 / small["frame_bytes"]
-            lines.append(f"{'':18}  bslz4{small['frames_per_s']:>11.0f}{bus:>13.0f}")
-            for stage, time_us in small["stages_us_per_frame"].items():
+        for name, raw in result.get("raw", {}).items():
+            bus = limits["host_to_device_GBps"] * 1e9 / raw["frame_bytes"]
+            lines.append(f"{'':18}{name:>7}{raw['frames_per_s']:>11.0f}{bus:>13.0f}")
+            for stage, time_us in raw["stages_us_per_frame"].items():
                 lines.append(f"{'':18}  {stage:14}{time_us:8.2f} us a frame")
         lines.append(
             f"{'':18}one frame {result['latency_ms']:.2f} ms, first run "

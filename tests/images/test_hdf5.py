@@ -10,9 +10,9 @@ from dxtbx import flumpy
 from dxtbx.model.experiment_list import ExperimentListFactory
 
 from dials_cnn_screen.images import hdf5
-from dials_cnn_screen.images.compressed import CompressedFrame
 from dials_cnn_screen.images.frame import Frame
 from dials_cnn_screen.images.hdf5 import FastHDF5
+from dials_cnn_screen.images.raw_frame import RawFrame
 from dials_cnn_screen.images.source import Source
 from dials_cnn_screen.images.stills import list_stills
 
@@ -124,26 +124,47 @@ def test_damaged_chunk_is_left_to_dxtbx(write_nxmx, tmp_path, monkeypatch):
     assert read == [True, False, True]
 
 
+def check_raw_frames(path, n, block):
+    """The frames of raw images are those that are read on a CPU."""
+    source = Source()
+    stills = list_stills(ExperimentListFactory.from_filenames([str(path)]))
+    assert len(stills) == n
+    for still in stills:
+        found, expected = source.read_for_gpu(still), source.read(still)
+        assert isinstance(found, RawFrame)
+        assert found.encoding.block_bytes == block
+        frame = found.frame()
+        np.testing.assert_array_equal(frame.data, expected.data)
+        np.testing.assert_array_equal(frame.mask, expected.mask)
+        assert (frame.beam_centre, frame.used_range) == (
+            expected.beam_centre,
+            expected.used_range,
+        )
+
+
 @pytest.mark.parametrize("bit_depth", [None, 16])
-def test_source_reads_chunks_for_a_gpu(bit_depth, write_nxmx, tmp_path):
+@pytest.mark.parametrize(("name", "block"), [("Bitshuffle", 8192), ("LZ4", 0)])
+def test_raw_frames_of_dectris_detectors(name, block, bit_depth, write_nxmx, tmp_path):
     hdf5plugin = pytest.importorskip("hdf5plugin")
     pytest.importorskip("dectris")
     images = make_images(3, np.uint16)
     images[1, 3:5, 3:5], images[:, 8, :2] = 6000, 65535
-    storage = dict(hdf5plugin.Bitshuffle(), chunks=(1, *SHAPE))
+    storage = dict(getattr(hdf5plugin, name)(), chunks=(1, *SHAPE))
     path = write_nxmx(tmp_path / "a.h5", images, bit_depth=bit_depth, **storage)
-    source = Source()
-    for still in list_stills(ExperimentListFactory.from_filenames([str(path)])):
-        found, expected = source.read_for_gpu(still), source.read(still)
-        assert isinstance(found, CompressedFrame)
-        frame = found.decompress()
-        np.testing.assert_array_equal(frame.data, expected.data)
-        np.testing.assert_array_equal(frame.mask, expected.mask)
-        assert frame.beam_centre == expected.beam_centre
+    check_raw_frames(path, 3, block)
 
 
-def test_source_reads_other_files_for_a_gpu_as_for_a_cpu(write_nxmx, tmp_path):
-    path = write_nxmx(tmp_path / "a.h5", make_images(3), chunks=(1, *SHAPE))
+@pytest.mark.parametrize("dtype", ["u1", "i2", "u4", ">i4"])
+@pytest.mark.parametrize("storage", [{}, {"chunks": (1, *SHAPE), "compression": 1}])
+def test_raw_frames_of_other_files(dtype, storage, write_nxmx, tmp_path):
+    images = make_images(3, np.int32)
+    images[1, 3:5, 3:5] = 100
+    path = write_nxmx(tmp_path / "a.h5", images.astype(dtype), bit_depth=8, **storage)
+    check_raw_frames(path, 3, 0)
+
+
+def test_frames_of_floating_point_numbers_are_not_raw(write_nxmx, tmp_path):
+    path = write_nxmx(tmp_path / "a.h5", make_images(3, np.float32))
     source = Source()
     for still in list_stills(ExperimentListFactory.from_filenames([str(path)])):
         found = source.read_for_gpu(still)

@@ -9,10 +9,10 @@ pytest.importorskip("numba")
 pytest.importorskip("torch")
 pytest.importorskip("triton")
 
-from dials_cnn_screen.images.compressed import CompressedFrame, Encoding
 from dials_cnn_screen.images.compression import compress
 from dials_cnn_screen.images.frame import Frame, make_frame
 from dials_cnn_screen.images.frame_cpu import fill_frame
+from dials_cnn_screen.images.raw_frame import Encoding, RawFrame
 from dials_cnn_screen.models.model_file import load_model
 from dials_cnn_screen.screening import gpu, gpu_batch
 from dials_cnn_screen.screening.gpu import GpuStream
@@ -88,32 +88,35 @@ def test_overloads_are_signal(model, triton_device):
         assert not one.left_to_cpu
 
 
-def compressed_with(height, encoding):
+def raw_with(height, encoding):
     image = np.random.default_rng(height).poisson(30, SHAPE).astype(np.uint16)
     image[10:12, 20:22] += np.uint16(height)
-    return CompressedFrame(compress(image, "bslz4", 1024), encoding, CENTRE)
+    how = ("bslz4", encoding.block_bytes) if encoding.block_bytes else ("none",)
+    return RawFrame(compress(image, *how), encoding, CENTRE)
 
 
-def test_compressed_frames(model, triton_device):
-    """Decompressed on the device; what it is no good for is left to the CPU."""
+@pytest.mark.parametrize(
+    ("block", "damage"), [(0, "bytes and not"), (1024, "can't be decompressed")]
+)
+def test_raw_frames(model, block, damage, triton_device):
+    """Frames are made on the device; what it is no good for is left to the CPU."""
     pytest.importorskip("lz4")
     pytest.importorskip("dectris")
     mask = np.random.default_rng(0).random(SHAPE) < 0.97
     mask[8:14, 18:24] = True
-    encoding = Encoding(np.dtype(np.uint16), 1024, mask, 0, 500, None)
-    frames = [compressed_with(height, encoding) for height in (0, 200, 300, 100, 900)]
-    damaged = replace(frames[0], chunk=frames[0].chunk[:-40])
+    encoding = Encoding(np.dtype(np.uint16), block, mask, 0, 500, None)
+    frames = [raw_with(height, encoding) for height in (0, 200, 300, 100, 900)]
+    damaged = replace(frames[0], data=frames[0].data[:-40])
     other = replace(frames[0], encoding=replace(encoding, high=400))
-    plain = frames[1].decompress()
+    plain = frames[1].frame()
     order = [*frames[:3], damaged, other, plain, *frames[3:]]
     found = classify(model, order, triton_device, batch=3)
     for one, frame in zip(found, order, strict=True):
         if frame is damaged:
-            assert "the image can't be decompressed" in str(one.outcome)
+            assert damage in str(one.outcome)
         else:
             check(
-                one.outcome,
-                predict(model, frame if frame is plain else frame.decompress()),
+                one.outcome, predict(model, frame if frame is plain else frame.frame())
             )
     assert [one.left_to_cpu for one in found] == [False] * 3 + [True] * 3 + [
         False,
@@ -121,33 +124,33 @@ def test_compressed_frames(model, triton_device):
     ]
 
 
-def test_gpu_that_decompresses_wrongly_is_not_used(
+def test_gpu_that_reads_other_pixels_is_not_used(
     model, triton_device, monkeypatch, caplog
 ):
     pytest.importorskip("lz4")
     pytest.importorskip("dectris")
     encoding = Encoding(np.dtype("u2"), 1024, np.ones(SHAPE, bool), 0, 500, None)
-    frames = [compressed_with(height, encoding) for height in (100, 200)]
+    frames = [raw_with(height, encoding) for height in (100, 200)]
 
-    def unpack(room, as_it_is=gpu_batch.CompressedRoom.unpack):
+    def unpack(room, as_it_is=gpu_batch.RawRoom.unpack):
         pixels, misfits = as_it_is(room)
         return pixels + (pixels == 30), misfits
 
-    monkeypatch.setattr(gpu_batch.CompressedRoom, "unpack", unpack)
+    monkeypatch.setattr(gpu_batch.RawRoom, "unpack", unpack)
     for one, frame in zip(classify(model, frames, triton_device), frames, strict=True):
-        check(one.outcome, predict(model, frame.decompress()))
+        check(one.outcome, predict(model, frame.frame()))
         assert one.left_to_cpu
-    assert "decompresses images to other pixels than the CPU" in caplog.text
+    assert "reads other pixels from an image than the CPU" in caplog.text
 
 
-def test_stream_that_turns_compressed(model, triton_device):
+def test_stream_that_turns_to_raw_frames(model, triton_device):
     """Buffers are made anew for the other kind of frames."""
     pytest.importorskip("lz4")
     pytest.importorskip("dectris")
     encoding = Encoding(np.dtype("u2"), 1024, np.ones(SHAPE, bool), 0, 500, None)
-    packed = [compressed_with(height, encoding) for height in (100, 200)]
-    plain = [frame.decompress() for frame in packed]
-    damaged = replace(packed[0], chunk=b"nothing")
+    packed = [raw_with(height, encoding) for height in (100, 200)]
+    plain = [frame.frame() for frame in packed]
+    damaged = replace(packed[0], data=b"nothing")
     stream = GpuStream(model, batch=2, device=triton_device)
     for some in (plain, packed, [damaged, damaged], plain):
         found = list(stream.classify(iter(some)))

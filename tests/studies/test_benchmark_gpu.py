@@ -33,18 +33,19 @@ def test_answers_are_compared_without_numba(triton_device):
     assert 0 <= difference < 1e-6
 
 
-def test_compressed_frames():
-    for package in benchmark_gpu.COMPRESSION:
+@pytest.mark.parametrize("block", benchmark_gpu.RAW.values())
+def test_raw_frames(block):
+    for package in benchmark_gpu.FOR_RAW:
         pytest.importorskip(package)
     from dials_cnn_screen.images.frame import Frame
 
     mask = np.ones((48, 64), bool)
     images = benchmark_gpu.simulated_frames(2, mask.shape).astype(np.uint16)
     frames = [Frame(image, mask, (24.0, 32.0)) for image in images]
-    packed = benchmark_gpu.compress_frames(frames)
-    for frame, image in zip(packed, images, strict=True):
-        np.testing.assert_array_equal(frame.decompress().data, image)
-        assert len(frame.chunk) < image.nbytes
+    raw = benchmark_gpu.raw_frames(frames, block)
+    for frame, image in zip(raw, images, strict=True):
+        np.testing.assert_array_equal(frame.frame().data, image)
+        assert (len(frame.data) < image.nbytes) == (block > 0)
 
 
 def test_table():
@@ -57,10 +58,12 @@ def test_table():
         },
         "from_pinned_memory": {"frames_per_s": 7000.0},
         "gpu_stream": {"frames_per_s": 1000.0},
-        "compressed": {
-            "frame_bytes": 1e6,
-            "frames_per_s": 2e4,
-            "stages_us_per_frame": {"lz4": 20.0},
+        "raw": {
+            "bslz4": {
+                "frame_bytes": 1e6,
+                "frames_per_s": 2e4,
+                "stages_us_per_frame": {"lz4": 20.0},
+            },
         },
         "latency_ms": 0.5,
     }

@@ -91,14 +91,14 @@ def resources(kernel) -> dict[str, int]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("what", choices=("default", "ke2018", "bitshuffle"))
+    parser.add_argument("what", choices=("default", "ke2018", "raw"))
     parser.add_argument("dtype", choices=("uint8", "uint16", "int32", "float32"))
     parser.add_argument("--trusted", action="store_true")
     parser.add_argument("--shapes", nargs="+", default=["1920x1920"])
     arguments = parser.parse_args()
     compiled = compile_instead()
     for batch, shape in enumerate(arguments.shapes, start=1):
-        work = run_compressed if arguments.what == "bitshuffle" else run_batch
+        work = run_raw if arguments.what == "raw" else run_batch
         work(arguments, tuple(map(int, shape.split("x"))), batch)
     found = {
         name: {
@@ -131,13 +131,11 @@ def run_batch(
     pipeline.run(torch.zeros(batch, *layout.padded, dtype=dtype))
 
 
-def run_compressed(
-    arguments: argparse.Namespace, shape: tuple[int, int], batch: int
-) -> None:
-    """A batch of compressed frames through the kernels that decompress."""
+def run_raw(arguments: argparse.Namespace, shape: tuple[int, int], batch: int) -> None:
+    """A batch of raw frames through the kernels that make frames of them."""
     from dials_cnn_screen.images.batch import Layout
-    from dials_cnn_screen.images.bitshuffle_cuda import Decompressor
-    from dials_cnn_screen.images.compressed import Encoding
+    from dials_cnn_screen.images.raw_frame import Encoding
+    from dials_cnn_screen.images.raw_frame_cuda import RawFrameKernels
 
     mask = np.ones(shape, bool)
     dtype = np.dtype(arguments.dtype)
@@ -146,7 +144,7 @@ def run_compressed(
     layout = Layout(mask, (1.0, 1.0), np.dtype(np.int32), (0.0, 1.0), encoding)
     places = torch.zeros(batch, encoding.n_blocks + 1, 2, dtype=torch.int32)
     packed = torch.zeros(batch * encoding.n_bytes, dtype=torch.uint8)
-    for _, stage in Decompressor(layout, batch, "cpu").stages(packed, places):
+    for _, stage in RawFrameKernels(layout, batch, "cpu").stages(packed, places):
         stage()
 
 

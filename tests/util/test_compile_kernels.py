@@ -38,8 +38,8 @@ def compiled(*arguments: str) -> dict:
         ("default", "float32", True),
         ("ke2018", "uint16", False),
         ("ke2018", "int32", True),
-        ("bitshuffle", "uint16", False),
-        ("bitshuffle", "int32", False),
+        ("raw", "uint16", False),
+        ("raw", "int32", False),
     ],
 )
 def test_kernels_compile(what, dtype, trusted):
@@ -55,13 +55,13 @@ def test_kernels_compile(what, dtype, trusted):
     name, carried = {
         "default": ("flag_kernel", 10),
         "ke2018": ("lcn_kernel", 20),
-        "bitshuffle": ("lz4_kernel", 3),
+        "raw": ("lz4_kernel", 3),
     }[what]
     assert found[name]["kernels"][0]["carried"] == carried
 
 
 def test_one_compilation_serves_all_detectors():
     """Sizes, and batches of one, change nothing."""
-    for what in ("default", "bitshuffle"):
+    for what in ("default", "raw"):
         found = compiled(what, "uint16", "--shapes", "16x16", "40x700", "1920x1920")
         assert {len(kernel["kernels"]) for kernel in found.values()} == {1}

@@ -7,10 +7,10 @@ from dials_cnn_screen.util.compiled import njit
 
 @njit()
 def find_blocks(chunk, n_bytes, shuffled_bytes, block_bytes, places):
-    """Find the blocks of LZ4 of a chunk by the sizes that stand before them.
+    """Find the blocks of LZ4 by the sizes that stand before them: RawFrame.find_blocks.
 
     Args:
-        chunk: uint8 (n,), as compressed.py describes it.
+        chunk: uint8 (n,), a compressed image as raw_frame.py describes it.
         n_bytes, shuffled_bytes, block_bytes: As the encoding has them.
         places: int32 (blocks + 1, 2), first byte in the chunk and number of bytes of
             each block, and of the pixels that are as they are; written to.

@@ -1,6 +1,6 @@
-"""Images decompressed on a GPU: LZ4 and bitshuffle in Triton.
+"""Frames of raw images on a GPU: LZ4, bitshuffle and trusted ranges in Triton.
 
-    lz4_kernel         blocks of LZ4, one program each
+    lz4_kernel         blocks of LZ4, one program each, of images that are compressed
     unshuffle_kernel   the pixels' bits in order; which pixels count
     squares_kernel     overloaded pixels that may be signal
 
@@ -20,7 +20,7 @@ import triton
 import triton.language as tl
 
 from dials_cnn_screen.images.batch import UNUSED_INTEGER, Layout
-from dials_cnn_screen.images.compressed import GROUP, Encoding
+from dials_cnn_screen.images.raw_frame import GROUP, Encoding
 
 # What the map of pixels has for one that the static mask leaves out, one that it leaves
 # in, and one that the layout's mask leaves in too.
@@ -40,7 +40,7 @@ def lz4_kernel(
     packed,
     places,
     shuffled,
-    misfits,
+    damaged,
     n_blocks,
     block_bytes,
     shuffled_bytes,
@@ -53,10 +53,10 @@ def lz4_kernel(
     alone. (The block format of LZ4, by Y. Collet.)
 
     Args:
-        packed: uint8, the chunks of a batch.
+        packed: uint8, the data of a batch.
         places: int32 (b, n_blocks + 1, 2), first byte in packed and number of bytes.
         shuffled: uint8 (b, n_blocks, block_bytes), written.
-        misfits: int32 (b,), 1 is written for a damaged block.
+        damaged: int32 (b,), 1 is written for a damaged block.
         n_blocks, block_bytes, shuffled_bytes: Of an image.
     """
     block, frame = tl.program_id(0), tl.program_id(1).to(tl.int64)
@@ -99,7 +99,7 @@ def lz4_kernel(
             tl.store(out + to + k, byte, mask=k < n)
         to += n
     if (whole == 0) | (to != size):
-        tl.store(misfits + frame, 1)
+        tl.store(damaged + frame, 1)
 
 
 @triton.jit
@@ -121,6 +121,7 @@ def _read_length(packed, at, end, length):
     do_not_specialize=[
         "n_blocks",
         "n_pixels",
+        "n_shuffled",
         "block_pixels",
         "fast",
         "padded_fast",
@@ -140,6 +141,7 @@ def unshuffle_kernel(
     misfits,
     n_blocks,
     n_pixels,
+    n_shuffled,
     block_pixels,
     fast,
     padded_fast,
@@ -161,7 +163,9 @@ def unshuffle_kernel(
         frames: int32 (b, room), written.
         overloads: int32 (b,), how many overloaded pixels there are; added to.
         misfits: int32 (b,), 1 is written where a pixel counts that is _STATIC.
-        n_blocks, n_pixels, block_pixels: Of an image; pixels of a block.
+        n_blocks, n_pixels: Of an image.
+        n_shuffled: Pixels of an image that are in blocks, the first ones.
+        block_pixels: Of a block.
         fast, padded_fast: Pixels of a row, of the image and of the frame.
         room: Pixels of the frame.
         low, high: The trusted range.
@@ -173,7 +177,6 @@ def unshuffle_kernel(
     first = (program * GROUPS + tl.arange(0, GROUPS)[:, None]) * 8  # (GROUPS, 1)
     k = tl.arange(0, 8)[None, :]
     pixel = first + k  # (GROUPS, 8)
-    n_shuffled = n_pixels // 8 * 8
     block = first // block_pixels
     start = block * block_pixels
     # Bytes of one bit of all pixels of the block.
@@ -248,7 +251,7 @@ def squares_kernel(
             tl.store(misfits + frame, 1)
 
 
-class Decompressor:
+class RawFrameKernels:
     """The kernels with all that they need for batches of b images of one encoding.
 
     Attributes:
@@ -269,35 +272,38 @@ class Decompressor:
             return torch.zeros(shape, dtype=dtype, device=device)
 
         self._kinds = torch.from_numpy(kinds.astype(np.uint8)).to(device)
-        blocks = self._encoding.n_blocks, self._encoding.block_bytes
-        self._shuffled = new(batch, *blocks, dtype=torch.uint8)
-        self._overloads, self.misfits = new(batch), new(batch)
+        # One that is empty has no place in memory.
+        size = max(self._encoding.n_blocks * self._encoding.block_bytes, 16)
+        self._shuffled = new(batch, size, dtype=torch.uint8)
+        self._damaged, self._overloads = new(batch), new(batch)
+        self.misfits = new(batch)
         self.frames = new(batch, *layout.padded)
 
     def stages(
         self, packed: torch.Tensor, places: torch.Tensor
     ) -> list[tuple[str, Callable[[], None]]]:
-        """What decompresses images, by name, in order; each needs those before it.
+        """What makes the frames, by name, in order; each needs those before it.
 
         Args:
-            packed: uint8, chunks.
+            packed: uint8, the data of raw frames.
             places: int32 (b, blocks + 1, 2), of find_blocks, but in packed; sizes of 0
                 where there is no image.
         """
+        blocks = [("lz4", lambda: self._decompress(packed, places))]
         return [
-            ("lz4", lambda: self._decompress(packed, places)),
+            *(blocks if self._encoding.block_bytes else []),
             ("unshuffle", lambda: self._unshuffle(packed, places)),
             ("squares", self._find_squares),
         ]
 
     def _decompress(self, packed: torch.Tensor, places: torch.Tensor) -> None:
-        self.misfits.zero_()
         n_blocks = self._encoding.n_blocks
+        self._damaged.zero_()
         lz4_kernel[(n_blocks, self._n)](
             packed,
             places,
             self._shuffled,
-            self.misfits,
+            self._damaged,
             n_blocks,
             self._encoding.block_bytes,
             self._encoding.shuffled_bytes,
@@ -307,6 +313,7 @@ class Decompressor:
 
     def _unshuffle(self, packed: torch.Tensor, places: torch.Tensor) -> None:
         self._overloads.zero_()
+        self.misfits.copy_(self._damaged)
         encoding, n_pixels = self._encoding, self._kinds.numel()
         size = encoding.dtype.itemsize
         unshuffle_kernel[(triton.cdiv(n_pixels, GROUP * _GROUPS), self._n)](
@@ -319,7 +326,8 @@ class Decompressor:
             self.misfits,
             encoding.n_blocks,
             n_pixels,
-            encoding.block_bytes // size,
+            encoding.shuffled_pixels,
+            max(encoding.block_bytes // size, 1),
             self._fast,
             self.frames.shape[2],
             self.frames[0].numel(),

@@ -10,10 +10,9 @@ pytest.importorskip("numba")
 pytest.importorskip("lz4")
 pytest.importorskip("dectris")
 
-from dials_cnn_screen.images.compressed import CompressedFrame, Encoding, block_bytes
-from dials_cnn_screen.images.compressed_cpu import find_blocks
 from dials_cnn_screen.images.compression import compress
 from dials_cnn_screen.images.frame import fill_trusted
+from dials_cnn_screen.images.raw_frame import Encoding, RawFrame, block_bytes
 
 SHAPE, BLOCK = (31, 45), 1024
 CENTRE = (15.0, 20.5)
@@ -32,18 +31,21 @@ def encode(dtype, top=None):
     return Encoding(np.dtype(dtype), BLOCK, mask, 0, 200, top)
 
 
-def blocks_of(encoding, chunk):
+def blocks_of(encoding, data):
     places = np.full((encoding.n_blocks + 1, 2), -1, np.int32)
-    sizes = (encoding.n_bytes, encoding.shuffled_bytes, encoding.block_bytes)
-    return find_blocks(np.frombuffer(chunk, np.uint8), *sizes, places), places
+    return RawFrame(data, encoding, CENTRE).find_blocks(places), places
 
 
+def encoded(image, block):
+    return compress(image, "bslz4", block) if block else image.tobytes()
+
+
+@pytest.mark.parametrize("block", [0, BLOCK])
 @pytest.mark.parametrize("dtype", ["u1", "u2", "i2", "i4", "u4"])
-def test_decompressed_as_it_is_read_otherwise(dtype):
-    image, encoding = make_image(dtype), encode(dtype)
-    frame = CompressedFrame(
-        compress(image, "bslz4", BLOCK), encoding, CENTRE
-    ).decompress()
+def test_the_frame_is_that_of_the_pixels(dtype, block):
+    image = make_image(dtype)
+    encoding = replace(encode(dtype), block_bytes=block)
+    frame = RawFrame(encoded(image, block), encoding, CENTRE).frame()
     raw = image.view("i4") if dtype == "u4" else image
     low, high = raw.dtype.type(0), raw.dtype.type(200)
     data, mask, used = fill_trusted(raw, encoding.static_mask, low, high)
@@ -61,14 +63,14 @@ def test_numbers_that_stand_for_no_value():
     encoding = replace(
         encode("u2", 65536), high=65533, static_mask=np.ones(SHAPE, bool)
     )
-    frame = CompressedFrame(compress(image, "bslz4"), encoding, CENTRE).decompress()
+    frame = RawFrame(compress(image, "bslz4"), encoding, CENTRE).frame()
     assert frame.mask[10, :3].tolist() == [False, False, True]
 
 
 def test_damaged_chunk():
     chunk = compress(make_image("u2"), "bslz4", BLOCK)
     with pytest.raises(ValueError, match="the image can't be decompressed"):
-        CompressedFrame(chunk[:-300], encode("u2"), CENTRE).decompress()
+        RawFrame(chunk[:-300], encode("u2"), CENTRE).frame()
 
 
 def test_blocks():
@@ -95,20 +97,32 @@ def test_chunks_that_are_something_else():
     assert not blocks_of(encoding, chunk[:12] + b"\xff" * 4 + chunk[16:])[0]
 
 
-def test_blocks_that_kernels_take():
+def test_an_image_that_is_not_compressed_is_one_place():
+    image, encoding = make_image("u2"), replace(encode("u2"), block_bytes=0)
+    assert encoding.n_blocks == 0
+    found, places = blocks_of(encoding, image.tobytes())
+    assert found
+    assert places.tolist() == [[0, 2 * 31 * 45]]
+    assert not blocks_of(encoding, image.tobytes()[:-1])[0]
+
+
+def test_images_that_kernels_take():
     chunk, dtype, n = (
         compress(make_image("u2"), "bslz4", BLOCK),
         np.dtype("u2"),
         31 * 45,
     )
-    assert block_bytes(chunk, dtype, n) == BLOCK
-    assert block_bytes(chunk, dtype, n + 1) is None
-    assert block_bytes(chunk[:10], dtype, n) is None
-    assert block_bytes(chunk, np.dtype("f4"), n) is None
-    assert block_bytes(chunk, np.dtype("u8"), n) is None
+    assert block_bytes(chunk, "bslz4", dtype, n) == BLOCK
+    assert block_bytes(chunk, "bslz4", dtype, n + 1) is None
+    assert block_bytes(chunk[:10], "bslz4", dtype, n) is None
     # Blocks are whole groups of eight pixels.
     odd = chunk[:8] + (1020).to_bytes(4, "big") + chunk[12:]
-    assert block_bytes(odd, dtype, n) is None
+    assert block_bytes(odd, "bslz4", dtype, n) is None
+    assert block_bytes(b"", "none", dtype, n) == 0
+    for other in ("f4", "u8"):
+        assert block_bytes(b"", "none", np.dtype(other), n) is None
+    # More than places in a batch can count.
+    assert block_bytes(b"", "none", np.dtype("u4"), 2**25) is None
 
 
 def test_encodings_that_are_the_same():
