@@ -24,7 +24,12 @@ from dials_cnn_screen.spots.background import (
     block_values,
     limited,
 )
-from dials_cnn_screen.spots.sixteen_cpu import copy_sixteen, least_of_256
+from dials_cnn_screen.spots.sixteen_cpu import (
+    copy_sixteen,
+    least_of_256,
+    sums_of_256,
+    tails_of_256,
+)
 from dials_cnn_screen.util.compiled import njit
 
 # No used pixel is above this.
@@ -89,7 +94,7 @@ def _moments_of_blocks(data, mask, least_tail):
             count, mean, deviation = _clipped(block, least)
             centre = mean + least
             limit = max(np.float32(TAIL) * deviation, least_tail)
-            square, cube = _tails(block, centre, limit)
+            square, cube = tails_of_256(block, centre, limit)
             moments[0, i, j], moments[1, i, j] = centre, deviation
             moments[2, i, j], moments[3, i, j] = square / count, cube / count
     return moments
@@ -128,14 +133,14 @@ def _clipped(block, least):
     Returns:
         Number, mean and deviation, float32; NaN of fewer than MIN_USED values.
     """
-    used, total, square = _sums(block, least, _LARGEST)
+    used, total, square = sums_of_256(block, least, _LARGEST)
     if used < MIN_USED:
         return used, np.float32(np.nan), np.float32(np.nan)
     mean, deviation = _mean_and_deviation(used, total, square)
     inside = used
     for _ in range(ROUNDS):
         limit = mean + np.float32(CLIP) * deviation
-        count, total, square = _sums(block, least, limit)
+        count, total, square = sums_of_256(block, least, limit)
         # The same values have the same limit.
         if count == inside:
             break
@@ -148,39 +153,6 @@ def _clipped(block, least):
 def _mean_and_deviation(count, total, square):
     mean = total / count
     return mean, np.sqrt(max(square / count - mean * mean, np.float32(0)))
-
-
-@njit(fastmath={"reassoc", "contract", "nsz"})
-def _sums(block, least, limit):
-    """Number, sum and sum of squares of values - least up to a limit: block (256,)."""
-    n = t = s = np.float32(0)
-    for k in range(BLOCK * BLOCK):
-        v = block[k] - least
-        inside = v <= limit
-        v = v if inside else np.float32(0)
-        n += np.float32(1) if inside else np.float32(0)
-        t += v
-        s += v * v
-    return n, t, s
-
-
-@njit(fastmath={"reassoc", "contract", "nsz"})
-def _tails(block, centre, limit):
-    """Sums of squares and cubes of what is over the mean, cut at a limit.
-
-    Args:
-        block: (256,).
-        centre, limit: float32, mean, and TAIL deviations.
-    """
-    s = c = np.float32(0)
-    for k in range(BLOCK * BLOCK):
-        used = block[k] <= _LARGEST
-        v = block[k] - centre
-        v = limit if v > limit else v
-        v = v if used else np.float32(0)
-        s += v * v
-        c += v * v * v
-    return s, c
 
 
 @njit()

@@ -3,12 +3,15 @@
 Sixteen float32 are one register of AVX-512, two of AVX2. LLVM does not vectorise these
 steps by itself: it cannot know that arrays do not overlap, and for so few pixels does
 not look; and that there is no NaN. They make finding candidates about 1.5 times faster.
+Left to reorder sums, it takes another order where a function is compiled with its
+caller than by itself: the run that compiles had other last digits than those after it.
 
 All arrays are contiguous; nothing checks that sixteen elements are there.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from llvmlite import ir
@@ -55,6 +58,67 @@ def least_of_256(typing, block):
         return builder.call(reduce, values)
 
     return types.float32(block), generate
+
+
+@intrinsic
+def sums_of_256(typing, block, least, limit):
+    """Number, sum and sum of squares of 256 values - least, up to a limit: float32.
+
+    Args:
+        block: float32 (256,), infinity where there is none.
+        least, limit: float32.
+    """
+
+    def generate(context, builder, signature, arguments):
+        (source,) = _arrays(context, builder, signature, arguments, (0,))
+        least, limit = (_splat(builder, value) for value in arguments[1:])
+        zero, one = (ir.Constant(_FLOATS, [number] * 16) for number in (0.0, 1.0))
+
+        def terms(values: ir.Value, sums: list[ir.Value]) -> list[ir.Value]:
+            number, total, square = sums
+            over = builder.fsub(values, least)
+            inside = builder.fcmp_ordered("<=", over, limit)
+            over = builder.select(inside, over, zero)
+            return [
+                builder.fadd(number, builder.select(inside, one, zero)),
+                builder.fadd(total, over),
+                _multiply_add(builder, over, over, square),
+            ]
+
+        return _sums(context, builder, signature, source, terms)
+
+    return types.UniTuple(types.float32, 3)(block, least, limit), generate
+
+
+@intrinsic
+def tails_of_256(typing, block, centre, limit):
+    """Sums of squares and cubes of 256 values - centre, cut at a limit: float32.
+
+    Args:
+        block: float32 (256,), infinity where there is none.
+        centre, limit: float32.
+    """
+
+    def generate(context, builder, signature, arguments):
+        (source,) = _arrays(context, builder, signature, arguments, (0,))
+        centre, limit = (_splat(builder, value) for value in arguments[1:])
+        zero, none = (ir.Constant(_FLOATS, [x] * 16) for x in (0.0, float("inf")))
+
+        def terms(values: ir.Value, sums: list[ir.Value]) -> list[ir.Value]:
+            square, cube = sums
+            over = builder.fsub(values, centre)
+            over = builder.select(builder.fcmp_ordered(">", over, limit), limit, over)
+            used = builder.fcmp_ordered("<", values, none)
+            over = builder.select(used, over, zero)
+            squared = builder.fmul(over, over)
+            return [
+                builder.fadd(square, squared),
+                _multiply_add(builder, squared, over, cube),
+            ]
+
+        return _sums(context, builder, signature, source, terms)
+
+    return types.UniTuple(types.float32, 2)(block, centre, limit), generate
 
 
 @intrinsic
@@ -126,6 +190,59 @@ def _as_float32(builder: Any, data: ir.Value, index: ir.Value, kind: Any) -> ir.
         return builder.fptrunc(_load(builder, data, index, ir.DoubleType()), _FLOATS)
     values = _load(builder, data, index, ir.IntType(kind.bitwidth))
     return (builder.sitofp if kind.signed else builder.uitofp)(values, _FLOATS)
+
+
+def _sums(
+    context: Any,
+    builder: Any,
+    signature: Any,
+    source: ir.Value,
+    terms: Callable[[ir.Value, list[ir.Value]], list[ir.Value]],
+) -> ir.Value:
+    """Sums over 256 float32, in an order that is the same wherever this is compiled.
+
+    Args:
+        source: Pointer to them.
+        terms: From sixteen values, and the sums so far, the sums with these.
+    """
+    zero = ir.Constant(_FLOATS, [0.0] * 16)
+    n = len(signature.return_type)
+    # By turns, so that an addition need not wait for the one before.
+    turns = [[zero] * n, [zero] * n]
+    for k in range(16):
+        values = _load(builder, source, ir.IntType(64)(16 * k), ir.FloatType())
+        turns[k % 2] = terms(values, turns[k % 2])
+    both = [builder.fadd(a, b) for a, b in zip(*turns, strict=True)]
+    sums = [_sum_of_sixteen(builder, values) for values in both]
+    return context.make_tuple(builder, signature.return_type, sums)
+
+
+def _sum_of_sixteen(builder: Any, values: ir.Value) -> ir.Value:
+    """The sum of sixteen float32: halves are added, then halves of that."""
+    index = ir.IntType(32)
+    n = 16
+    while n > 1:
+        n //= 2
+        halves = (
+            builder.shuffle_vector(
+                values,
+                ir.Constant(values.type, ir.Undefined),
+                ir.Constant(ir.VectorType(index, n), list(range(first, first + n))),
+            )
+            for first in (0, n)
+        )
+        values = builder.fadd(*halves)
+    return builder.extract_element(values, index(0))
+
+
+def _multiply_add(builder: Any, a: ir.Value, b: ir.Value, c: ir.Value) -> ir.Value:
+    """a * b + c of sixteen float32, rounded once where the processor does so."""
+    function = cgutils.get_or_insert_function(
+        builder.module,
+        ir.FunctionType(_FLOATS, [_FLOATS] * 3),
+        "llvm.fmuladd.v16f32",
+    )
+    return builder.call(function, [a, b, c])
 
 
 def _splat(builder: Any, value: ir.Value) -> ir.Value:
