@@ -177,7 +177,8 @@ def test_a_sender_that_is_too_fast_loses_nothing(stream, slow):
     scores = stream(messages, "stream.queue=0.00013")
     assert [number for _, number in scores] == list(range(1, N_FAST + 1))
     left = [image for image in scores.values() if image["class"] is None]
-    assert 20 < len(left) < N_FAST - 10
+    # At least those that there is room for.
+    assert 20 < len(left) <= N_FAST - 10
     assert all(image["kept"] for image in left)
     assert all("the queue was full" in image["error"] for image in left)
     for image, expected in zip(scores.values(), CLASSES * (N_FAST // 4), strict=True):
