@@ -136,8 +136,10 @@ def raw_layout(frames: Sequence[RawFrame]) -> Layout:
     if not alike:
         raise ValueError("no image of the batch is whole")
     dtype = np.dtype(np.int32)
-    layout = replace(common_layout(alike), dtype=dtype, trusted=_trusted(dtype))
-    return replace(layout, encoding=encoding)
+    trusted = _trusted(dtype)
+    return replace(
+        common_layout(alike), dtype=dtype, trusted=trusted, encoding=encoding
+    )
 
 
 def _trusted(dtype: np.dtype) -> tuple[float, float] | None:

@@ -102,6 +102,27 @@ def fill_trusted(
     return data, mask, used
 
 
+def as_dxtbx_has(
+    raw: NDArray, top: int | None, marked: NDArray[np.int32] | None = None
+) -> NDArray:
+    """Numbers of a file as dxtbx has them: signed, and those without a value marked.
+
+    Args:
+        raw: (slow, fast) numbers.
+        top: One above the greatest value that the detector reads out, where the
+            greatest two stand for pixels without one; they become -1 and -2.
+        marked: (slow, fast), where these numbers are written; None: a new array.
+    """
+    from dials_cnn_screen.images.frame_cpu import mark_pixels
+
+    raw = raw.view(np.int32) if raw.dtype == np.uint32 else raw
+    if top is None:
+        return raw
+    marked = np.empty(raw.shape, np.int32) if marked is None else marked
+    mark_pixels(read_only(raw), top, marked)
+    return marked
+
+
 def read_only(array: NDArray) -> NDArray:
     """The same array, not to be written to.
 

@@ -21,8 +21,8 @@ from dxtbx.imageset import ImageSet
 from numpy.typing import NDArray
 
 from dials_cnn_screen.images.compression import decompress
-from dials_cnn_screen.images.frame import read_only
-from dials_cnn_screen.images.hdf5_chunks import Chunk, ChunkReader
+from dials_cnn_screen.images.frame import as_dxtbx_has
+from dials_cnn_screen.images.hdf5_chunks import Chunk, ChunkReader, find_links
 
 # The filters of Dectris detectors, for h5py here and in dxtbx.
 with contextlib.suppress(ImportError):
@@ -34,6 +34,8 @@ logger = logging.getLogger("dials.cnn_screen.hdf5")
 # HDF5 goes through the chunks of a file one by one to tell where one is, 0.05 us each;
 # with more than so many it reads small ones itself as quickly. By hand.
 _FEW_CHUNKS = 4096
+# What reading raises; dxtbx has its own words for what is wrong.
+_UNREADABLE = (OSError, KeyError, IndexError, ValueError)
 
 
 class FastHDF5:
@@ -63,8 +65,8 @@ class FastHDF5:
             return None
         try:
             return reader.read(imageset.indices()[index])
-        except (OSError, KeyError, IndexError, ValueError):
-            return None  # dxtbx has its own words for what is wrong
+        except _UNREADABLE:
+            return None
 
     def read_raw(
         self, imageset: ImageSet, index: int
@@ -78,7 +80,7 @@ class FastHDF5:
             return None
         try:
             return reader.read_raw(imageset.indices()[index]), reader
-        except (OSError, KeyError, IndexError, ValueError):
+        except _UNREADABLE:
             return None
 
     def _open(self, imageset: ImageSet, index: int) -> HDF5Reader | None:
@@ -126,7 +128,8 @@ class HDF5Reader:
         first = datasets[0]
         # HDF5 turns the bytes round where need be; _find_bytes leaves that to it.
         self.shape, self.dtype = first.shape[1:], first.dtype.newbyteorder("=")
-        self._chunks = ChunkReader(datasets)
+        self._links = find_links(datasets)
+        self._chunks = ChunkReader(first.dtype, self.shape)
         self._buffer = np.empty(self.shape, self.dtype)
         self._marked = np.empty(self.shape, np.int32)
         self._file = open(first.file.filename, "rb")  # noqa: SIM115, for all images
@@ -144,15 +147,8 @@ class HDF5Reader:
         Raises:
             OSError, KeyError, IndexError, ValueError: The image cannot be read.
         """
-        from dials_cnn_screen.images.frame_cpu import mark_pixels
-
-        raw = self._read(number, self._chunks.read(number))
-        # As dxtbx takes numbers without a sign.
-        raw = raw.view(np.int32) if raw.dtype == np.uint32 else raw
-        if self.top is None:
-            return raw
-        mark_pixels(read_only(raw), self.top, self._marked)
-        return self._marked
+        raw = self._read(number, self._read_chunk(number))
+        return as_dxtbx_has(raw, self.top, self._marked)
 
     def read_raw(self, number: int) -> Chunk:
         """One image as the file has it: its pixels, or what bitshuffle made of them.
@@ -163,10 +159,15 @@ class HDF5Reader:
         Raises:
             OSError, KeyError, IndexError, ValueError: The image cannot be read.
         """
-        chunk = self._chunks.read(number)
+        chunk = self._read_chunk(number)
         if chunk is not None and chunk.compression == "bslz4":
             return chunk
         return Chunk(self._read(number, chunk).tobytes(), "none")
+
+    def _read_chunk(self, number: int) -> Chunk | None:
+        """An image that is one compressed chunk; None for another."""
+        place = self._links.get(number, self._images[number])
+        return self._chunks.read(*place)
 
     def _read(self, number: int, chunk: Chunk | None) -> NDArray:
         """The pixels of an image.

@@ -9,11 +9,12 @@ from __future__ import annotations
 import importlib.util
 import itertools
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 import h5py
+import numpy as np
 
 from dials_cnn_screen.images.compression import DTYPES
 
@@ -21,11 +22,15 @@ from dials_cnn_screen.images.compression import DTYPES
 _LZ4_FILTER, _BITSHUFFLE_FILTER, _WITH_LZ4 = 32004, 32008, 2
 
 
+# The file and the name of a dataset that a virtual one takes images from.
+Link = tuple[Path, str]
+
+
 class Chunk(NamedTuple):
     """An image as its file has it.
 
     Attributes:
-        data: Compressed.
+        data: Its bytes.
         compression: none, lz4 or bslz4, as in compression.py.
     """
 
@@ -33,81 +38,74 @@ class Chunk(NamedTuple):
     compression: str
 
 
-class _Place(NamedTuple):
-    """Where the chunk of an image is: a dataset, or its file and name, and the row."""
-
-    source: h5py.Dataset | tuple[Path, str]
-    row: int
-
-
 class ChunkReader:
-    """Reads the chunks of images; of files that are linked the last one is open."""
+    """Reads the chunks of images of one kind; the last dataset is open."""
 
-    def __init__(self, datasets: Sequence[h5py.Dataset]) -> None:
-        """No linked file is open yet.
+    def __init__(self, dtype: np.dtype, shape: tuple[int, ...]) -> None:
+        """No dataset is open yet; dtype, shape (slow, fast): of the images."""
+        self._kind = dtype, shape
+        self._source: h5py.Dataset | Link | None = None
 
-        Args:
-            datasets: (n, slow, fast) each, in the order of the images; each may be made
-                of others, in other files.
-        """
-        self._dtype, self._shape = datasets[0].dtype, datasets[0].shape[1:]
-        self._places = [place for dataset in datasets for place in _places_of(dataset)]
-        self._source: h5py.Dataset | tuple[Path, str] | None = None
-
-    def read(self, number: int) -> Chunk | None:
+    def read(self, source: h5py.Dataset | Link, row: int) -> Chunk | None:
         """The chunk of an image; None where it is not one, or HDF5 is to read it.
 
         Args:
-            number: From 0.
+            source: (n, slow, fast).
+            row: Of the image.
 
         Raises:
             OSError, KeyError: It cannot be read.
-            IndexError: There is no such image.
         """
-        if (place := self._places[number]) is None:
-            return None
-        if place.source != self._source:
-            self._open(place.source)
+        if source is not self._source:
+            self._open(source)
         if self._compression is None:
             return None
-        left_out, data = self._dataset.id.read_direct_chunk((place.row, 0, 0))
+        left_out, data = self._dataset.id.read_direct_chunk((row, 0, 0))
         return None if left_out else Chunk(data, self._compression)
 
-    def _open(self, source: h5py.Dataset | tuple[Path, str]) -> None:
+    def _open(self, source: h5py.Dataset | Link) -> None:
         """Make a dataset the one that is read."""
         self._source = None
-        if isinstance(source, h5py.Dataset):
-            self._dataset = source
-        else:
+        if isinstance(source, tuple):
             path, name = source
             self._dataset = h5py.File(path, "r", swmr=True)[name]
-        alike = (self._dataset.dtype, self._dataset.shape[1:]) == (
-            self._dtype,
-            self._shape,
-        )
-        self._compression = _compression_of(self._dataset) if alike else None
+        else:
+            self._dataset = source
+        kind = self._dataset.dtype, self._dataset.shape[1:]
+        self._compression = None
+        if kind == self._kind and importlib.util.find_spec("dectris") is not None:
+            self._compression = _compression_of(self._dataset)
         self._source = source
 
 
-def _places_of(dataset: h5py.Dataset) -> Sequence[_Place | None]:
-    """Where the image of each row of a dataset is; None where HDF5 is to read it."""
-    if importlib.util.find_spec("dectris") is None:
-        return [None] * len(dataset)
-    if not dataset.is_virtual:
-        return [_Place(dataset, row) for row in range(len(dataset))]
-    places: list[_Place | None] = [None] * len(dataset)
+def find_links(datasets: Sequence[h5py.Dataset]) -> dict[int, tuple[Link, int]]:
+    """Dataset and row of those images of virtual datasets that are whole in another.
+
+    By the number of the image, from 0, over all datasets (n, slow, fast).
+    """
+    links: dict[int, tuple[Link, int]] = {}
+    first = 0
+    for dataset in datasets:
+        if dataset.is_virtual:
+            links.update((first + row, place) for row, place in _links_of(dataset))
+        first += len(dataset)
+    return links
+
+
+def _links_of(dataset: h5py.Dataset) -> Iterator[tuple[int, tuple[Link, int]]]:
+    """The row of each such image of a virtual dataset, and dataset and row of that."""
+    shape = dataset.shape[1:]
     for there, filename, name, here in dataset.virtual_sources():
         path = Path(dataset.file.filename)
         path = path if filename == "." else path.parent / filename
-        numbers = _selected_images(there, dataset.shape[1:])
         rows: Iterable[int] = itertools.count()
         if here.get_select_type() != h5py.h5s.SEL_ALL:
-            rows = _selected_images(here, dataset.shape[1:])
+            rows = _selected_images(here, shape)
         # HDF5 fills what is missing.
         if path.is_file():
-            for number, row in zip(numbers, rows, strict=False):
-                places[number] = _Place((path, name), row)
-    return places
+            source = path, name
+            for number, row in zip(_selected_images(there, shape), rows, strict=False):
+                yield number, (source, row)
 
 
 def _selected_images(space: h5py.h5s.SpaceID, shape: tuple[int, ...]) -> range:

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dials_cnn_screen.images.compression import HEADER, decompress
-from dials_cnn_screen.images.frame import Frame, fill_trusted, read_only
+from dials_cnn_screen.images.frame import Frame, as_dxtbx_has, fill_trusted
 
 # Pixels whose bits are shuffled together come in eights.
 GROUP = 8
@@ -40,6 +40,11 @@ class Encoding:
     low: int
     high: int
     top: int | None
+
+    @property
+    def compression(self) -> str:
+        """As in compression.py."""
+        return "bslz4" if self.block_bytes else "none"
 
     @property
     def n_bytes(self) -> int:
@@ -116,17 +121,10 @@ class RawFrame:
         Raises:
             ValueError: The image is damaged.
         """
-        from dials_cnn_screen.images.frame_cpu import mark_pixels
-
         encoding = self.encoding
-        shape, dtype = encoding.static_mask.shape, encoding.dtype
-        compression = "bslz4" if encoding.block_bytes else "none"
-        raw = decompress(self.data, compression, shape, dtype.name)
-        # As dxtbx takes numbers without a sign.
-        raw = raw.view(np.int32) if dtype == np.uint32 else raw
-        if encoding.top is not None:
-            unmarked, raw = raw, np.empty(shape, np.int32)
-            mark_pixels(read_only(unmarked), encoding.top, raw)
+        shape, name = encoding.static_mask.shape, encoding.dtype.name
+        pixels = decompress(self.data, encoding.compression, shape, name)
+        raw = as_dxtbx_has(pixels, encoding.top)
         low, high = raw.dtype.type(encoding.low), raw.dtype.type(encoding.high)
         data, mask, used = fill_trusted(raw, encoding.static_mask, low, high)
         return Frame(data, mask, self.beam_centre, used)

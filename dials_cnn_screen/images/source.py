@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from dxtbx import flumpy
 from dxtbx.imageset import ImageSet
-from dxtbx.model import Detector, Panel
+from dxtbx.model import Beam, Detector, Panel
 from numpy.typing import NDArray
 
 from dials_cnn_screen.images.frame import Frame, fill_trusted
@@ -52,10 +52,28 @@ class Source:
         Raises:
             ValueError, Exception: As read_frame does.
         """
+        return self._read(*self._open(still))
+
+    def read_for_gpu(self, still: Still) -> Frame | RawFrame:
+        """The frame of a still, as its file has it where kernels make a frame of that.
+
+        Raises:
+            ValueError, Exception: As read_frame does.
+        """
+        image = self._open(still)
+        return self._read_raw(*image) or self._read(*image)
+
+    def _open(self, still: Still) -> tuple[ImageSet, int, Detector, Beam]:
+        """The imageset that reads a still, its position there, and its models."""
         self._raw_data = None
         imageset, index = self._opener.open(still.imageset, still.position)
-        detector, beam = find_models(imageset, index)
-        if imageset.has_dynamic_mask() or has_corrections(imageset, index):
+        return imageset, index, *find_models(imageset, index)
+
+    def _read(
+        self, imageset: ImageSet, index: int, detector: Detector, beam: Beam
+    ) -> Frame:
+        """The frame of an image."""
+        if _is_changed(imageset, index):
             return read_frame(imageset, index)
         panels = self._read_pixels(imageset, index)
         if not _fit(panels, detector):
@@ -70,24 +88,13 @@ class Source:
         data, mask, used = fill_panel(panels[0], static_mask[0], detector[0])
         return Frame(data, mask, find_beam_centre(detector, beam), used)
 
-    def read_for_gpu(self, still: Still) -> Frame | RawFrame:
-        """The frame of a still, as its file has it where kernels make a frame of that.
-
-        Raises:
-            ValueError, Exception: As read_frame does.
-        """
-        imageset, index = self._opener.open(still.imageset, still.position)
-        raw = self._read_raw(imageset, index)
-        # Not self.read: that which reads ahead has another one.
-        return Source.read(self, still) if raw is None else raw
-
-    def _read_raw(self, imageset: ImageSet, index: int) -> RawFrame | None:
+    def _read_raw(
+        self, imageset: ImageSet, index: int, detector: Detector, beam: Beam
+    ) -> RawFrame | None:
         """The image as its file has it; None where kernels make no frame of it."""
-        detector, beam = find_models(imageset, index)
-        if imageset.has_dynamic_mask() or has_corrections(imageset, index):
+        if len(detector) != 1 or _is_changed(imageset, index):
             return None
-        found = self._hdf5.read_raw(imageset, index)
-        if found is None or len(detector) != 1:
+        if (found := self._hdf5.read_raw(imageset, index)) is None:
             return None
         (data, compression), reader = found
         static_mask = self._static_mask.read(imageset)[0]
@@ -131,6 +138,11 @@ class Source:
             yield
         finally:
             del reader.read
+
+
+def _is_changed(imageset: ImageSet, index: int) -> bool:
+    """Whether an image has a mask of its own, or is corrected for pedestal and gain."""
+    return bool(imageset.has_dynamic_mask() or has_corrections(imageset, index))
 
 
 def _fit(panels: list[NDArray], detector: Detector) -> bool:

@@ -7,7 +7,7 @@ bytes, and the GPU makes the frames.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Protocol
 
 import numpy as np
@@ -39,6 +39,9 @@ class Streams:
 class Room(Protocol):
     """Where the frames of a batch are, on both sides of the bus."""
 
+    def __len__(self) -> int:
+        """How many there are."""
+
     def clear(self) -> None:
         """Make room for the next frames."""
 
@@ -69,6 +72,10 @@ class PlainRoom:
         self._places = self._host.numpy()
         self._frames = torch.zeros(shape, dtype=dtype, device=device)
         self._misfits = torch.zeros(batch, dtype=torch.int32, device=device)
+
+    def __len__(self) -> int:
+        """How many frames there are."""
+        return self._n
 
     def clear(self) -> None:
         """Make room for the next frames."""
@@ -113,6 +120,10 @@ class RawRoom:
         self._places = torch.zeros(shape, dtype=torch.int32, device=device)
         self._kernels = RawFrameKernels(layout, batch, device)
 
+    def __len__(self) -> int:
+        """How many frames there are."""
+        return len(self._rows)
+
     def clear(self) -> None:
         """Make room for the next frames."""
         self._rows.clear()
@@ -154,20 +165,33 @@ class RawRoom:
         return self._kernels.frames, self._kernels.misfits
 
 
-def check_pixels(layout: Layout, frame: RawFrame, device: str) -> None:
-    """Raise RuntimeError if the device makes another frame of an image than the CPU.
+def check_pixels(
+    layout: Layout, frames: Sequence[Frame | RawFrame], device: str
+) -> None:
+    """Make the frame of the first raw image that is not damaged, if there is one.
 
     Args:
-        layout: That holds the frame.
-        frame: Not damaged.
+        layout: Those that it does not hold are left out.
+        frames: Any number.
         device: As of torch.
+
+    Raises:
+        RuntimeError: The device makes another one than the CPU.
     """
+    for frame in frames:
+        if isinstance(frame, RawFrame) and layout.holds(frame):
+            with contextlib.suppress(ValueError):
+                _compare(layout, frame, frame.frame(), device)
+                return
+
+
+def _compare(layout: Layout, frame: RawFrame, expected: Frame, device: str) -> None:
+    """check_pixels of one image and its frame."""
     room = RawRoom(layout, 1, device)
     room.add(frame)
     room.copy()
     pixels, misfits = (tensor.cpu().numpy()[0] for tensor in room.unpack())
-    expected, found = frame.frame(), layout.restore(pixels)
-    used = expected.mask
+    found, used = layout.restore(pixels), expected.mask
     if not misfits and not (
         np.array_equal(found.mask, used)
         and np.array_equal(found.data[used], expected.data[used])
@@ -189,7 +213,6 @@ class Buffer:
         self.layout, self._pipeline, self._streams = layout, pipeline, streams
         make_room = PlainRoom if layout.encoding is None else RawRoom
         self._room: Room = make_room(layout, batch, device)
-        self._n = 0
         self._arrays: list[torch.Tensor] = []
         if streams.on_gpu:
             self._there, self._done = torch.cuda.Event(), torch.cuda.Event()
@@ -208,13 +231,10 @@ class Buffer:
     def clear(self) -> None:
         """Make room for the next frames."""
         self._room.clear()
-        self._n = 0
 
     def add(self, frame: Frame | RawFrame) -> int | None:
         """Put a frame into the batch if the layout holds it and it fits; its row."""
-        row = self._room.add(frame) if self.layout.holds(frame) else None
-        self._n += row is not None
-        return row
+        return self._room.add(frame) if self.layout.holds(frame) else None
 
     def frame(self, row: int) -> Frame:
         """The frame in a row; ValueError for a damaged one."""
@@ -243,7 +263,7 @@ class Buffer:
         misfits, *arrays = (array.numpy() for array in self._arrays)
         return [
             None if misfits[row] else self._pipeline.output(arrays, row)
-            for row in range(self._n)
+            for row in range(len(self._room))
         ]
 
 

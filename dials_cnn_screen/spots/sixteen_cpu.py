@@ -11,6 +11,7 @@ All arrays are contiguous; nothing checks that sixteen elements are there.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -69,25 +70,19 @@ def sums_of_256(typing, block, least, limit):
         least, limit: float32.
     """
 
-    def generate(context, builder, signature, arguments):
-        (source,) = _arrays(context, builder, signature, arguments, (0,))
-        least, limit = (_splat(builder, value) for value in arguments[1:])
-        zero, one = (ir.Constant(_FLOATS, [number] * 16) for number in (0.0, 1.0))
+    def add(builder, sums, values, least, limit):
+        number, total, square = sums
+        over = builder.fsub(values, least)
+        inside = builder.fcmp_ordered("<=", over, limit)
+        over = builder.select(inside, over, _all(0.0))
+        return [
+            builder.fadd(number, builder.select(inside, _all(1.0), _all(0.0))),
+            builder.fadd(total, over),
+            _multiply_add(builder, over, over, square),
+        ]
 
-        def terms(values: ir.Value, sums: list[ir.Value]) -> list[ir.Value]:
-            number, total, square = sums
-            over = builder.fsub(values, least)
-            inside = builder.fcmp_ordered("<=", over, limit)
-            over = builder.select(inside, over, zero)
-            return [
-                builder.fadd(number, builder.select(inside, one, zero)),
-                builder.fadd(total, over),
-                _multiply_add(builder, over, over, square),
-            ]
-
-        return _sums(context, builder, signature, source, terms)
-
-    return types.UniTuple(types.float32, 3)(block, least, limit), generate
+    signature = types.UniTuple(types.float32, 3)(block, least, limit)
+    return signature, functools.partial(_sums, add)
 
 
 @intrinsic
@@ -99,26 +94,20 @@ def tails_of_256(typing, block, centre, limit):
         centre, limit: float32.
     """
 
-    def generate(context, builder, signature, arguments):
-        (source,) = _arrays(context, builder, signature, arguments, (0,))
-        centre, limit = (_splat(builder, value) for value in arguments[1:])
-        zero, none = (ir.Constant(_FLOATS, [x] * 16) for x in (0.0, float("inf")))
+    def add(builder, sums, values, centre, limit):
+        square, cube = sums
+        over = builder.fsub(values, centre)
+        over = builder.select(builder.fcmp_ordered(">", over, limit), limit, over)
+        used = builder.fcmp_ordered("<", values, _all(float("inf")))
+        over = builder.select(used, over, _all(0.0))
+        squared = builder.fmul(over, over)
+        return [
+            builder.fadd(square, squared),
+            _multiply_add(builder, squared, over, cube),
+        ]
 
-        def terms(values: ir.Value, sums: list[ir.Value]) -> list[ir.Value]:
-            square, cube = sums
-            over = builder.fsub(values, centre)
-            over = builder.select(builder.fcmp_ordered(">", over, limit), limit, over)
-            used = builder.fcmp_ordered("<", values, none)
-            over = builder.select(used, over, zero)
-            squared = builder.fmul(over, over)
-            return [
-                builder.fadd(square, squared),
-                _multiply_add(builder, squared, over, cube),
-            ]
-
-        return _sums(context, builder, signature, source, terms)
-
-    return types.UniTuple(types.float32, 2)(block, centre, limit), generate
+    signature = types.UniTuple(types.float32, 2)(block, centre, limit)
+    return signature, functools.partial(_sums, add)
 
 
 @intrinsic
@@ -193,28 +182,35 @@ def _as_float32(builder: Any, data: ir.Value, index: ir.Value, kind: Any) -> ir.
 
 
 def _sums(
+    add: Callable[..., list[ir.Value]],
     context: Any,
     builder: Any,
     signature: Any,
-    source: ir.Value,
-    terms: Callable[[ir.Value, list[ir.Value]], list[ir.Value]],
+    arguments: Any,
 ) -> ir.Value:
     """Sums over 256 float32, in an order that is the same wherever this is compiled.
 
     Args:
-        source: Pointer to them.
-        terms: From sixteen values, and the sums so far, the sums with these.
+        add: From builder, sums so far, sixteen values and what stands in the arguments
+            after the first, the sums with these values.
+        arguments: The first is the array, the others are float32.
     """
-    zero = ir.Constant(_FLOATS, [0.0] * 16)
+    (source,) = _arrays(context, builder, signature, arguments, (0,))
+    numbers = [_splat(builder, number) for number in arguments[1:]]
     n = len(signature.return_type)
     # By turns, so that an addition need not wait for the one before.
-    turns = [[zero] * n, [zero] * n]
+    turns = [[_all(0.0)] * n, [_all(0.0)] * n]
     for k in range(16):
         values = _load(builder, source, ir.IntType(64)(16 * k), ir.FloatType())
-        turns[k % 2] = terms(values, turns[k % 2])
+        turns[k % 2] = add(builder, turns[k % 2], values, *numbers)
     both = [builder.fadd(a, b) for a, b in zip(*turns, strict=True)]
     sums = [_sum_of_sixteen(builder, values) for values in both]
     return context.make_tuple(builder, signature.return_type, sums)
+
+
+def _all(number: float) -> ir.Constant:
+    """Sixteen times a number that is known before."""
+    return ir.Constant(_FLOATS, [number] * 16)
 
 
 def _sum_of_sixteen(builder: Any, values: ir.Value) -> ir.Value:

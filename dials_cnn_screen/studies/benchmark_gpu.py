@@ -271,10 +271,9 @@ def raw_frames(frames: list[Frame], block_bytes: int) -> list[RawFrame]:
     """The same frames of uint16 as a file has them; block_bytes: as in Encoding."""
     from dials_cnn_screen.images.compression import compress
 
-    encoding = Encoding(
-        np.dtype(np.uint16), block_bytes, frames[0].mask, 0, 65535, None
-    )
-    how = ("bslz4", block_bytes) if block_bytes else ("none",)
+    mask, dtype = frames[0].mask, np.dtype(np.uint16)
+    encoding = Encoding(dtype, block_bytes, mask, 0, 65535, None)
+    how = encoding.compression, block_bytes
     return [RawFrame(compress(f.data, *how), encoding, f.beam_centre) for f in frames]
 
 

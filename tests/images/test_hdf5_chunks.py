@@ -8,7 +8,7 @@ pytest.importorskip("lz4")
 pytest.importorskip("dectris")
 
 from dials_cnn_screen.images.compression import compress, decompress
-from dials_cnn_screen.images.hdf5_chunks import ChunkReader
+from dials_cnn_screen.images.hdf5_chunks import ChunkReader, find_links
 
 SHAPE = (40, 50)
 LZ4, BITSHUFFLE = 32004, 32008  # HDF5's numbers of the filters
@@ -48,8 +48,10 @@ def handle(tmp_path):
 
 def read_chunks(dataset):
     """The images by their chunks; None for one without."""
-    reader, name = ChunkReader([dataset]), dataset.dtype.name
-    chunks = [reader.read(number) for number in range(len(dataset))]
+    reader, name = ChunkReader(dataset.dtype, SHAPE), dataset.dtype.name
+    links = find_links([dataset])
+    places = [links.get(row, (dataset, row)) for row in range(len(dataset))]
+    chunks = [reader.read(*place) for place in places]
     return [chunk and decompress(*chunk, SHAPE, name) for chunk in chunks]
 
 

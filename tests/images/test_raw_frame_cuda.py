@@ -37,7 +37,7 @@ def make_images(dtype, n=2):
 def encode(images, top=None, mask=None, block=BLOCK):
     mask = np.random.default_rng(2).random(SHAPE) < 0.9 if mask is None else mask
     encoding = Encoding(images.dtype, block, mask, 0, HIGH, top)
-    how = ("bslz4", block) if block else ("none",)
+    how = encoding.compression, block
     return [RawFrame(compress(image, *how), encoding, CENTRE) for image in images]
 
 

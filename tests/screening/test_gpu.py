@@ -91,8 +91,8 @@ def test_overloads_are_signal(model, triton_device):
 def raw_with(height, encoding):
     image = np.random.default_rng(height).poisson(30, SHAPE).astype(np.uint16)
     image[10:12, 20:22] += np.uint16(height)
-    how = ("bslz4", encoding.block_bytes) if encoding.block_bytes else ("none",)
-    return RawFrame(compress(image, *how), encoding, CENTRE)
+    data = compress(image, encoding.compression, encoding.block_bytes)
+    return RawFrame(data, encoding, CENTRE)
 
 
 @pytest.mark.parametrize(
