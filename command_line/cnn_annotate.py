@@ -69,6 +69,7 @@ class Parameters:
     random_seed: int
     compare: str | None
     circle_spots: str
+    region_of_interest: list[int] | None
     keys: Keys
 
 
@@ -101,14 +102,12 @@ def _annotate(parsed: Parsed, params: Parameters) -> None:
     spots = _choose_spots(names, results, parsed, params.circle_spots)
     always = params.circle_spots == "always"
     with LabelFile(params.annotation, names) as labels:
-        labels.note(
-            order="random" if first_pass else params.order,
-            scores=params.scores,
-            compare=params.compare,
-        )
+        by = "random" if first_pass else params.order
+        labels.note(order=by, scores=params.scores, compare=params.compare)
         logger.info("%s: %s", params.annotation, labels.format_progress(order))
         answers = {n: r for n, r in zip(names, results, strict=True) if r is not None}
-        task = Task(labels, order, params.keys, spots, always, answers)
+        region = params.region_of_interest
+        task = Task(labels, order, params.keys, spots, always, answers, region)
         label_in_viewer(parsed.experiments, task)
         logger.info("%s: %s", params.annotation, labels.format_progress(order))
         counts = compare_labels(first_pass, labels.labels)

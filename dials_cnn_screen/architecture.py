@@ -69,6 +69,8 @@ class CandidateScores:
         significance: float64 (n,), how far each stands out of the background, standard
             deviations.
         p_spot: float64 (n,), probability that it is a spot.
+        places: int32 (n, 2), (slow, fast) pixel indices on the frame; None where not
+            known.
 
     Raises:
         ValueError: They are not of one length, or a probability is not from 0 to 1.
@@ -76,10 +78,13 @@ class CandidateScores:
 
     significance: NDArray[np.float64]
     p_spot: NDArray[np.float64]
+    places: NDArray[np.int32] | None = None
 
     def __post_init__(self) -> None:
         if self.significance.shape != self.p_spot.shape or self.p_spot.ndim != 1:
             raise ValueError("candidates are not pairs of significance and probability")
+        if self.places is not None and self.places.shape != (*self.p_spot.shape, 2):
+            raise ValueError("candidates do not have a place each")
         if not np.isfinite(self.significance).all():
             raise ValueError("the significance of a candidate is not finite")
         if not ((self.p_spot >= 0) & (self.p_spot <= 1)).all():
@@ -87,18 +92,23 @@ class CandidateScores:
 
 
 def score_candidates(
-    significance: NDArray[np.floating], spot_logits: NDArray[np.floating]
+    significance: NDArray[np.floating],
+    spot_logits: NDArray[np.floating],
+    places: NDArray[np.integer] | None = None,
 ) -> CandidateScores:
     """The candidates that may be spots, rounded as cnn_screen.json has them.
 
     Args:
         significance: (n,), standard deviations.
         spot_logits: (n,), ln(p / (1 - p)) of the probability p of a spot.
+        places: (n, 2), as in CandidateScores.
     """
     p_spot = np.exp(-np.logaddexp(0, -spot_logits.astype(np.float64)))
     kept = p_spot >= LEAST_P_SPOT
     return CandidateScores(
-        significance[kept].astype(np.float64).round(2), p_spot[kept].round(3)
+        significance[kept].astype(np.float64).round(2),
+        p_spot[kept].round(3),
+        None if places is None else places[kept].astype(np.int32),
     )
 
 

@@ -34,6 +34,11 @@ class Frame:
     beam_centre: tuple[float, float]
     used_range: tuple[float, float] | None = None
 
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """(slow, fast)."""
+        return self.data.shape
+
 
 def make_frame(
     data: ArrayLike,

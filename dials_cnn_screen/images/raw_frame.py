@@ -93,6 +93,11 @@ class RawFrame:
     encoding: Encoding
     beam_centre: tuple[float, float]
 
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """(slow, fast)."""
+        return self.encoding.static_mask.shape
+
     def find_blocks(self, places: NDArray[np.int32]) -> bool:
         """Find the blocks of the image; whether it has just these.
 

@@ -19,6 +19,7 @@ from dials_cnn_screen.models.prediction import Prediction
 from dials_cnn_screen.models.predictor import Predictor, compare_pipelines
 from dials_cnn_screen.models.registry import find_architecture
 from dials_cnn_screen.spots.out_of_distribution import OutOfDistribution
+from dials_cnn_screen.spots.simulated_hits import SimulatedHits
 
 if TYPE_CHECKING:
     from torch import nn
@@ -41,12 +42,26 @@ class Calibration:
         source: What images those are.
         shares: Of Hit, Maybe and Miss among the images of training; None where not
             known, or where classes were drawn equally often.
+        sure_scores: As hit_scores, of those that are Hit; None where not known.
+        simulated: The same images with what an eye needs; None where they were not
+            simulated, or the model looks for no spots.
     """
 
     temperature: float = 1.0
     hit_scores: NDArray[np.float64] = field(default_factory=_no_hits)
     source: str = "none"
     shares: tuple[float, ...] | None = None
+    sure_scores: NDArray[np.float64] | None = None
+    simulated: SimulatedHits | None = None
+
+    def arrays(self) -> dict[str, NDArray]:
+        """The scores, and what else a model file has as tensors, by name."""
+        arrays = {"calibration.hit_scores": np.sort(self.hit_scores)}
+        if self.sure_scores is not None:
+            arrays["calibration.sure_scores"] = np.sort(self.sure_scores)
+        if self.simulated is not None:
+            arrays |= self.simulated.arrays()
+        return arrays
 
 
 @dataclass(frozen=True)
@@ -105,8 +120,7 @@ class Model:
             name: as_array(weight)
             for name, weight in stored_or_made(self).state_dict().items()
         }
-        hits = np.sort(self.calibration.hit_scores)
-        arrays["calibration.hit_scores"] = hits.astype(np.float64)
+        arrays |= self.calibration.arrays()
         if self.out_of_distribution is not None:
             for name, values in vars(self.out_of_distribution).items():
                 arrays[f"out_of_distribution.{name}"] = np.asarray(values, np.float64)

@@ -1,8 +1,8 @@
 """Model files: weights and all that is needed to use them rightly, without code.
 
 A model file is a safetensors file. Its tensors are the network's weights, the scores of
-the calibration hits and the out-of-distribution model; its metadata is JSON, so that
-nothing in it is run.
+the calibration hits, with what an eye needs of them, and the out-of-distribution model;
+its metadata is JSON, so that nothing in it is run.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from dials_cnn_screen.models.model import Calibration, Model
 from dials_cnn_screen.models.network import load_network
 from dials_cnn_screen.models.registry import find_architecture
 from dials_cnn_screen.spots.out_of_distribution import OutOfDistribution
+from dials_cnn_screen.spots.simulated_hits import pop_simulated_hits
 from dials_cnn_screen.util.files import replacing
 
 FORMAT = "dials_cnn_screen.model"
@@ -28,6 +29,8 @@ FORMAT_VERSION = "1"
 _LONGEST = 1000
 _MAX_BYTES = 256 * 2**20
 _HIT_SCORES = "calibration.hit_scores"
+# Files of the first versions do not have these.
+_SURE_SCORES = "calibration.sure_scores"
 _OUT_OF_DISTRIBUTION = "out_of_distribution."
 # As files of the first versions have these tensors.
 _OLD_NAMES = {
@@ -105,6 +108,8 @@ def _make_model(arrays: dict[str, NDArray], metadata: dict[str, str]) -> Model:
         _hit_scores(arrays.pop(_HIT_SCORES)),
         metadata["calibrated_on"],
         _shares(json.loads(metadata.get("shares", "null"))),
+        _hit_scores(arrays.pop(_SURE_SCORES)) if _SURE_SCORES in arrays else None,
+        pop_simulated_hits(arrays),
     )
     distribution = _pop_distribution(arrays)
     network = load_network(architecture, json.loads(metadata["configuration"]), arrays)

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import logging
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from dials_cnn_screen.labels.image_name import NameIndex
-from dials_cnn_screen.labels.label import Label
-from dials_cnn_screen.models.model import Model
-from dials_cnn_screen.screening.decision import Decision, threshold_for_hit_loss
+from dials_cnn_screen.models.model import Calibration, Model
+from dials_cnn_screen.screening.decision import (
+    Decision,
+    LossOf,
+    threshold_for_hit_loss,
+    threshold_for_labels,
+)
 from dials_cnn_screen.screening.eye import NO_EYE, ChosenEye, EyeRule, choose_eye
 from dials_cnn_screen.screening.labelled import read_labelled_images
 from dials_cnn_screen.screening.results import ModelSummary, decide_again
@@ -29,6 +33,7 @@ class DecisionRule:
     max_hit_loss: float | None
     keep_misses: float
     random_seed: int
+    loss_of: str = LossOf.HITS_AND_MAYBES.value
 
     def __post_init__(self) -> None:
         for name in ("threshold", "max_hit_loss", "keep_misses"):
@@ -36,6 +41,11 @@ class DecisionRule:
             # PHIL takes nan for a number within any limits.
             if value is not None and not 0 <= value <= 1:
                 raise ValueError(f"decision.{name}={value} is not from 0 to 1")
+        if self.loss_of != LossOf.HITS_AND_MAYBES and self.max_hit_loss is None:
+            raise ValueError(
+                f"decision.loss_of={self.loss_of} is for decision.max_hit_loss, which "
+                "is not set; set it, such as decision.max_hit_loss=0.01"
+            )
 
 
 @dataclass(frozen=True)
@@ -47,18 +57,27 @@ class OwnLabels:
 
 
 @dataclass(frozen=True, eq=False)
-class LabelledHits:
-    """Hits by an expert's labels.
+class CalibrationHits:
+    """Hits that a threshold is calibrated on.
 
     Attributes:
-        scores: float64 (n,), P(Hit) + P(Maybe) of images labelled Hit or Maybe.
+        scores: float64 (n,), their P(Hit) + P(Maybe).
         source: Which images those are.
+        weights: float64 (n,), how probably each is a hit; None: all are.
+        highest: The threshold is not to be over this.
         left_out: Labels that were not used, a line for each reason.
     """
 
     scores: NDArray[np.float64]
     source: str
-    left_out: list[str]
+    weights: NDArray[np.float64] | None = None
+    highest: float = 1.0
+    left_out: list[str] = field(default_factory=list)
+
+    @property
+    def number(self) -> int:
+        """How many they are; probabilities count in part."""
+        return round(len(self.scores) if self.weights is None else self.weights.sum())
 
 
 def choose_decision(
@@ -76,29 +95,86 @@ def choose_decision(
     summary = ModelSummary.of(model)
     chosen = choose_eye(eye_rule, summary)
     plain = Decision(rule.threshold, rule.keep_misses, rule.random_seed, eye=chosen.eye)
-    hits, source = model.calibration.hit_scores, model.calibration.source
-    if has_labels:
-        labelled = read_labelled_hits(
-            str(calibration.annotation), str(calibration.scores), summary, chosen
-        )
-        for line in labelled.left_out:
-            logger.warning("%s", line)
-        hits, source = labelled.scores, labelled.source
     if rule.max_hit_loss is None:
         return plain
-    if chosen.eye is not None and not has_labels:
+    loss_of = LossOf(rule.loss_of)
+    if has_labels:
+        hits = read_labelled_hits(
+            str(calibration.annotation),
+            str(calibration.scores),
+            summary,
+            chosen,
+            loss_of,
+        )
+        for line in hits.left_out:
+            logger.warning("%s", line)
+    elif chosen.eye is not None:
+        hits = hits_of_eye(chosen, model.calibration, loss_of)
+    else:
+        hits = hits_of_model(model.calibration, loss_of)
+    threshold = threshold_for_hit_loss(hits.scores, rule.max_hit_loss, hits.weights)
+    if threshold > hits.highest:
+        logger.warning(
+            "At a threshold of %.4g hits among the labels in eye.annotation would be "
+            "lost, more than may be slips; it is lowered to %.4g. Labels that are not "
+            "by the number of spots that stand out need a calibration on labels "
+            "(calibration.annotation)",
+            threshold,
+            hits.highest,
+        )
+    return replace(
+        plain,
+        threshold=min(threshold, hits.highest),
+        max_hit_loss=rule.max_hit_loss,
+        calibrated_on=hits.source,
+        calibration_hits=hits.number,
+        loss_of=loss_of.value,
+    )
+
+
+def hits_of_model(calibration: Calibration, loss_of: LossOf) -> CalibrationHits:
+    """A model's calibration hits, by its own classes.
+
+    Raises:
+        ValueError: It does not say which of them are Hits.
+    """
+    scores = calibration.hit_scores
+    if loss_of is LossOf.HITS:
+        if calibration.sure_scores is None:
+            raise ValueError(
+                "the model does not say which of its calibration hits are Hits and "
+                "which Maybes, as it was made by an earlier version; leave "
+                "decision.loss_of out, or calibrate on your own labels "
+                "(calibration.annotation)"
+            )
+        scores = calibration.sure_scores
+    return CalibrationHits(scores, calibration.source)
+
+
+def hits_of_eye(
+    chosen: ChosenEye, calibration: Calibration, loss_of: LossOf
+) -> CalibrationHits:
+    """What an eye calls hits among a model's simulated ones.
+
+    Of the labels that it was fitted to no more are to be lost than may be slips.
+
+    Raises:
+        ValueError: The model has none.
+    """
+    eye, simulated = chosen.eye, calibration.simulated
+    if eye is None or simulated is None:
         raise ValueError(
             "decision.max_hit_loss with an eye needs labels of your own "
             "(calibration.annotation), since the model's calibration hits are by its "
             f"own classes, of spots over {MODEL_SIGMA} standard deviations; or set "
             "decision.threshold instead"
         )
-    return replace(
-        plain,
-        threshold=threshold_for_hit_loss(hits, rule.max_hit_loss),
-        max_hit_loss=rule.max_hit_loss,
-        calibrated_on=source,
-        calibration_hits=len(hits),
+    labelled = [p for label, p in chosen.labelled if loss_of.counts(label)]
+    return CalibrationHits(
+        simulated.scores(eye),
+        f"hits to this eye among {calibration.source}",
+        simulated.weights(eye, loss_of.least),
+        threshold_for_labels(np.array(labelled)),
     )
 
 
@@ -125,7 +201,8 @@ def read_labelled_hits(
     scores: str | Path,
     model: ModelSummary,
     chosen: ChosenEye = NO_EYE,
-) -> LabelledHits:
+    loss_of: LossOf = LossOf.HITS_AND_MAYBES,
+) -> CalibrationHits:
     """The labelled hits of an annotation file, with their scores of an earlier run.
 
     Args:
@@ -134,6 +211,7 @@ def read_labelled_hits(
         model: That of this run.
         chosen: The eye of this run, by which the scores are computed again. Images that
             it was fitted to are left out, since it knows them.
+        loss_of: Which labels count.
 
     Raises:
         ValueError: The file is not one, is of another model, or has none of the
@@ -152,15 +230,16 @@ def read_labelled_hits(
     hits = [
         decide_again(image, decision).p_keep
         for label, image in images
-        if label is not Label.MISS
+        if loss_of.counts(label)
     ]
+    named = "Hit" if loss_of is LossOf.HITS else "Hit or Maybe"
     if not hits:
         raise ValueError(
-            f"no image that is labelled Hit or Maybe in {annotation} has a score; "
+            f"no image that is labelled {named} in {annotation} has a score; "
             f"{'; '.join(remarks) or 'label some of those in ' + str(scores)}"
         )
-    return LabelledHits(
+    return CalibrationHits(
         np.array(hits),
-        f"{len(hits)} images labelled Hit or Maybe in {annotation}",
-        remarks,
+        f"{len(hits)} image{'s' * (len(hits) != 1)} labelled {named} in {annotation}",
+        left_out=remarks,
     )

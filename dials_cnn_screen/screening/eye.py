@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -33,6 +34,7 @@ class EyeRule:
     visible_sigma: float | None
     annotation: str | None
     scores: str | None
+    region_of_interest: list[int] | None = None
 
     def __post_init__(self) -> None:
         if (self.annotation is None) != (self.scores is None):
@@ -44,6 +46,11 @@ class EyeRule:
             raise ValueError(
                 "eye.visible_sigma is given, and eye.annotation to fit it to; leave "
                 "one out"
+            )
+        if self.region_of_interest is not None and not self.is_set:
+            raise ValueError(
+                "eye.region_of_interest is where an eye looks, and there is none; set "
+                "eye.visible_sigma or eye.annotation, or leave it out"
             )
 
     @property
@@ -59,10 +66,12 @@ class ChosenEye:
     Attributes:
         eye: None: the model's own classes.
         fitted_to: The images whose labels it was fitted to.
+        labelled: Label, and P(Hit) + P(Maybe) by the eye, of each of them.
     """
 
     eye: Eye | None = None
     fitted_to: list[ImageName] = field(default_factory=list)
+    labelled: list[tuple[Label, float]] = field(default_factory=list)
 
 
 NO_EYE = ChosenEye()
@@ -82,15 +91,17 @@ def choose_eye(rule: EyeRule, model: ModelSummary) -> ChosenEye:
             "them; leave eye out, or use model=default"
         )
     if rule.visible_sigma is not None:
-        return ChosenEye(Eye(rule.visible_sigma))
+        eye = Eye(rule.visible_sigma, region_of_interest=rule.region_of_interest)
+        return ChosenEye(eye)
     annotation, scores = str(rule.annotation), str(rule.scores)
     labelled = read_labelled_images(annotation, scores, model)
     for line in labelled.left_out:
         logger.warning("%s", line)
     labels = [label for label, _ in labelled.images]
-    predictions = [image.prediction for _, image in labelled.images]
+    found = [image.prediction for _, image in labelled.images]
+    predictions = [p for p in found if p is not None]
     fitted = fit_to_predictions(
-        [p for p in predictions if p is not None], labels, annotation
+        predictions, labels, annotation, rule.region_of_interest
     )
     logger.info("%s", format_fit(fitted))
     # Of a file that was moved since, images are known by what the labels call them.
@@ -100,11 +111,15 @@ def choose_eye(rule: EyeRule, model: ModelSummary) -> ChosenEye:
             labelled.images, labelled.labelled_as, strict=True
         )
     ]
-    return ChosenEye(fitted.eye, names)
+    seen = [prediction.seen_by(fitted.eye).p_keep for prediction in predictions]
+    return ChosenEye(fitted.eye, names, list(zip(labels, seen, strict=True)))
 
 
 def fit_to_predictions(
-    predictions: list[Prediction], labels: list[Label], annotation: str
+    predictions: list[Prediction],
+    labels: list[Label],
+    annotation: str,
+    region: Sequence[int] | None = None,
 ) -> EyeFit:
     """Fit an eye to labels of images, by the model's own predictions for them.
 
@@ -112,6 +127,7 @@ def fit_to_predictions(
         predictions: n, without an eye.
         labels: n.
         annotation: The file of the labels.
+        region: Where the expert looked, as region_of_interest of an Eye.
 
     Raises:
         ValueError: There are too few, or a prediction does not have the candidates.
@@ -130,7 +146,7 @@ def fit_to_predictions(
             "fitted; screen the labelled images again with this version"
         )
     own = np.array([p.probabilities for p in predictions])
-    return fit_eye(frames, own, labels, source)
+    return fit_eye(frames, own, labels, source, region)
 
 
 def format_fit(fitted: EyeFit) -> str:

@@ -19,11 +19,15 @@ from dials_cnn_screen.labels.image_name import ImageName, short_names
 from dials_cnn_screen.labels.label import Label, count_labels
 from dials_cnn_screen.models.model import Model
 from dials_cnn_screen.models.prediction import Prediction, make_prediction
-from dials_cnn_screen.screening.decision import Decision, KeptBecause, why_kept
+from dials_cnn_screen.screening.decision import (
+    Decision,
+    KeptBecause,
+    decision_from_json,
+    why_kept,
+)
 from dials_cnn_screen.screening.hit_rates import HitRate, name_sources
 from dials_cnn_screen.screening.recurring import Recurring
 from dials_cnn_screen.screening.shares import RunEstimate, estimate_run
-from dials_cnn_screen.spots.eye import Eye
 from dials_cnn_screen.util.files import replacing
 
 FAILED = "Could not be classified"
@@ -312,17 +316,25 @@ def image_as_json(
 
 
 def _candidates_as_json(scores: CandidateScores | None) -> list | None:
-    """Pairs of significance and P(spot)."""
+    """Significance and P(spot) of each, and its slow and fast where known."""
     if scores is None:
         return None
-    return np.stack([scores.significance, scores.p_spot], axis=1).tolist()
+    columns = [scores.significance.tolist(), scores.p_spot.tolist()]
+    if scores.places is not None:
+        columns += scores.places.T.tolist()
+    return [list(row) for row in zip(*columns, strict=True)]
 
 
-def _candidates_from_json(pairs: list | None) -> CandidateScores | None:
-    """The candidates of these pairs; ValueError where they are none."""
-    if pairs is None:
+def _candidates_from_json(rows: list | None) -> CandidateScores | None:
+    """The candidates of these rows; ValueError where they are none."""
+    if rows is None:
         return None
-    return CandidateScores(*np.array(pairs, dtype=np.float64).reshape(-1, 2).T)
+    # Files of the first versions do not have the places.
+    values = np.array(rows, dtype=np.float64).reshape(len(rows), -1 if rows else 4)
+    if values.shape[1] not in (2, 4) or not np.isfinite(values).all():
+        raise ValueError("its candidates are not rows of two or four numbers")
+    places = values[:, 2:].astype(np.int32) if values.shape[1] == 4 else None
+    return CandidateScores(values[:, 0], values[:, 1], places)
 
 
 def image_from_json(entry: dict[str, Any]) -> ImageResult:
@@ -383,7 +395,7 @@ def read_results(path: str | Path) -> ScreeningResults:
         content = json.loads(Path(path).read_bytes())
         return ScreeningResults(
             ModelSummary(**content["model"]),
-            _decision_from_json(content["decision"]),
+            decision_from_json(content["decision"]),
             [image_from_json(entry) for entry in content["images"]],
         )
     except (ValueError, KeyError, TypeError, OverflowError, RecursionError) as error:
@@ -393,14 +405,6 @@ def read_results(path: str | Path) -> ScreeningResults:
             f"'{path}' is not a scores file of dials.cnn_screen ({why}); give the "
             "cnn_screen.json of an earlier run"
         ) from error
-
-
-def _decision_from_json(values: Any) -> Decision:
-    """The decision of cnn_screen.json; ValueError or TypeError where it is none."""
-    if not isinstance(values, dict):
-        raise ValueError(f"its decision is {values!r}")
-    eye = values.get("eye")
-    return Decision(**{**values, "eye": None if eye is None else Eye(**eye)})
 
 
 def write_json(path: str | Path, results: dict[str, Any]) -> None:

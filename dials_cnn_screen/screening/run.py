@@ -108,6 +108,7 @@ def screen_frame(
     try:
         frame = screener.source.read(still)  # type: ignore[arg-type]
         check_frame(frame)
+        check_eye(screener.decision, frame.shape)
         clock.append(time.perf_counter())
         prepared = screener.predictor.prepare(frame)
         clock.append(time.perf_counter())
@@ -118,6 +119,12 @@ def screen_frame(
     except Exception as problem:  # whatever dxtbx or a file format may raise
         error = one_line(problem)
         return decide(still.name, None, error, screener.decision, _seconds(clock)), None
+
+
+def check_eye(decision: Decision, shape: tuple[int, ...]) -> None:
+    """Raise ValueError where the eye of a decision can't judge frames of a shape."""
+    if decision.eye is not None:
+        decision.eye.check_frame(shape)
 
 
 def _seconds(clock: list[float]) -> tuple[float, float, float]:
@@ -141,6 +148,7 @@ def screen_stream(
             frame: Frame | RawFrame | Exception
             try:
                 frame = screener.source.read_for_gpu(still)
+                check_eye(screener.decision, frame.shape)
             except Exception as problem:  # whatever dxtbx or a file format may raise
                 frame = problem
             reading += time.perf_counter() - start

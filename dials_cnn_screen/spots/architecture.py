@@ -209,7 +209,7 @@ class SpotPipeline:
         spot_logits = spot_logits[: len(prepared.z)]
         places = np.stack([prepared.slow, prepared.fast], axis=1)
         strength = strongest(prepared.z, prepared.summed)
-        candidates = score_candidates(strength, spot_logits)
+        candidates = score_candidates(strength, spot_logits, places)
         radius = self._ring_radii(prepared.slow, prepared.fast, *prepared.beam_centre)
         rings = [places[on_ring] for on_ring in find_rings(radius)]
         spots = places[spot_logits > 0]

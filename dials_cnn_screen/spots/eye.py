@@ -16,6 +16,9 @@ threshold:
    means over it (Gauss-Hermite quadrature).
 4. Hit is 10 spots or more, Maybe 4 to 9, Miss 3 or fewer (Ke et al., section 3.3.1).
 
+An expert who looks at a part of the frame, as that of Ke et al. did (945 x 520 pixels,
+section 3.3.1), sees no spots outside of it.
+
 The constants were chosen by hand; studies/eye.py shows what comes of them.
 """
 
@@ -24,6 +27,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from statistics import NormalDist
 
 import numpy as np
 from numpy.typing import NDArray
@@ -56,16 +60,20 @@ class Eye:
         source: Where the numbers are from.
         own_share: Probability that the expert's classes are the model's own; these have
             this weight beside those of the eye.
+        region_of_interest: x0, x1, y0, y1 as in dials.find_spots: spots are seen at
+            fast from x0 to x1 - 1 and slow from y0 to y1 - 1, pixels of the frame.
+            None: everywhere.
 
     Raises:
-        ValueError: visible_sigma is under the model's, spread not over 0, or own_share
-            not from 0 to 1.
+        ValueError: visible_sigma is under the model's, spread not over 0, own_share
+            not from 0 to 1, or nothing is in the region of interest.
     """
 
     visible_sigma: float
     spread: float = SPREAD
     source: str = "as given"
     own_share: float = 0.0
+    region_of_interest: Sequence[int] | None = None
 
     def __post_init__(self) -> None:
         if not MODEL_SIGMA <= self.visible_sigma < math.inf:
@@ -77,6 +85,11 @@ class Eye:
             raise ValueError(f"spread={self.spread:g} is not over 0")
         if not 0 <= self.own_share <= 1:
             raise ValueError(f"own_share={self.own_share:g} is not from 0 to 1")
+        if self.region_of_interest is not None:
+            check_region(self.region_of_interest)
+            # A list, as JSON and PHIL have it, would not be equal to a tuple.
+            region = tuple(self.region_of_interest)
+            object.__setattr__(self, "region_of_interest", region)
 
     @property
     def own_percent(self) -> int:
@@ -86,9 +99,61 @@ class Eye:
     def probabilities(
         self, frames: Sequence[CandidateScores], own: NDArray[np.float64]
     ) -> NDArray[np.float64]:
-        """P(Hit), P(Maybe), P(Miss) of n frames, float64 (n, 3); own: the model's."""
-        seen = class_probabilities(pad(frames), self.visible_sigma, self.spread)
+        """P(Hit), P(Maybe), P(Miss) of n frames, float64 (n, 3); own: the model's.
+
+        Raises ValueError where the eye has a region, and candidates have no places.
+        """
+        padded = pad([within(frame, self.region_of_interest) for frame in frames])
+        seen = class_probabilities(padded, self.visible_sigma, self.spread)
         return (1 - self.own_share) * seen + self.own_share * own
+
+    def check_frame(self, shape: tuple[int, ...]) -> None:
+        """Raise ValueError where a frame (slow, fast) has nothing where the eye looks.
+
+        Its class would be Miss whatever is on it.
+        """
+        if self.region_of_interest is None:
+            return
+        x0, _, y0, _ = self.region_of_interest
+        slow, fast = shape
+        if x0 >= fast or y0 >= slow:
+            raise ValueError(
+                f"eye.region_of_interest={','.join(map(str, self.region_of_interest))} "
+                f"is outside of the frame, which has {slow} x {fast} pixels (slow x "
+                "fast); correct it"
+            )
+
+    def sees(self, significance: NDArray[np.float64]) -> NDArray[np.float64]:
+        """How probably spots of a significance (n,) are seen, float64 (n,).
+
+        Those under MODEL_SIGMA are not: the model does not look for them.
+        """
+        threshold = NormalDist(math.log(self.visible_sigma), self.spread)
+        known = significance >= MODEL_SIGMA
+        seen = np.zeros(len(significance))
+        seen[known] = [threshold.cdf(x) for x in np.log(significance[known])]
+        return (1 - self.own_share) * seen + self.own_share * known
+
+
+def within(frame: CandidateScores, region: Sequence[int] | None) -> CandidateScores:
+    """The candidates in a region of interest; None: all of them.
+
+    Raises:
+        ValueError: Their places are not known.
+    """
+    if region is None:
+        return frame
+    if frame.places is None:
+        raise ValueError(
+            "the scores do not say where the candidates are, which an eye with a "
+            "region_of_interest needs; screen the images again with this version"
+        )
+    slow, fast = frame.places.T
+    x0, x1, y0, y1 = region
+    inside = (x0 <= fast) & (fast < x1) & (y0 <= slow) & (slow < y1)
+    return CandidateScores(
+        frame.significance[inside], frame.p_spot[inside], frame.places[inside]
+    )
 
 
 def pad(frames: Sequence[CandidateScores]) -> NDArray[np.float64]:
@@ -146,6 +211,18 @@ def count_probabilities(p: NDArray[np.float64], n_counts: int) -> NDArray[np.flo
         counts -= moved
         counts[1:] += moved[:-1]
     return counts
+
+
+def check_region(region: Sequence[int]) -> None:
+    """Raise ValueError for what is not x0, x1, y0, y1 of a region."""
+    if len(region) == 4:
+        x0, x1, y0, y1 = region
+        if 0 <= x0 < x1 and 0 <= y0 < y1:
+            return
+    raise ValueError(
+        f"region_of_interest={','.join(map(str, region))} is not x0,x1,y0,y1, pixels, "
+        "with 0 <= x0 < x1 and 0 <= y0 < y1"
+    )
 
 
 def _logistic(x: NDArray[np.float64]) -> NDArray[np.float64]:

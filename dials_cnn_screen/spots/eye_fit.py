@@ -29,6 +29,7 @@ from dials_cnn_screen.spots.eye import (
     Eye,
     class_probabilities,
     pad,
+    within,
 )
 
 # The values among which the two parameters are searched: steps of 9% up to 61.
@@ -58,6 +59,7 @@ def fit_eye(
     own: NDArray[np.float64],
     labels: Sequence[Label],
     source: str,
+    region_of_interest: Sequence[int] | None = None,
 ) -> EyeFit:
     """Fit an eye to the labels of n frames.
 
@@ -66,8 +68,13 @@ def fit_eye(
         own: float64 (n, 3), the model's own probabilities.
         labels: By the expert.
         source: What the labels are.
+        region_of_interest: Where the expert looked, as of an Eye.
+
+    Raises:
+        ValueError: There is a region, and candidates have no places.
     """
-    padded, chosen = pad(frames), np.array(labels, dtype=np.int64)
+    seen = [within(frame, region_of_interest) for frame in frames]
+    padded, chosen = pad(seen), np.array(labels, dtype=np.int64)
     likelihood = np.array(
         [
             [
@@ -92,6 +99,7 @@ def fit_eye(
         round(float(np.sqrt(variance)), 3),
         source,
         round(float(own_share), 4),
+        region_of_interest,
     )
     return EyeFit(eye, (float(SIGMAS[low]), float(SIGMAS[high])))
 

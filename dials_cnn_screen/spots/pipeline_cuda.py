@@ -65,10 +65,16 @@ class SpotBatches:
         if not fits:
             return None
         # A logit of 0 is a chance of one half; that of an empty slot is far below.
-        spots = self._candidates.slow_fast(places[spot_logits > 0])
+        pixels = self._candidates.slow_fast(places)
         strength = strongest(*np.sinh(height).T)
-        scores = score_candidates(strength, spot_logits)
-        found = self._candidates.slow_fast(places[spot_logits > EMPTY_LOGIT])
+        scores = score_candidates(strength, spot_logits, pixels)
+        found = pixels[spot_logits > EMPTY_LOGIT]
         radius = ring_radii(*np.ascontiguousarray(found.T), *self._beam_centre)
         rings = [found[on_ring] for on_ring in find_rings(radius)]
-        return NetworkOutput(np.array(logits), np.array(features), spots, scores, rings)
+        return NetworkOutput(
+            np.array(logits),
+            np.array(features),
+            pixels[spot_logits > 0],
+            scores,
+            rings,
+        )

@@ -31,12 +31,7 @@ from dials_cnn_screen.models.model import Model
 from dials_cnn_screen.models.model_file import load_model
 from dials_cnn_screen.models.prediction import Prediction
 from dials_cnn_screen.models.predictor import Predictor
-from dials_cnn_screen.screening.decision import (
-    Decision,
-    threshold_for_hit_loss,
-    why_kept,
-)
-from dials_cnn_screen.screening.eye import fit_to_predictions
+from dials_cnn_screen.screening.decision import Decision, why_kept
 from dials_cnn_screen.simulation.detector_families import DETECTOR_FAMILIES
 from dials_cnn_screen.simulation.experiments import EXPERIMENTS
 from dials_cnn_screen.simulation.random_experiments import (
@@ -46,6 +41,11 @@ from dials_cnn_screen.simulation.random_experiments import (
 )
 from dials_cnn_screen.simulation.run import plan_run, simulate_job
 from dials_cnn_screen.simulation.shot import Shot
+from dials_cnn_screen.studies.eye_tables import (
+    have_candidates,
+    print_bounds,
+    print_eyes,
+)
 from dials_cnn_screen.studies.published import TABLE_3
 from dials_cnn_screen.studies.simulated_shots import as_frame
 from dials_cnn_screen.util.intervals import format_percent
@@ -56,12 +56,10 @@ SHOTS = 600  # of each experiment, as many as the paper's test splits
 SEED = 31_000  # any that no training has
 # Where sensitivities are compared: by hand, that of the paper's network of LG36.
 SPECIFICITY = 0.98
-# Values of decision.max_hit_loss that are tried, by hand.
-BOUNDS = (0.01, 0.05)
-# Labels that an eye is fitted to, and how often they are drawn: by hand.
-EYE_LABELS, EYE_DRAWS = 20, 20
 # Hits with as many spots as this or fewer are weak: by hand.
 WEAK_HIT = 20
+# Of the calibration error by chance alone: by hand.
+_CHANCE_DRAWS = 100
 # Sensitivity and specificity in percent of the paper's networks, each trained and
 # tested on one experiment by expert labels.
 PUBLISHED = {name: network for name, (network, _) in TABLE_3.items()}
@@ -174,10 +172,11 @@ def print_table(groups: dict[str, list[Outcome]]) -> None:
     print(
         "| shots | Hit, Maybe, Miss | Hit or Maybe kept, % | Miss rejected, % "
         f"| AUC | kept at {SPECIFICITY:.0%} rejected, % | upper limit of that, % "
-        "| three classes right, % | calibration error | out of distribution, % "
+        "| three classes right, % | calibration error | of probabilities that hold "
+        "| out of distribution, % "
         "| Table 3, % |"
     )
-    print("|---" * 11 + "|")
+    print("|---" * 12 + "|")
     for name, outcomes in groups.items():
         counts = confusion_counts(
             [o.label for o in outcomes], [o.prediction.label for o in outcomes]
@@ -193,62 +192,20 @@ def print_table(groups: dict[str, list[Outcome]]) -> None:
             f"| {100 * sensitivity_at(SPECIFICITY, p, hits):.1f} "
             f"| {100 * sensitivity_at(SPECIFICITY, fourth_best, hits):.1f} "
             f"| {success_rate(counts):.1f} "
-            f"| {calibration_error(p, hits):.3f} "
+            f"| {calibration_error(p, hits):.3f} | {chance_error(p):.3f} "
             f"| {100 * np.mean(ood):.1f} | {published} |",
             flush=True,
         )
 
 
-def print_eyes(groups: dict[str, list[Outcome]]) -> None:
-    """What is kept and rejected rightly with an eye that is fitted to a few labels.
+def chance_error(p: NDArray[np.float64]) -> float:
+    """Mean calibration error of shots that are hits by just these chances (n,).
 
-    Means of draws of the labelled shots, and the other shots are classified. Nothing
-    for models that look for no spots.
+    So few shots differ from their chances: what is below it is no error.
     """
-    if any(o.prediction.candidates is None for group in groups.values() for o in group):
-        return
-    print(
-        f"\n| shots | Hit or Maybe kept by an eye of {EYE_LABELS} labels, % "
-        "| to be expected by it, % | Miss rejected, % | three classes right, % "
-        f"| calibration error |\n{'|---' * 6}|"
-    )
-    for name, outcomes in groups.items():
-        rng = np.random.default_rng(SEED)
-        draws = [_by_eye(outcomes, rng) for _ in range(EYE_DRAWS)]
-        *fractions, error = np.mean(draws, axis=0)
-        cells = [*(f"{100 * x:.1f}" for x in fractions), f"{error:.3f}"]
-        print(f"| {name} | {' | '.join(cells)} |", flush=True)
-
-
-def _by_eye(
-    outcomes: Sequence[Outcome], rng: np.random.Generator
-) -> tuple[float, float, float, float, float]:
-    """How right an eye is that is fitted to some shots, on the others.
-
-    Returns:
-        Sensitivity, that to be expected by its probabilities, specificity, success rate
-        and calibration error.
-    """
-    order = rng.permutation(len(outcomes))
-    labelled, others = order[:EYE_LABELS], order[EYE_LABELS:]
-    fitted = fit_to_predictions(
-        [outcomes[i].prediction for i in labelled],
-        [outcomes[i].label for i in labelled],
-        "a draw",
-    )
-    found = [outcomes[i].prediction.seen_by(fitted.eye) for i in others]
-    labels = np.array([outcomes[i].label for i in others])
-    classes = np.array([prediction.label for prediction in found])
-    kept = np.array([why_kept(_NAME, p, _DECISION) is not None for p in found])
-    hits = labels != Label.MISS
-    p = np.array([prediction.p_keep for prediction in found])
-    return (
-        kept[hits].mean(),
-        p[kept].sum() / p.sum(),
-        1 - kept[~hits].mean(),
-        (classes == labels).mean(),
-        calibration_error(p, hits),
-    )
+    rng = np.random.default_rng(SEED)
+    drawn = [rng.random(len(p)) < p for _ in range(_CHANCE_DRAWS)]
+    return float(np.mean([calibration_error(p, hits) for hits in drawn]))
 
 
 def print_kinds(outcomes: Sequence[Outcome]) -> None:
@@ -273,28 +230,6 @@ def print_reliability(outcomes: Sequence[Outcome]) -> None:
             print(
                 f"| {low:.1f}-{high:.1f} | {inside.sum()} "
                 f"| {100 * p[inside].mean():.1f} | {_percent(hits, inside)} |"
-            )
-
-
-def print_bounds(
-    groups: dict[str, list[Outcome]], hit_scores: NDArray[np.float64]
-) -> None:
-    """What decision.max_hit_loss promises and what is lost, by the model's own hits.
-
-    Args:
-        groups: Shots by name.
-        hit_scores: float64 (n,), as in Calibration.
-    """
-    print("\n| shots | max_hit_loss | threshold | lost, % | Miss rejected, % |")
-    print("|---|---|---|---|---|")
-    for name, outcomes in groups.items():
-        hits = _hits(outcomes)
-        for bound in BOUNDS:
-            threshold = threshold_for_hit_loss(hit_scores, bound)
-            lost = ~_kept(outcomes, Decision(threshold))
-            print(
-                f"| {name} | {bound} | {threshold:.3f} "
-                f"| {_percent(lost, hits)} | {_percent(lost, ~hits)} |"
             )
 
 
@@ -333,12 +268,13 @@ def main(model_name: str, names: Sequence[str], n_shots: int) -> None:
     model = load_model(model_name)
     plans = plan(names or list(EXPERIMENTS), n_shots, SEED)
     groups = {name: evaluate(model, jobs, name) for name, jobs in plans.items()}
-    print_table(groups)
-    print_eyes(groups)
-    everything = [o for outcomes in groups.values() for o in outcomes]
+    everything = [shot for outcomes in groups.values() for shot in outcomes]
+    print_table({**groups, "all": everything} if len(groups) > 1 else groups)
+    if have_candidates(groups):
+        print_eyes(groups)
     print_kinds(everything)
     print_reliability(everything)
-    print_bounds(groups, model.calibration.hit_scores)
+    print_bounds(groups, model.calibration)
 
 
 if __name__ == "__main__":

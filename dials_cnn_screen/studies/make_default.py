@@ -14,6 +14,7 @@ import os
 import sys
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from enum import IntEnum
 from functools import partial
 from pathlib import Path
@@ -25,7 +26,10 @@ from numpy.typing import NDArray
 from dials_cnn_screen.models.model import Model
 from dials_cnn_screen.models.model_file import save_model
 from dials_cnn_screen.simulation.detector_families import DETECTOR_FAMILIES
-from dials_cnn_screen.simulation.random_experiments import plan_random_experiments
+from dials_cnn_screen.simulation.random_experiments import (
+    Job,
+    plan_random_experiments,
+)
 from dials_cnn_screen.spots.architecture import SPOTS
 from dials_cnn_screen.spots.out_of_distribution import fit_out_of_distribution
 from dials_cnn_screen.spots.training_set import (
@@ -33,6 +37,7 @@ from dials_cnn_screen.spots.training_set import (
     SpotSchedule,
     spot_features,
 )
+from dials_cnn_screen.studies.simulate_hits import with_simulated_hits
 from dials_cnn_screen.studies.simulated_shots import simulate_candidates
 from dials_cnn_screen.training.loop import calibrate, predict_logits, train
 from dials_cnn_screen.util.threads import use_threads
@@ -87,7 +92,20 @@ def make_default(folder: Path, left_out: Sequence[str]) -> None:
             spot_features(network, data, held_out)
         ),
     )
+    calibration = with_simulated_hits(model, calibration_jobs(left_out))
+    model = replace(model, calibration=calibration)
     save_model(folder / "default.safetensors", model)
+
+
+def calibration_jobs(left_out: Sequence[str] = ()) -> list[Job]:
+    """The shots that calibrate, without those of detector families left out."""
+    jobs = plan_random_experiments(SHOTS, SHOTS_SEED)
+    splits = split_of([name for name, _, _ in jobs])
+    return [
+        job
+        for job, split in zip(jobs, splits, strict=True)
+        if split == Split.CALIBRATION and family_of(job[0]) not in left_out
+    ]
 
 
 def family_of(name: str) -> str:

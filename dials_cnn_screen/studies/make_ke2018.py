@@ -22,6 +22,7 @@ from dials_cnn_screen.models.model import Model
 from dials_cnn_screen.models.model_file import save_model
 from dials_cnn_screen.models.registry import find_architecture
 from dials_cnn_screen.simulation.experiments import EXPERIMENTS
+from dials_cnn_screen.simulation.random_experiments import Job
 from dials_cnn_screen.simulation.run import plan_run
 from dials_cnn_screen.studies.simulated_shots import simulate_dataset
 from dials_cnn_screen.training.loop import calibrate, predict_logits, train
@@ -79,19 +80,25 @@ def simulated_shots(folder: Path) -> Dataset:
     path, labels = folder / "images.npy", folder / "labels.npy"
     if labels.is_file():
         return Dataset(np.load(path, mmap_mode="r"), np.load(labels))
-    jobs = [
-        job
-        for n_shots, seed in (
-            (TRAINING_SHOTS, TRAINING_SEED),
-            (VALIDATION_SHOTS, VALIDATION_SEED),
-        )
-        for i, name in enumerate(EXPERIMENTS)
-        for job in plan_run(name, n_shots, (1, 1, 1), seed=100 * seed + i)
-    ]
+    jobs = _plan_shots(TRAINING_SHOTS, TRAINING_SEED) + validation_jobs()
     nproc = os.cpu_count() or 1
     dataset = simulate_dataset(jobs, PREPROCESSING, path, nproc, "Shots")
     np.save(labels, dataset.labels)
     return dataset
+
+
+def validation_jobs() -> list[Job]:
+    """The shots that choose the epoch and calibrate."""
+    return _plan_shots(VALIDATION_SHOTS, VALIDATION_SEED)
+
+
+def _plan_shots(n_shots: int, seed: int) -> list[Job]:
+    """So many of each experiment."""
+    return [
+        job
+        for i, name in enumerate(EXPERIMENTS)
+        for job in plan_run(name, n_shots, (1, 1, 1), seed=100 * seed + i)
+    ]
 
 
 if __name__ == "__main__":

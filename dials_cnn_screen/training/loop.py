@@ -358,5 +358,7 @@ def calibrate(
     """
     temperature = fit_temperature(logits, labels)
     kept = p_keep(softmax(logits.numpy(), temperature))
-    hits = labels.numpy() != Label.MISS
-    return Calibration(temperature, np.sort(kept[hits]), source, shares)
+    hits, sure = labels.numpy() != Label.MISS, labels.numpy() == Label.HIT
+    return Calibration(
+        temperature, np.sort(kept[hits]), source, shares, np.sort(kept[sure])
+    )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from dials_cnn_screen.labels.image_name import ImageName
 from dials_cnn_screen.screening.eye import fit_to_predictions, format_fit
@@ -11,7 +11,11 @@ from dials_cnn_screen.screening.results import ImageResult
 from dials_cnn_screen.viewer.session import Session
 
 
-def reorder_by_eye(session: Session, answers: Mapping[ImageName, ImageResult]) -> str:
+def reorder_by_eye(
+    session: Session,
+    answers: Mapping[ImageName, ImageResult],
+    region: Sequence[int] | None = None,
+) -> str:
     """Fit an eye to the labels so far, and show next what it is least certain of.
 
     Images of which the model says nothing come last.
@@ -19,6 +23,7 @@ def reorder_by_eye(session: Session, answers: Mapping[ImageName, ImageResult]) -
     Args:
         session: Its order is changed.
         answers: What a model without an eye found on the images.
+        region: Where the expert looks, as region_of_interest of an Eye.
 
     Returns:
         What was fitted, a sentence.
@@ -43,6 +48,7 @@ def reorder_by_eye(session: Session, answers: Mapping[ImageName, ImageResult]) -
         [prediction for _, prediction in usable],
         [label for label, _ in usable],
         labels.path.name,
+        region,
     )
     known = {i: found.seen_by(fitted.eye) for i, found in known.items()}
     session.reorder(

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from dials_cnn_screen.labels.image_name import ImageName
 from dials_cnn_screen.labels.label_file import LabelFile
 from dials_cnn_screen.screening.results import ImageResult
+from dials_cnn_screen.spots.eye import check_region
 from dials_cnn_screen.viewer.overlay import Spots
 from dials_cnn_screen.viewer.session import Keys
 
@@ -24,6 +25,11 @@ class Task:
         spots: To be circled once an image is labelled.
         always_circle: Circle them on images without a label too.
         answers: What a model found, for those who ask once an image is labelled.
+        region: Where the expert looks, as region_of_interest of an Eye; None:
+            everywhere.
+
+    Raises:
+        ValueError: There is no such region.
     """
 
     labels: LabelFile
@@ -32,3 +38,8 @@ class Task:
     spots: Mapping[ImageName, Spots] = field(default_factory=dict)
     always_circle: bool = False
     answers: Mapping[ImageName, ImageResult] = field(default_factory=dict)
+    region: Sequence[int] | None = None
+
+    def __post_init__(self) -> None:
+        if self.region is not None:
+            check_region(self.region)

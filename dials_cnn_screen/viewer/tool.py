@@ -230,12 +230,12 @@ class AnnotationTool(AnnotationPanel):
         self._show_new_order(session)
 
     def _order_by_eye(self, session: Session) -> None:
-        answers = {} if self._task is None else self._task.answers
-        if not answers:
+        task = self._task
+        if task is None or not task.answers:
             self.show_refusal("An eye needs scores=cnn_screen.json")
             return
         try:
-            fitted = reorder_by_eye(session, answers)
+            fitted = reorder_by_eye(session, task.answers, task.region)
         except ValueError as error:
             self.show_refusal(str(error))
             return

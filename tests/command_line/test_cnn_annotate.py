@@ -106,6 +106,9 @@ def test_answers_are_those_of_the_scores(images, shown):
     ]
     run([images, "annotation=other.txt"])
     assert shown[1][1].answers == {}
+    assert shown[1][1].region is None
+    run([images, "annotation=third.txt", "region_of_interest=0,9,3,9"])
+    assert shown[2][1].region == [0, 9, 3, 9]
 
 
 @pytest.fixture
@@ -189,6 +192,7 @@ def test_blind_second_pass(images, in_tmp_path, shown, capsys):
         (["compare=other.txt"], "none of these images is labelled in 'other.txt'"),
         (["annotation=other.txt"], r"of other images: old.h5 \[1\] is not among these"),
         (["annotation=gone/labels.txt"], "there is no folder"),
+        (["region_of_interest=9,9,0,9"], "region_of_interest=9,9,0,9 is not x0,x1,y0"),
     ],
 )
 def test_mistakes_are_told_in_a_line(images, in_tmp_path, shown, args, message):

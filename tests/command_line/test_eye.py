@@ -138,14 +138,47 @@ def test_images_of_another_file_of_the_same_name_are_evaluated(
 
 def test_max_hit_loss_with_an_eye(images, labels, screened):
     fit = [images, MODEL, ONE, f"eye.annotation={labels}", screened]
-    with pytest.raises(Sorry, match=r"max_hit_loss with an eye needs labels of your"):
-        cnn_screen.run([*fit, "decision.max_hit_loss=0.4"])
+    # Among the model's simulated hits the eye has its own.
+    cnn_screen.run([*fit, "decision.max_hit_loss=0.01"])
+    decision = read("cnn_screen.json")["decision"]
+    assert decision["calibrated_on"].startswith("hits to this eye among 2231 simulated")
+    assert decision["calibration_hits"] < 1280
+    assert decision["threshold"] < 0.2
+    assert [i["kept"] for i in read("cnn_screen.json")["images"]][::2] == [True] * 8
     scores = "calibration.scores=first.json"
     own = ["decision.max_hit_loss=0.4", "calibration.annotation=others.txt", scores]
     cnn_screen.run([*fit, *own])
     decision = read("cnn_screen.json")["decision"]
     assert decision["calibration_hits"] == 2
     assert decision["eye"] is not None
+
+
+def test_an_eye_that_looks_at_a_part(images):
+    look = [images, MODEL, ONE, "eye.visible_sigma=14"]
+    cnn_screen.run([*look, "eye.region_of_interest=0,360,0,360"])
+    assert classes("cnn_screen.json") == EXPERT
+    region = [0, 60, 0, 60]
+    cnn_screen.run([*look, "eye.region_of_interest=0,60,0,60"])
+    found = read("cnn_screen.json")
+    assert found["decision"]["eye"]["region_of_interest"] == region
+    assert "at fast 0 to 59, slow 0 to 59" in Path("cnn_screen.html").read_text()
+    for image in found["images"]:
+        # Thirty spots on 36 times the area.
+        assert image["class"] != "Hit"
+        assert {len(row) for row in image["candidates"]} == {4}
+    # The record of a run has the region as it was.
+    cnn_screen.run([*look, "eye.region_of_interest=0,60,0,60", "resume=True"])
+    assert "has 16 of 16 images; resuming" in Path("dials.cnn_screen.log").read_text()
+
+
+def test_images_that_the_eye_cannot_see_are_kept(images):
+    look = [images, MODEL, ONE, "eye.visible_sigma=14"]
+    with pytest.raises(Sorry, match=r"none of the 16 images could be classified; .* r"):
+        cnn_screen.run([*look, "eye.region_of_interest=360,400,0,60"])
+    with pytest.raises(Sorry, match=r"region_of_interest=9,9,0,60 is not x0,x1,y0,y1"):
+        cnn_screen.run([*look, "eye.region_of_interest=9,9,0,60"])
+    with pytest.raises(Sorry, match="is where an eye looks, and there is none"):
+        cnn_screen.run([images, MODEL, "eye.region_of_interest=0,60,0,60"])
 
 
 def test_a_model_that_looks_for_no_spots(images, level_model, labels):

@@ -159,7 +159,7 @@ def test_identity_is_by_content(model, path, tmp_path):
 
 def test_identity_of_the_packages_models_is_known():
     # What calibration files of users name; it changes with the models alone.
-    assert load_model("default").sha256.startswith("d8d54e1ee7fe1123")
+    assert load_model("default").sha256.startswith("0687703dc65a9b7c")
 
 
 def of_features(n_features):
@@ -391,6 +391,8 @@ def test_absurd_sizes_take_no_memory(path):
         ({"calibration.hit_scores": torch.zeros(2, 2)}, "not a list of probabilities"),
         ({"calibration.hit_scores": torch.tensor([0.5, 1.5])}, "not a list of prob"),
         ({"calibration.hit_scores": torch.tensor([torch.nan])}, "not a list of prob"),
+        ({"calibration.sure_scores": torch.tensor([2.0])}, "not a list of prob"),
+        ({"simulated_hits.significance": torch.zeros(2)}, "no 'simulated_hits.p_spot'"),
     ],
 )
 def test_wrong_tensors(path, tensors, message):

@@ -3,14 +3,27 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
-from dials_cnn_screen.screening.calibration import DecisionRule, read_labelled_hits
-from dials_cnn_screen.screening.decision import threshold_for_hit_loss
+from dials_cnn_screen.labels.label import Label
+from dials_cnn_screen.models.model import Calibration
+from dials_cnn_screen.models.model_file import load_model
+from dials_cnn_screen.screening.calibration import (
+    DecisionRule,
+    OwnLabels,
+    choose_decision,
+    hits_of_eye,
+    hits_of_model,
+    read_labelled_hits,
+)
+from dials_cnn_screen.screening.decision import LossOf, threshold_for_hit_loss
+from dials_cnn_screen.screening.eye import ChosenEye, EyeRule
+from dials_cnn_screen.spots.eye import Eye
 
 SHA = "ab" * 32
 MODEL = SimpleNamespace(name="new", sha256=SHA)
@@ -183,3 +196,71 @@ def test_rules_that_cannot_be(name, value):
     rule = {"threshold": 0.5, "max_hit_loss": None, "keep_misses": 0, "random_seed": 0}
     with pytest.raises(ValueError, match=rf"decision\.{name}=.* is not from 0 to 1"):
         DecisionRule(**{**rule, name: value})
+
+
+def test_labelled_hits_alone(files):
+    lines = ["run1.h5 [3] MAYBE", "run1.h5 [1] HIT", "run1.h5 [2] MISS"]
+    labels, scores = files(IMAGES, lines)
+    hits = read_labelled_hits(labels, scores, MODEL, loss_of=LossOf.HITS)
+    np.testing.assert_allclose(hits.scores, [0.9])
+    assert hits.source == f"1 image labelled Hit in {labels}"
+    labels, scores = files(IMAGES, lines[:1])
+    with pytest.raises(ValueError, match="no image that is labelled Hit in"):
+        read_labelled_hits(labels, scores, MODEL, loss_of=LossOf.HITS)
+
+
+def rule(**values) -> DecisionRule:
+    return DecisionRule(
+        **{"threshold": 0.5, "max_hit_loss": 0.01, "keep_misses": 0.0, **values},
+        random_seed=0,
+    )
+
+
+NO_LABELS, NO_RULE = OwnLabels(None, None), EyeRule(None, None, None)
+
+
+def test_the_loss_of_hits_alone_allows_a_higher_threshold():
+    model = load_model("default")
+    both = choose_decision(rule(), NO_LABELS, NO_RULE, model)
+    sure = choose_decision(rule(loss_of="hits"), NO_LABELS, NO_RULE, model)
+    assert both.threshold < 0.1 < 0.3 < sure.threshold
+    assert both.calibration_hits == len(model.calibration.hit_scores)
+    assert sure.calibration_hits == len(model.calibration.sure_scores)
+    lost = np.mean(model.calibration.sure_scores < sure.threshold)
+    assert 0.008 < lost <= 0.01
+    with pytest.raises(ValueError, match=r"loss_of=hits is for decision\.max_hit"):
+        rule(loss_of="hits", max_hit_loss=None)
+
+
+def test_a_model_that_does_not_know_hits_from_maybes():
+    old = Calibration(hit_scores=np.ones(200))
+    with pytest.raises(ValueError, match="does not say which of its calibration hits"):
+        hits_of_model(old, LossOf.HITS)
+    assert hits_of_model(old, LossOf.HITS_AND_MAYBES).number == 200
+
+
+def test_an_eye_has_its_own_calibration_hits():
+    model = load_model("default")
+    looks = EyeRule(12.0, None, None)
+    decision = choose_decision(rule(), NO_LABELS, looks, model)
+    simulated = model.calibration.simulated
+    is_hit = simulated.best[:, 0] >= 12
+    assert decision.calibration_hits == pytest.approx(is_hit.sum(), rel=0.05)
+    assert decision.calibrated_on.startswith("hits to this eye among 2231 simulated")
+    scores = simulated.scores(decision.eye)
+    # To this eye far more is a Miss, and its hits are easier to tell.
+    assert np.mean(scores[is_hit] < decision.threshold) <= 0.01
+    assert np.mean(scores[simulated.best[:, 0] < 8] < decision.threshold) > 0.3
+    sure = choose_decision(rule(loss_of="hits"), NO_LABELS, looks, model)
+    assert sure.threshold > decision.threshold
+    bare = replace(model, calibration=replace(model.calibration, simulated=None))
+    with pytest.raises(ValueError, match="with an eye needs labels of your own"):
+        choose_decision(rule(), NO_LABELS, looks, bare)
+
+
+def test_labels_that_no_eye_explains_lower_the_threshold():
+    calibration = load_model("default").calibration
+    labelled = [(Label.HIT, 0.9)] * 8 + [(Label.MAYBE, 0.001), (Label.MISS, 0.0)]
+    chosen = ChosenEye(Eye(12.0), labelled=labelled)
+    assert hits_of_eye(chosen, calibration, LossOf.HITS_AND_MAYBES).highest == 0.001
+    assert hits_of_eye(chosen, calibration, LossOf.HITS).highest == 0.9

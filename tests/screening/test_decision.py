@@ -6,14 +6,18 @@ import numpy as np
 import pytest
 
 from dials_cnn_screen.labels.image_name import ImageName
+from dials_cnn_screen.labels.label import Label
 from dials_cnn_screen.models.prediction import make_prediction
 from dials_cnn_screen.screening.decision import (
     Decision,
     KeptBecause,
+    LossOf,
     format_decision,
     threshold_for_hit_loss,
+    threshold_for_labels,
     why_kept,
 )
+from dials_cnn_screen.spots.eye import Eye
 
 NAME = ImageName("run1/data.h5", 3)
 
@@ -162,7 +166,9 @@ def test_format_decision():
             calibration_hits=7,
         )
     )
-    assert "at most 2% of the hits are expected to be lost (split conformal" in text
+    assert (
+        "at most 2% of the Hits and Maybes are expected to be lost (split con" in text
+    )
     assert "drawn like the 7 calibration hits: 9 shots. This does not hold" in text
     assert text.endswith(
         "Of the others 1% are kept at random, so that you can look for lost hits among "
@@ -190,3 +196,53 @@ def test_equal_scores_are_all_kept():
 def test_too_few_hits_for_a_promise(n, max_hit_loss, message):
     with pytest.raises(ValueError, match=message):
         threshold_for_hit_loss(np.ones(n), max_hit_loss)
+
+
+def test_hits_by_chance_count_in_part():
+    scores = np.array([0.1, 0.2, 0.3, 0.4, 0.5])
+    # Of 10.5 hits 0.2 (10.5 + 1) = 2.3 may be lost: those up to 0.3 are 2.2.
+    weights = np.array([0.1, 2.0, 0.1, 4.3, 4.0])
+    assert threshold_for_hit_loss(scores, 0.2, weights) == 0.3
+    order = np.array([3, 1, 4, 0, 2])
+    assert threshold_for_hit_loss(scores[order], 0.2, weights[order]) == 0.3
+    ones = np.ones(5)
+    for bound in (0.2, 0.35, 0.9):
+        plain = threshold_for_hit_loss(scores, bound)
+        assert threshold_for_hit_loss(scores, bound, ones) == plain
+    with pytest.raises(ValueError, match="needs 19 calibration hits, and there are 10"):
+        threshold_for_hit_loss(scores, 0.05, weights)
+
+
+def test_mean_loss_of_hits_by_chance_is_within_the_limit():
+    rng = np.random.default_rng(0)
+    lost = []
+    for _ in range(2000):
+        scores, chance = rng.beta(5, 1, size=200), rng.random(200)
+        threshold = threshold_for_hit_loss(scores[:100], 0.1, chance[:100])
+        is_hit = rng.random(100) < chance[100:]
+        lost.append((scores[100:][is_hit] < threshold).mean())
+    assert 0.08 < np.mean(lost) <= 0.1
+
+
+@pytest.mark.parametrize(("n", "rank"), [(1, 0), (31, 0), (33, 1), (99, 3)])
+def test_of_labelled_hits_no_more_are_lost_than_may_be_slips(n, rank):
+    scores = np.random.default_rng(n).permutation(np.arange(1, n + 1) / n)
+    assert threshold_for_labels(scores) == (rank + 1) / n
+
+
+def test_without_labelled_hits_there_is_no_limit():
+    assert threshold_for_labels(np.empty(0)) == 1
+
+
+def test_whose_loss_counts():
+    both, sure = LossOf("hits_and_maybes"), LossOf("hits")
+    assert [both.counts(label) for label in Label] == [True, True, False]
+    assert [sure.counts(label) for label in Label] == [True, False, False]
+    text = format_decision(Decision(0.4, max_hit_loss=0.01, loss_of="hits"))
+    assert "at most 1% of the Hits are expected to be lost" in text
+
+
+def test_where_an_eye_looks_is_said():
+    eye = Eye(12.0, region_of_interest=(10, 20, 30, 40))
+    text = format_decision(Decision(eye=eye))
+    assert "by 12 standard deviations or more at fast 10 to 19, slow 30 to 39 (" in text

@@ -153,6 +153,9 @@ def test_what_was_fitted_is_told():
 def test_eye_as_given():
     assert choose_eye(EyeRule(12.0, None, None), MODEL) == ChosenEye(Eye(12.0))
     assert choose_eye(EyeRule(None, None, None), MODEL) is NO_EYE
+    narrow = EyeRule(12.0, None, None, [0, 90, 10, 100])
+    expected = Eye(12.0, region_of_interest=(0, 90, 10, 100))
+    assert choose_eye(narrow, MODEL).eye == expected
 
 
 @pytest.mark.parametrize(
@@ -161,6 +164,7 @@ def test_eye_as_given():
         ((None, "labels.txt", None), "eye.annotation and eye.scores go together"),
         ((None, None, "run.json"), "eye.annotation and eye.scores go together"),
         ((12.0, "labels.txt", "run.json"), "leave one out"),
+        ((None, None, None, [0, 9, 0, 9]), "is where an eye looks, and there is none"),
     ],
 )
 def test_rules_that_cannot_be(rule, message):
@@ -183,6 +187,48 @@ def test_scores_by_an_eye_are_refused(tmp_path, labels):
         choose_eye(EyeRule(None, str(labels), str(path)), MODEL)
     with pytest.raises(ValueError, match=message):
         read_labelled_hits(labels, path, MODEL, ChosenEye(Eye(20.0)))
+
+
+def test_a_region_needs_the_places_of_candidates(scores, labels):
+    region = EyeRule(None, str(labels), str(scores), [0, 9, 0, 9])
+    with pytest.raises(ValueError, match="do not say where the candidates are"):
+        choose_eye(region, MODEL)
+
+
+def test_what_the_eye_says_of_its_own_labels(scores, labels):
+    chosen = choose_eye(EyeRule(None, str(labels), str(scores)), MODEL)
+    expected = [
+        (label_from_spots(n), prediction(n, n_weak=20).seen_by(chosen.eye).p_keep)
+        for n in COUNTS[:24]
+    ]
+    assert chosen.labelled == expected
+
+
+def test_places_of_candidates_are_in_the_scores(tmp_path):
+    places = np.array([[3, 70000], [4, 5]], dtype=np.int32)
+    found = CandidateScores(np.array([25.0, 8.0]), np.array([0.9, 0.4]), places)
+    image = make_prediction([0.1, 0.1, 0.8], candidates=found)
+    nothing = make_prediction(
+        [0.1, 0.1, 0.8], candidates=CandidateScores(*[np.empty(0)] * 2)
+    )
+    before = [
+        decide(name(0), image, None, BY_MODEL),
+        decide(name(1), nothing, None, BY_MODEL),
+    ]
+    path = tmp_path / "run.json"
+    eye = Eye(12.0, region_of_interest=(0, 9, 0, 9))
+    write_results(path, ScreeningResults(MODEL, Decision(eye=eye), before))
+    assert "[25.0, 0.9, 3, 70000]" in path.read_text()
+    results = read_results(path)
+    assert results.decision.eye == eye
+    read, empty = (image.prediction.candidates for image in results.images)
+    np.testing.assert_array_equal(read.places, places)
+    assert len(empty.p_spot) == 0
+    text = path.read_text()
+    for wrong in ("[25.0, 0.9, 3]", "[25.0, 0.9, 3, null]", "[]", "7"):
+        path.write_text(text.replace("[25.0, 0.9, 3, 70000]", wrong))
+        with pytest.raises(ValueError, match="is not a scores file"):
+            read_results(path)
 
 
 def test_too_few_labels_no_fit():

@@ -37,6 +37,9 @@ def frame_with(height, mask=None, shape=SHAPE):
 def check(found, expected):
     np.testing.assert_allclose(found.probabilities, expected.probabilities, atol=1e-3)
     np.testing.assert_array_equal(found.spots, expected.spots)
+    if expected.candidates is not None:
+        places = found.candidates.places
+        np.testing.assert_array_equal(places, expected.candidates.places)
     assert found.ood_score == pytest.approx(expected.ood_score, abs=1e-3)
     assert found.label == expected.label
 

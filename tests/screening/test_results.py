@@ -95,6 +95,7 @@ def test_decision_in_json(results):
         "calibration_hits": None,
         "keep_misses": 0.0,
         "seed": 0,
+        "loss_of": "hits_and_maybes",
         "eye": None,
     }
 

@@ -135,3 +135,57 @@ def test_scores_leave_out_what_is_hardly_a_spot():
 def test_scores_that_cannot_be(significance, p_spot, message):
     with pytest.raises(ValueError, match=message):
         CandidateScores(np.array(significance), np.array(p_spot))
+
+
+def placed(significance: float, places) -> CandidateScores:
+    n = len(places)
+    return CandidateScores(np.full(n, significance), np.ones(n), np.array(places))
+
+
+def test_spots_outside_of_the_region_are_not_seen():
+    inside = [(20 + i, 30) for i in range(12)]
+    outside = [(20 + i, 40) for i in range(12)]
+    # x0, x1, y0, y1: the first of each are in it, the last are not.
+    eye = Eye(8.0, region_of_interest=(30, 40, 20, 32))
+    own = np.zeros((1, 3))
+    assert eye.probabilities([placed(30.0, inside)], own)[0, Label.HIT] > 0.99
+    assert eye.probabilities([placed(30.0, outside)], own)[0, Label.MISS] > 0.99
+    edge = Eye(8.0, region_of_interest=(30, 40, 20, 29))
+    assert edge.probabilities([placed(30.0, inside)], own)[0, Label.MAYBE] > 0.99
+    assert Eye(8.0, region_of_interest=[30, 40, 20, 32]) == eye
+    with pytest.raises(ValueError, match="do not say where the candidates are"):
+        eye.probabilities([spots(12, 30.0)], own)
+
+
+@pytest.mark.parametrize(
+    "region", [(5, 5, 0, 9), (0, 9, 9, 3), (-1, 9, 0, 9), (0, 9, 0), (1, 2, 3, 4, 5)]
+)
+def test_regions_that_cannot_be(region):
+    text = ",".join(map(str, region))
+    with pytest.raises(ValueError, match=f"region_of_interest={text} is not x0,x1,y0"):
+        Eye(8.0, region_of_interest=region)
+
+
+def test_frames_without_the_region_cannot_be_judged():
+    eye = Eye(8.0, region_of_interest=(100, 200, 50, 60))
+    eye.check_frame((51, 101))
+    Eye(8.0).check_frame((1, 1))
+    for shape in ((51, 100), (50, 101)):
+        with pytest.raises(ValueError, match=r"=100,200,50,60 is outside of the frame"):
+            eye.check_frame(shape)
+
+
+def test_how_probably_spots_are_seen():
+    eye = Eye(10.0, spread=0.2)
+    seen = eye.sees(np.array([0.0, 5.4, 6.0, 10.0, 30.0]))
+    assert seen[:2].tolist() == [0, 0]
+    assert 0 < seen[2] < 0.01
+    assert seen[3:].tolist() == pytest.approx([0.5, 1])
+    # By the eye's own distribution of thresholds.
+    rng = np.random.default_rng(0)
+    thresholds = 10 * np.exp(0.2 * rng.normal(size=100_000))
+    found = eye.sees(np.array([7.5, 13.0]))
+    expected = [(thresholds <= 7.5).mean(), (thresholds <= 13).mean()]
+    np.testing.assert_allclose(found, expected, atol=0.01)
+    shared = Eye(10.0, spread=0.2, own_share=0.5)
+    np.testing.assert_allclose(shared.sees(np.array([7.5])), 0.5 + 0.5 * found[:1])

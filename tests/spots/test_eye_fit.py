@@ -116,3 +116,26 @@ def test_more_labels_make_the_interval_narrower():
 def test_values_that_are_searched():
     assert SIGMAS[0] == MODEL_SIGMA
     assert 60 < SIGMAS[-1] < 65
+
+
+def test_a_fit_counts_where_the_expert_looks():
+    rng = np.random.default_rng(5)
+    region = (0, 50, 0, 100)
+    counts = np.tile([0, 2, 6, 15], 10)
+    # Spots within the region, and thirty outside that the expert never sees.
+    placed = []
+    for n in counts:
+        places = rng.integers(0, 50, (n + 30, 2))
+        places[n:, 1] += 50
+        placed.append(CandidateScores(np.full(n + 30, 30.0), np.ones(n + 30), places))
+    labels = [label_from_spots(n) for n in counts]
+    model = np.tile([0.98, 0.01, 0.01], (len(counts), 1))
+    fitted = fit_eye(placed, model, labels, "labels", region)
+    assert fitted.eye.region_of_interest == region
+    classes = fitted.eye.probabilities(placed, model).argmax(axis=1)
+    assert (classes == labels).all()
+    everywhere = fit_eye(placed, model, labels, "labels").eye
+    assert (everywhere.probabilities(placed, model).argmax(axis=1) != labels).any()
+    bare = [CandidateScores(p.significance, p.p_spot) for p in placed]
+    with pytest.raises(ValueError, match="do not say where the candidates are"):
+        fit_eye(bare, model, labels, "labels", region)

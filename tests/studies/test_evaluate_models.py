@@ -7,12 +7,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from dials_cnn_screen.architecture import CandidateScores
-from dials_cnn_screen.labels.label import Label, label_from_spots
+from dials_cnn_screen.labels.label import Label
 from dials_cnn_screen.models.model_file import load_model
 from dials_cnn_screen.models.prediction import make_prediction
 from dials_cnn_screen.simulation.experiments import EXPERIMENTS
-from dials_cnn_screen.spots.eye import class_probabilities, pad
 from dials_cnn_screen.studies import evaluate_models as module
 from dials_cnn_screen.studies.evaluate_models import Outcome
 
@@ -46,32 +44,9 @@ def test_table(capsys):
     assert cells[4] == f"{(6 + 5 / 2) / 12:.3f}"
     # The fourth best spot is here as good as spots are many: all hits are above.
     assert cells[6] == "100.0"
-    assert cells[9:] == ["0.0", "94.8 / 96.0"]
-
-
-def test_eye_of_a_few_labels(capsys):
-    """An expert who sees strong spots alone, and shots with weak ones and strong."""
-    rng = np.random.default_rng(0)
-
-    def shot(n_strong: int, n_weak: int) -> Outcome:
-        significance = np.repeat([25.0, 7.0], [n_strong, n_weak])
-        scores = CandidateScores(significance, np.ones(n_strong + n_weak))
-        p = class_probabilities(pad([scores]), 5.5, 0.05)[0]
-        prediction = make_prediction(p, candidates=scores)
-        return Outcome(n_strong, 0.0, label_from_spots(n_strong), "crystal", prediction)
-
-    shots = [shot(n, 15) for n in rng.choice([0, 2, 6, 30], 80)]
-    found = np.array([module._by_eye(shots, rng) for _ in range(5)])
-    assert (found[:, :4] > 0.95).all()
-    assert (found[:, 4] < 0.05).all()
-    # The model itself keeps them all.
-    assert all(o.kept for o in shots)
-    module.print_eyes({"LO19": shots})
-    row = capsys.readouterr().out.splitlines()[-1]
-    assert row.startswith("| LO19 | ")
-    assert min(float(x) for x in row.split("|")[2:6]) > 95
-    module.print_eyes({"LO19": OUTCOMES})
-    assert capsys.readouterr().out == ""
+    # Of chances of 1 and 0.1; four of seven shots have 1, which nothing changes.
+    assert float(cells[9]) == pytest.approx(3 / 7 * 0.12, abs=0.03)
+    assert cells[10:] == ["0.0", "94.8 / 96.0"]
 
 
 def test_kinds(capsys):
@@ -149,10 +124,9 @@ def test_reliability(capsys):
     assert found == [("0.1-0.2", 3, "33.3"), ("0.9-1.0", 4, "75.0")]
 
 
-def test_bounds(capsys):
-    module.print_bounds({"LO19": OUTCOMES}, np.linspace(0.002, 0.4, 199))
-    rows = [row.split("|") for row in capsys.readouterr().out.splitlines()[3:]]
-    assert [row[2].strip() for row in rows] == ["0.01", "0.05"]
-    # At 5% the threshold is the tenth score, 0.02; nothing is lost below 0.1.
-    assert float(rows[1][3]) == pytest.approx(0.02, abs=1e-3)
-    assert [row[4].split()[0] for row in rows] == ["0.0", "0.0"]
+def test_chance_error():
+    # One shot of a chance of 0.3 is off by 0.7 or by 0.3.
+    assert module.chance_error(np.array([0.3])) == pytest.approx(0.42, abs=0.06)
+    assert module.chance_error(np.array([0.0, 1.0])) == 0
+    many = module.chance_error(np.random.default_rng(0).random(10_000))
+    assert 0 < many < 0.02

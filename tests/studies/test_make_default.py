@@ -28,6 +28,9 @@ def runs(monkeypatch):
         return data
 
     monkeypatch.setattr(module, "simulate_candidates", simulate)
+    monkeypatch.setattr(
+        module, "with_simulated_hits", lambda model, _: model.calibration
+    )
     monkeypatch.setattr(module, "SHOTS", 250)
     monkeypatch.setattr(module, "_SHOTS_PER_FILE", 100)
     monkeypatch.setattr(module, "SEARCH", CandidateSearch(most=3))

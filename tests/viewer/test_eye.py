@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -55,6 +56,23 @@ def test_images_in_doubt_come_first(labels, answers):
     assert session.current == N_LABELLED
     notes = json.loads((labels.path.parent / "labels.txt.json").read_text())
     assert notes["order"] == "eye"
+
+
+def test_the_eye_looks_where_the_expert_does(labels, answers):
+    session = Session(labels)
+    with pytest.raises(ValueError, match="do not say where the candidates are"):
+        reorder_by_eye(session, answers, [0, 9, 0, 9])
+    # Of the images in doubt the first has its spots elsewhere, and is a sure Miss.
+    for name, found in answers.items():
+        scores = found.prediction.candidates
+        places = np.zeros((len(scores.p_spot), 2), np.int32)
+        places[:, 1] = 50 * (name == NAMES[13])
+        placed = CandidateScores(scores.significance, scores.p_spot, places)
+        answers[name] = replace(
+            found, prediction=replace(found.prediction, candidates=placed)
+        )
+    reorder_by_eye(session, answers, [0, 9, 0, 9])
+    assert session.order[N_LABELLED + 1] == 15
 
 
 def test_images_without_an_answer_come_last(labels, answers):

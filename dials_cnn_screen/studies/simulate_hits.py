@@ -1,0 +1,91 @@
+"""Calibration hits of a model, with what an eye needs of them, simulated.
+
+Run as ``python -m dials_cnn_screen.studies.simulate_hits MODEL OUTPUT`` for the default
+model or ke2018, as they are in the package: simulates their calibration shots again and
+writes the model with what has come of its hits. make_default.py does it for a new one.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
+
+from dials_cnn_screen.labels.label import Label
+from dials_cnn_screen.models.model import Calibration, Model
+from dials_cnn_screen.models.model_file import load_model, save_model
+from dials_cnn_screen.models.prediction import Prediction
+from dials_cnn_screen.models.predictor import Predictor
+from dials_cnn_screen.simulation.random_experiments import Job
+from dials_cnn_screen.simulation.run import simulate_job
+from dials_cnn_screen.spots.simulated_hits import SimulatedHits, best_spots
+from dials_cnn_screen.studies.eye import visible_significance
+from dials_cnn_screen.studies.simulated_shots import as_frame
+from dials_cnn_screen.util.progress import track
+from dials_cnn_screen.util.workers import map_on_workers
+
+
+def with_simulated_hits(model: Model, jobs: Sequence[Job]) -> Calibration:
+    """The model's calibration, with the hits among these shots.
+
+    jobs: The shots that it was calibrated on.
+    """
+    shots = map_on_workers(
+        _classify,
+        jobs,
+        os.cpu_count() or 1,
+        Model.predictor,
+        (model,),
+        chunk=8,
+        fork=False,
+    )
+    found = list(track(shots, "Calibration shots", len(jobs), "shot"))
+    hits = [shot for shot in found if shot[0] is not Label.MISS]
+    predictions = [prediction for _, prediction, _ in hits]
+    p_keep = np.array([prediction.p_keep for prediction in predictions])
+    is_sure = np.array([label is Label.HIT for label, _, _ in hits])
+    candidates = [p.candidates for p in predictions if p.candidates is not None]
+    simulated = None
+    if candidates:
+        own = np.array([prediction.probabilities for prediction in predictions])
+        best = np.array([best for _, _, best in hits])
+        simulated = SimulatedHits(candidates, own, best)
+    return replace(
+        model.calibration,
+        hit_scores=np.sort(p_keep),
+        sure_scores=np.sort(p_keep[is_sure]),
+        simulated=simulated,
+    )
+
+
+def _classify(
+    predictor: Predictor, job: Job
+) -> tuple[Label, Prediction, tuple[float, float]]:
+    """Label and prediction of a shot, and how far its spots stand out."""
+    shot = simulate_job(job)
+    prediction = predictor.classify(predictor.prepare(as_frame(shot, job[0])))
+    return shot.label, prediction, best_spots(visible_significance(shot))
+
+
+def main(name: str, output: str) -> None:
+    """Write the packaged model of a name with its calibration hits simulated again."""
+    from dials_cnn_screen.studies import make_default, make_ke2018
+
+    plans = {
+        "default": make_default.calibration_jobs,
+        "ke2018": make_ke2018.validation_jobs,
+    }
+    if name not in plans:
+        raise ValueError(f"'{name}': not {' or '.join(plans)}")
+    model = load_model(name)
+    save_model(
+        output,
+        replace(model, calibration=with_simulated_hits(model, plans[name]())),
+    )
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
