@@ -80,6 +80,15 @@ def regions(name: str) -> dict[str, tuple[int, int, int, int] | None]:
     return found
 
 
+def ways_to_look(
+    name: str, n_shots: int
+) -> Iterator[tuple[int, str, tuple[int, int, int, int] | None]]:
+    """Number of labels, and where an eye looks; half of the shots are left at least."""
+    numbers = [n for n in EYE_LABELS if 2 * n <= n_shots]
+    for n, (place, region) in itertools.product(numbers, regions(name).items()):
+        yield n, place, region
+
+
 def draw_eyes(
     outcomes: Sequence[Outcome],
     n_labels: int,
@@ -108,7 +117,7 @@ def print_eyes(groups: dict[str, list[Outcome]]) -> None:
         f"| calibration error |\n{'|---' * 8}|"
     )
     for name, outcomes in groups.items():
-        for n, (place, region) in itertools.product(EYE_LABELS, regions(name).items()):
+        for n, place, region in ways_to_look(name, len(outcomes)):
             draws = [eye_figures(draw) for draw in draw_eyes(outcomes, n, region)]
             *fractions, error = np.mean(draws, axis=0)
             cells = [*(f"{100 * x:.1f}" for x in fractions), f"{error:.3f}"]
@@ -174,7 +183,7 @@ def _ways(
     yield "the model", [Draw(ChosenEye(), outcomes, own)]
     if not has_eyes:
         return
-    for n, (place, region) in itertools.product(EYE_LABELS, regions(name).items()):
+    for n, place, region in ways_to_look(name, len(outcomes)):
         yield f"an eye of {n} labels, {place}", [*draw_eyes(outcomes, n, region)]
 
 

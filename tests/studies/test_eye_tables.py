@@ -49,6 +49,12 @@ def test_regions():
     assert not eye.looks_at(np.array([y0 - 1.0 - 960]), np.array([0.0])).any()
 
 
+def test_as_many_shots_are_left_as_are_labelled():
+    assert list(module.ways_to_look("eiger", 39)) == []
+    assert list(module.ways_to_look("eiger", 199)) == [(20, "all", None)]
+    assert [n for n, _, _ in module.ways_to_look("LO19", 200)] == [20, 20, 100, 100]
+
+
 def test_eyes(shots, capsys):
     for region in module.regions("LO19").values():
         for draw in module.draw_eyes(shots, 20, region):

@@ -45,12 +45,13 @@ def test_max_hit_loss(images, model, results):
         "calibration_hits": 199,
         "keep_misses": 0.0,
         "seed": 0,
+        "loss_of": "hits_and_maybes",
         "eye": None,
     }
     told = (
-        "P(Hit) + P(Maybe) is 0.05 or more. At this threshold at most 5% of the hits "
-        "are expected to be lost (split conformal prediction), for images drawn like "
-        "the 199 calibration hits: a ramp."
+        "P(Hit) + P(Maybe) is 0.05 or more. At this threshold at most 5% of the Hits "
+        "and Maybes are expected to be lost (split conformal prediction), for images "
+        "drawn like the 199 calibration hits: a ramp."
     )
     log = Path("dials.cnn_screen.log").read_text()
     assert told in " ".join(log.split())
@@ -90,6 +91,7 @@ def test_max_hit_loss_on_own_labels(images, model, labels, results, column, expe
         "calibration_hits": 5,
         "keep_misses": 0.0,
         "seed": 0,
+        "loss_of": "hits_and_maybes",
         "eye": None,
     }
     assert column("kept") == [True, False, True, False, True, True, True]

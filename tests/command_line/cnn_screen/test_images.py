@@ -53,6 +53,7 @@ def test_every_image_has_its_entry(
         "max_hit_loss": None,
         "calibrated_on": None,
         "calibration_hits": None,
+        "loss_of": "hits_and_maybes",
         "eye": None,
         "keep_misses": 0.0,
         "seed": 0,
