@@ -161,6 +161,11 @@ def format_decision(decision: Decision) -> str:
             f"({eye.source}); the model by itself counts those over {MODEL_SIGMA}"
             f"{weight}. {text}"
         )
+        if eye.lapse_percent:
+            text += (
+                f" Some {eye.lapse_percent}% of the expert's labels follow no number "
+                "of spots; of these images nothing is known."
+            )
     if decision.max_hit_loss is not None:
         text += (
             f" At this threshold at most {100 * decision.max_hit_loss:.3g}% of the "

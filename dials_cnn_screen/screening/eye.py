@@ -157,9 +157,14 @@ def format_fit(fitted: EyeFit) -> str:
         f"By {eye.source} the expert sees spots of {eye.visible_sigma:.1f} standard "
         f"deviations or more (95% interval {low:.1f} to {high:.1f})."
     )
-    if not eye.own_percent:
-        return text
-    return (
-        f"{text} With a probability of {eye.own_percent}% the labels follow the "
-        f"model's own classes, of spots over {MODEL_SIGMA}, which have this weight."
-    )
+    if eye.own_percent:
+        text += (
+            f" With a probability of {eye.own_percent}% the labels follow the model's "
+            f"own classes, of spots over {MODEL_SIGMA}, which have this weight."
+        )
+    if eye.lapse_percent:
+        text += (
+            f" Some {eye.lapse_percent}% of the labels follow no number of spots that "
+            "stand out; no eye tells the classes of such images."
+        )
+    return text

@@ -16,6 +16,11 @@ threshold:
    means over it (Gauss-Hermite quadrature).
 4. Hit is 10 spots or more, Maybe 4 to 9, Miss 3 or fewer (Ke et al., section 3.3.1).
 
+Some labels follow no number of spots, as where an expert sees in one image what they
+miss in another. Of the share lapse_rate of the images the classes are therefore as
+frequent as among all labels, whatever is on them (as in fits of psychometric functions:
+Wichmann & Hill, 2001, Percept. Psychophys. 63, 1293).
+
 An expert who looks at a part of the frame, as that of Ke et al. did (945 x 520 pixels,
 section 3.3.1), sees no spots outside of it.
 
@@ -33,7 +38,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dials_cnn_screen.architecture import CandidateScores
-from dials_cnn_screen.labels.label import HIT_SPOTS, MAYBE_SPOTS
+from dials_cnn_screen.labels.label import HIT_SPOTS, MAYBE_SPOTS, Label
 
 # What the model calls a spot stands out by this many standard deviations or more, as in
 # its training (training_set.py).
@@ -63,10 +68,12 @@ class Eye:
         region_of_interest: x0, x1, y0, y1 as in dials.find_spots: spots are seen at
             fast from x0 to x1 - 1 and slow from y0 to y1 - 1, pixels of the frame.
             None: everywhere.
+        lapse_rate: Share of the images whose classes follow no number of spots.
+        lapse_shares: Of Hit, Maybe and Miss among those.
 
     Raises:
-        ValueError: visible_sigma is under the model's, spread not over 0, own_share
-            not from 0 to 1, or nothing is in the region of interest.
+        ValueError: visible_sigma is under the model's, spread not over 0, a share not
+            from 0 to 1, or nothing is in the region of interest.
     """
 
     visible_sigma: float
@@ -74,6 +81,8 @@ class Eye:
     source: str = "as given"
     own_share: float = 0.0
     region_of_interest: Sequence[int] | None = None
+    lapse_rate: float = 0.0
+    lapse_shares: Sequence[float] = (0.0, 0.0, 1.0)
 
     def __post_init__(self) -> None:
         if not MODEL_SIGMA <= self.visible_sigma < math.inf:
@@ -83,11 +92,16 @@ class Eye:
             )
         if not 0 < self.spread < math.inf:
             raise ValueError(f"spread={self.spread:g} is not over 0")
-        if not 0 <= self.own_share <= 1:
-            raise ValueError(f"own_share={self.own_share:g} is not from 0 to 1")
+        for name in ("own_share", "lapse_rate"):
+            if not 0 <= (share := getattr(self, name)) <= 1:
+                raise ValueError(f"{name}={share:g} is not from 0 to 1")
+        shares = tuple(self.lapse_shares)
+        if len(shares) != len(Label) or not all(0 <= share <= 1 for share in shares):
+            raise ValueError(f"lapse_shares={shares} are not shares of three classes")
+        # Lists, as JSON and PHIL have them, would not be equal to tuples.
+        object.__setattr__(self, "lapse_shares", shares)
         if self.region_of_interest is not None:
             check_region(self.region_of_interest)
-            # A list, as JSON and PHIL have it, would not be equal to a tuple.
             region = tuple(self.region_of_interest)
             object.__setattr__(self, "region_of_interest", region)
 
@@ -95,6 +109,11 @@ class Eye:
     def own_percent(self) -> int:
         """own_share as people read it."""
         return round(100 * self.own_share)
+
+    @property
+    def lapse_percent(self) -> int:
+        """lapse_rate as people read it."""
+        return round(100 * self.lapse_rate)
 
     def probabilities(
         self, frames: Sequence[CandidateScores], own: NDArray[np.float64]
@@ -105,7 +124,8 @@ class Eye:
         """
         padded = pad([within(frame, self.region_of_interest) for frame in frames])
         seen = class_probabilities(padded, self.visible_sigma, self.spread)
-        return (1 - self.own_share) * seen + self.own_share * own
+        p = (1 - self.own_share) * seen + self.own_share * own
+        return (1 - self.lapse_rate) * p + self.lapse_rate * np.array(self.lapse_shares)
 
     def check_frame(self, shape: tuple[int, ...]) -> None:
         """Raise ValueError where a frame (slow, fast) has nothing where the eye looks.

@@ -148,6 +148,12 @@ def test_what_was_fitted_is_told():
     assert format_fit(fitted) == sees
     shared = EyeFit(replace(fitted.eye, own_share=0.25), fitted.interval)
     assert format_fit(shared).startswith(f"{sees} With a probability of 25% the labels")
+    erring = EyeFit(replace(fitted.eye, lapse_rate=0.3), fitted.interval)
+    assert format_fit(erring).startswith(f"{sees} Some 30% of the labels follow no num")
+    assert "Some 30% of the expert's labels follow no number of spots;" in (
+        format_decision(Decision(eye=erring.eye))
+    )
+    assert "Some" not in format_decision(Decision(eye=fitted.eye))
 
 
 def test_eye_as_given():

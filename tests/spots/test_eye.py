@@ -109,11 +109,25 @@ def test_classes_of_the_model_have_their_share():
         ((9.0, float("nan")), "spread=nan is not over 0"),
         ((9.0, 0.2, "", 1.5), "own_share=1.5 is not from 0 to 1"),
         ((9.0, 0.2, "", float("nan")), "own_share=nan is not from 0 to 1"),
+        ((9.0, 0.2, "", 0.0, None, 1.5), "lapse_rate=1.5 is not from 0 to 1"),
+        ((9.0, 0.2, "", 0.0, None, 0.1, (1.0,)), "(1.0,) are not shares of three"),
+        ((9.0, 0.2, "", 0.0, None, 0.1, (2.0, 0, 0)), "are not shares of three"),
     ],
 )
 def test_eyes_that_cannot_be(values, message):
     with pytest.raises(ValueError, match=re.escape(message)):
         Eye(*values)
+
+
+def test_lapses_have_their_classes_whatever_is_on_the_image():
+    sharp = Eye(8.0)
+    erring = Eye(8.0, lapse_rate=0.4, lapse_shares=[0.5, 0.25, 0.25])
+    assert erring == Eye(8.0, lapse_rate=0.4, lapse_shares=(0.5, 0.25, 0.25))
+    assert erring.lapse_percent == 40
+    frames, own = [spots(0, 9.0), spots(20, 30.0)], np.full((2, 3), 1 / 3)
+    p = sharp.probabilities(frames, own)
+    expected = 0.6 * p + 0.4 * np.array([0.5, 0.25, 0.25])
+    np.testing.assert_allclose(erring.probabilities(frames, own), expected)
 
 
 def test_scores_leave_out_what_is_hardly_a_spot():

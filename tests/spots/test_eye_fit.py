@@ -6,7 +6,7 @@ import pytest
 from dials_cnn_screen.architecture import CandidateScores
 from dials_cnn_screen.labels.label import Label, label_from_spots
 from dials_cnn_screen.spots.eye import MODEL_SIGMA, Eye, class_probabilities, pad
-from dials_cnn_screen.spots.eye_fit import SIGMAS, fit_eye
+from dials_cnn_screen.spots.eye_fit import LAPSES, SIGMAS, fit_eye
 
 
 def frames_of(n: int, seed: int) -> list[CandidateScores]:
@@ -86,7 +86,15 @@ def test_shares_are_those_of_the_bayes_factor():
     labels = [Label.MISS] * 3
     assert fit_eye(frames, sure, labels, "labels").eye.own_share == 0.5
     doubtful = np.tile([0.25, 0.25, 0.5], (3, 1))
-    ratio = ((0.97 * 0.5 + 0.01) / (0.97 + 0.01)) ** 3
+
+    def evidence(p: float) -> float:
+        # Nineteen to one there are no lapses; else a tenth of them to six, all Misses
+        # but for the third of an image of each class.
+        mixed = (1 - LAPSES) * p + LAPSES * (3 + 1 / 3) / 4
+        prior = np.array([0.95, *[0.05 / 6] * 6])
+        return prior @ (0.97 * mixed + 0.01) ** 3
+
+    ratio = evidence(0.5) / evidence(1.0)
     assert fit_eye(frames, doubtful, labels, "labels").eye.own_share == pytest.approx(
         ratio / (1 + ratio), abs=1e-4
     )
@@ -100,6 +108,28 @@ def test_slips_hardly_move_the_threshold():
     labels[strongest] = Label.MISS
     slipped = fit_eye(frames, own(frames), labels, "labels").eye.visible_sigma
     assert slipped == pytest.approx(clean, rel=0.2)
+
+
+def test_labels_that_follow_no_number_of_spots_are_lapses():
+    frames = frames_of(100, seed=1)
+    labels = labels_by(frames, 12.0)
+    steady = fit_eye(frames, own(frames), labels, "labels").eye
+    assert steady.lapse_rate < 0.01
+    rng = np.random.default_rng(0)
+    erratic = rng.random(100) < 0.5
+    drawn = rng.permutation(labels)
+    mixed = [
+        Label(d if e else x) for x, d, e in zip(labels, drawn, erratic, strict=True)
+    ]
+    found = fit_eye(frames, own(frames), mixed, "labels").eye
+    assert 0.3 < found.lapse_rate < 0.6
+    # Of the classes among all labels.
+    shares = np.bincount(mixed, minlength=3) / 100
+    np.testing.assert_allclose(found.lapse_shares, shares, atol=0.01)
+    assert found.visible_sigma == pytest.approx(steady.visible_sigma, rel=0.3)
+    # Of no image is the eye surer than half of the labels allow.
+    p = found.probabilities(frames, own(frames))
+    assert p.max() < 0.9
 
 
 def test_more_labels_make_the_interval_narrower():
