@@ -45,10 +45,10 @@ from dials_cnn_screen.simulation.shot import Shot
 from dials_cnn_screen.studies.evaluate_models import (
     SEED,
     SHOTS,
-    Outcome,
     evaluate_shot,
     plan,
 )
+from dials_cnn_screen.studies.outcomes import Outcome
 from dials_cnn_screen.util.intervals import format_percent
 from dials_cnn_screen.util.progress import track
 from dials_cnn_screen.util.workers import map_on_workers

@@ -13,7 +13,6 @@ import argparse
 import itertools
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -25,13 +24,11 @@ from dials_cnn_screen.evaluation.metrics import (
     sensitivity_at,
 )
 from dials_cnn_screen.labels.confusion import confusion_counts, success_rate
-from dials_cnn_screen.labels.image_name import ImageName
 from dials_cnn_screen.labels.label import HIT_SPOTS, MAYBE_SPOTS, Label
 from dials_cnn_screen.models.model import Model
 from dials_cnn_screen.models.model_file import load_model
-from dials_cnn_screen.models.prediction import Prediction
 from dials_cnn_screen.models.predictor import Predictor
-from dials_cnn_screen.screening.decision import Decision, why_kept
+from dials_cnn_screen.screening.decision import Decision
 from dials_cnn_screen.simulation.detector_families import DETECTOR_FAMILIES
 from dials_cnn_screen.simulation.experiments import EXPERIMENTS
 from dials_cnn_screen.simulation.random_experiments import (
@@ -46,6 +43,7 @@ from dials_cnn_screen.studies.eye_tables import (
     print_bounds,
     print_eyes,
 )
+from dials_cnn_screen.studies.outcomes import PAPER_RULE, Outcome
 from dials_cnn_screen.studies.published import TABLE_3
 from dials_cnn_screen.studies.simulated_shots import as_frame
 from dials_cnn_screen.util.intervals import format_percent
@@ -63,40 +61,6 @@ _CHANCE_DRAWS = 100
 # Sensitivity and specificity in percent of the paper's networks, each trained and
 # tested on one experiment by expert labels.
 PUBLISHED = {name: network for name, (network, _) in TABLE_3.items()}
-# The paper's rule.
-_DECISION = Decision()
-# Names matter for the audit alone, and there is none.
-_NAME = ImageName("simulated")
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """One simulated shot and the model's prediction.
-
-    Attributes:
-        n_visible: Number of visible spots.
-        fourth_best: Significance of the fourth best spot where the expert looks, as one
-            would measure it who knew all places, that is with noise of one standard
-            deviation.
-        label: By the visible spots.
-        kind: As in Shot.
-        prediction: Of the model.
-    """
-
-    n_visible: int
-    fourth_best: float
-    label: Label
-    kind: str
-    prediction: Prediction
-
-    @property
-    def kept(self) -> bool:
-        """Whether screening keeps the shot at the paper's threshold."""
-        return self.is_kept(_DECISION)
-
-    def is_kept(self, decision: Decision) -> bool:
-        """Whether screening keeps the shot by this decision."""
-        return why_kept(_NAME, self.prediction, decision) is not None
 
 
 def plan(names: Sequence[str], n_shots: int, seed: int) -> dict[str, list[Job]]:
@@ -181,7 +145,7 @@ def print_table(groups: dict[str, list[Outcome]]) -> None:
         counts = confusion_counts(
             [o.label for o in outcomes], [o.prediction.label for o in outcomes]
         )
-        p, hits, kept = _p_keep(outcomes), _hits(outcomes), _kept(outcomes, _DECISION)
+        p, hits, kept = _p_keep(outcomes), _hits(outcomes), _kept(outcomes, PAPER_RULE)
         fourth_best = np.array([o.fourth_best for o in outcomes])
         ood = [bool(o.prediction.out_of_distribution) for o in outcomes]
         published = " / ".join(str(x) for x in PUBLISHED.get(name, ()))

@@ -5,13 +5,11 @@ from __future__ import annotations
 import itertools
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
 from dials_cnn_screen.evaluation.metrics import calibration_error
-from dials_cnn_screen.labels.image_name import ImageName
 from dials_cnn_screen.labels.label import Label
 from dials_cnn_screen.models.model import Calibration
 from dials_cnn_screen.models.prediction import Prediction
@@ -20,13 +18,10 @@ from dials_cnn_screen.screening.decision import (
     Decision,
     LossOf,
     threshold_for_hit_loss,
-    why_kept,
 )
 from dials_cnn_screen.screening.eye import ChosenEye, fit_to_predictions
 from dials_cnn_screen.simulation.experiments import EXPERIMENTS
-
-if TYPE_CHECKING:
-    from dials_cnn_screen.studies.evaluate_models import Outcome
+from dials_cnn_screen.studies.outcomes import PAPER_RULE, Outcome, is_kept
 
 # Labels that an eye is fitted to, and how often they are drawn: by hand.
 EYE_LABELS, EYE_DRAWS = (20, 100), 20
@@ -35,10 +30,6 @@ SEED = 31_000  # of the draws
 BOUNDS = (0.01, 0.05)
 # Misses that nobody wants to keep.
 _EMPTY = ("blank", "solvent")
-# The paper's rule.
-_DECISION = Decision()
-# Names matter for the audit alone, and there is none.
-_NAME = ImageName("simulated")
 
 
 @dataclass(frozen=True, eq=False)
@@ -133,7 +124,7 @@ def eye_figures(draw: Draw) -> tuple[float, float, float, float, float]:
     """
     labels = np.array([shot.label for shot in draw.others])
     classes = np.array([prediction.label for prediction in draw.seen])
-    kept = _kept(draw.seen, _DECISION)
+    kept = _kept(draw.seen, PAPER_RULE)
     hits = labels != Label.MISS
     p = np.array([prediction.p_keep for prediction in draw.seen])
     return (
@@ -211,4 +202,4 @@ def bound_figures(
 
 
 def _kept(seen: Sequence[Prediction], decision: Decision) -> NDArray[np.bool_]:
-    return np.array([why_kept(_NAME, p, decision) is not None for p in seen])
+    return np.array([is_kept(prediction, decision) for prediction in seen])

@@ -1,14 +1,8 @@
-"""Calibration hits of a model, with what an eye needs of them, simulated.
-
-Run as ``python -m dials_cnn_screen.studies.simulate_hits MODEL OUTPUT`` for the default
-model or ke2018, as they are in the package: simulates their calibration shots again and
-writes the model with what has come of its hits. make_default.py does it for a new one.
-"""
+"""Calibration hits of a model, with what an eye needs of them, simulated."""
 
 from __future__ import annotations
 
 import os
-import sys
 from collections.abc import Sequence
 from dataclasses import replace
 
@@ -16,7 +10,6 @@ import numpy as np
 
 from dials_cnn_screen.labels.label import Label
 from dials_cnn_screen.models.model import Calibration, Model
-from dials_cnn_screen.models.model_file import load_model, save_model
 from dials_cnn_screen.models.prediction import Prediction
 from dials_cnn_screen.models.predictor import Predictor
 from dials_cnn_screen.simulation.random_experiments import Job
@@ -68,24 +61,3 @@ def _classify(
     shot = simulate_job(job)
     prediction = predictor.classify(predictor.prepare(as_frame(shot, job[0])))
     return shot.label, prediction, best_spots(visible_significance(shot))
-
-
-def main(name: str, output: str) -> None:
-    """Write the packaged model of a name with its calibration hits simulated again."""
-    from dials_cnn_screen.studies import make_default, make_ke2018
-
-    plans = {
-        "default": make_default.calibration_jobs,
-        "ke2018": make_ke2018.validation_jobs,
-    }
-    if name not in plans:
-        raise ValueError(f"'{name}': not {' or '.join(plans)}")
-    model = load_model(name)
-    save_model(
-        output,
-        replace(model, calibration=with_simulated_hits(model, plans[name]())),
-    )
-
-
-if __name__ == "__main__":
-    main(*sys.argv[1:])

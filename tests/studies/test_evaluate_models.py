@@ -12,7 +12,7 @@ from dials_cnn_screen.models.model_file import load_model
 from dials_cnn_screen.models.prediction import make_prediction
 from dials_cnn_screen.simulation.experiments import EXPERIMENTS
 from dials_cnn_screen.studies import evaluate_models as module
-from dials_cnn_screen.studies.evaluate_models import Outcome
+from dials_cnn_screen.studies.outcomes import Outcome
 
 PAPER = Path(__file__).resolve().parents[3] / "shared" / "paper" / "ke2018.txt"
 SURE_HIT, SURE_MISS = np.array([0.9, 0.1, 0.0]), np.array([0.0, 0.1, 0.9])

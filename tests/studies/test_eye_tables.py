@@ -13,7 +13,7 @@ from dials_cnn_screen.screening.eye import ChosenEye
 from dials_cnn_screen.simulation.experiments import EXPERIMENTS
 from dials_cnn_screen.spots.eye import class_probabilities, pad
 from dials_cnn_screen.studies import eye_tables as module
-from dials_cnn_screen.studies.evaluate_models import Outcome
+from dials_cnn_screen.studies.outcomes import Outcome
 
 
 @pytest.fixture

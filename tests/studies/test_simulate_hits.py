@@ -8,7 +8,12 @@ import pytest
 from dials_cnn_screen.labels.label import Label
 from dials_cnn_screen.models.model_file import load_model
 from dials_cnn_screen.spots.eye import MODEL_SIGMA
-from dials_cnn_screen.studies import make_default, make_ke2018, simulate_hits
+from dials_cnn_screen.studies import (
+    make_default,
+    make_ke2018,
+    recalibrate,
+    simulate_hits,
+)
 
 
 @pytest.fixture
@@ -62,6 +67,16 @@ def test_calibration_jobs_are_those_that_calibrated_the_models():
     assert load_model("ke2018").calibration.source.startswith(f"{len(ke2018)} simul")
 
 
+def test_a_packaged_model_is_calibrated_again(jobs, tmp_path, monkeypatch):
+    monkeypatch.setattr("os.cpu_count", lambda: 1)
+    monkeypatch.setitem(recalibrate._JOBS, "default", lambda: jobs)
+    recalibrate.main("default", str(tmp_path / "again.safetensors"))
+    again = load_model(tmp_path / "again.safetensors")
+    assert again.name == "default"
+    assert len(again.calibration.simulated.candidates) == 3
+    assert again.trained_on == load_model("default").trained_on
+
+
 def test_other_models_have_no_jobs(tmp_path):
     with pytest.raises(ValueError, match="'mine': not default or ke2018"):
-        simulate_hits.main("mine", str(tmp_path / "out.safetensors"))
+        recalibrate.main("mine", str(tmp_path / "out.safetensors"))
