@@ -74,6 +74,20 @@ class CalibrationHits:
     highest: float = 1.0
     left_out: list[str] = field(default_factory=list)
 
+    def threshold(self, max_hit_loss: float) -> float:
+        """The threshold for a bound on their loss; raises threshold_for_hit_loss's."""
+        wanted = threshold_for_hit_loss(self.scores, max_hit_loss, self.weights)
+        if wanted > self.highest:
+            logger.warning(
+                "At a threshold of %.4g hits among the labels in eye.annotation would "
+                "be lost, more than may be slips; it is lowered to %.4g. Labels that "
+                "are not by the number of spots that stand out need a calibration on "
+                "labels (calibration.annotation)",
+                wanted,
+                self.highest,
+            )
+        return min(wanted, self.highest)
+
     @property
     def number(self) -> int:
         """How many they are; probabilities count in part."""
@@ -108,28 +122,25 @@ def choose_decision(
         )
         for line in hits.left_out:
             logger.warning("%s", line)
-    elif chosen.eye is not None:
-        hits = hits_of_eye(chosen, model.calibration, loss_of)
     else:
-        hits = hits_of_model(model.calibration, loss_of)
-    threshold = threshold_for_hit_loss(hits.scores, rule.max_hit_loss, hits.weights)
-    if threshold > hits.highest:
-        logger.warning(
-            "At a threshold of %.4g hits among the labels in eye.annotation would be "
-            "lost, more than may be slips; it is lowered to %.4g. Labels that are not "
-            "by the number of spots that stand out need a calibration on labels "
-            "(calibration.annotation)",
-            threshold,
-            hits.highest,
-        )
+        hits = find_hits(chosen, model.calibration, loss_of)
     return replace(
         plain,
-        threshold=min(threshold, hits.highest),
+        threshold=hits.threshold(rule.max_hit_loss),
         max_hit_loss=rule.max_hit_loss,
         calibrated_on=hits.source,
         calibration_hits=hits.number,
         loss_of=loss_of.value,
     )
+
+
+def find_hits(
+    chosen: ChosenEye, calibration: Calibration, loss_of: LossOf
+) -> CalibrationHits:
+    """A model's calibration hits, by an eye or its own classes; raises as they do."""
+    if chosen.eye is None:
+        return hits_of_model(calibration, loss_of)
+    return hits_of_eye(chosen, calibration, loss_of)
 
 
 def hits_of_model(calibration: Calibration, loss_of: LossOf) -> CalibrationHits:

@@ -9,7 +9,8 @@ hits too.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import dataclass, fields, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,35 +21,78 @@ from dials_cnn_screen.labels.probabilities import p_keep
 from dials_cnn_screen.spots.eye import Eye
 
 _PREFIX = "simulated_hits."
-_NAMES = ("significance", "p_spot", "n_candidates", "own", "best")
 
 
 @dataclass(frozen=True, eq=False)
 class SimulatedHits:
-    """Held-out frames that are Hit or Maybe by the model's own rule.
+    """Held-out frames that are Hit or Maybe by the model's own rule; of makes them.
+
+    The arrays are as a model file has them, half precision where that is enough: a
+    model is read often, and its hits are seldom asked for.
 
     Attributes:
-        candidates: Of n frames.
-        own: float64 (n, 3), the model's probabilities.
-        best: float64 (n, 2), significance of the fourth and the tenth best spot of the
+        significance, p_spot: float16 (k,), of the candidates of n frames, one frame
+            after the other.
+        n_candidates: int64 (n,), of each frame.
+        own: float32 (n, 3), the model's probabilities.
+        best: float32 (n, 2), significance of the fourth and the tenth best spot of the
             simulation, standard deviations: MODEL_SIGMA or more, or 0 without one.
 
     Raises:
         ValueError: They are not of one length, or no such numbers.
     """
 
-    candidates: list[CandidateScores]
-    own: NDArray[np.float64]
-    best: NDArray[np.float64]
+    significance: NDArray[np.float16]
+    p_spot: NDArray[np.float16]
+    n_candidates: NDArray[np.int64]
+    own: NDArray[np.float32]
+    best: NDArray[np.float32]
 
     def __post_init__(self) -> None:
-        n = len(self.candidates)
-        if self.own.shape != (n, len(Label)) or self.best.shape != (n, 2):
+        numbers = self.n_candidates
+        n, k = len(numbers), numbers.sum()
+        if (
+            numbers.shape != (n,)
+            or (numbers < 0).any()
+            or not self.significance.shape == self.p_spot.shape == (k,)
+            or self.own.shape != (n, len(Label))
+            or self.best.shape != (n, 2)
+        ):
             raise ValueError("its simulated hits are not of one length")
+        if not np.isfinite(self.significance).all():
+            raise ValueError("the significance of a candidate is not finite")
+        if not ((self.p_spot >= 0) & (self.p_spot <= 1)).all():
+            raise ValueError("the probability of a candidate is not from 0 to 1")
         if not ((self.own >= 0) & (self.own <= 1)).all():
             raise ValueError("its simulated hits have no probabilities")
         if not (np.isfinite(self.best) & (self.best >= 0)).all():
             raise ValueError("its simulated hits have no significance of spots")
+
+    @classmethod
+    def of(
+        cls,
+        candidates: Sequence[CandidateScores],
+        own: NDArray[np.float64],
+        best: NDArray[np.float64],
+    ) -> SimulatedHits:
+        """Those of n frames with these candidates; own, best: (n, ...), as above."""
+        return cls(
+            _joined([frame.significance for frame in candidates]),
+            _joined([frame.p_spot for frame in candidates]),
+            np.array([len(frame.p_spot) for frame in candidates], np.int64),
+            own.astype(np.float32),
+            best.astype(np.float32),
+        )
+
+    @property
+    def candidates(self) -> list[CandidateScores]:
+        """Of each frame."""
+        ends = np.cumsum(self.n_candidates)
+        columns = (
+            np.split(values.astype(np.float64), ends)[:-1]
+            for values in (self.significance, self.p_spot)
+        )
+        return [CandidateScores(s, p) for s, p in zip(*columns, strict=True)]
 
     def scores(self, eye: Eye) -> NDArray[np.float64]:
         """P(Hit) + P(Maybe) by an eye, float64 (n,).
@@ -56,7 +100,8 @@ class SimulatedHits:
         The eye looks at whole frames, of which these have many sizes.
         """
         everywhere = replace(eye, region_of_interest=None)
-        return p_keep(everywhere.probabilities(self.candidates, self.own))
+        own = self.own.astype(np.float64)
+        return p_keep(everywhere.probabilities(self.candidates, own))
 
     def weights(self, eye: Eye, label: Label) -> NDArray[np.float64]:
         """How probably each is a hit to an eye, float64 (n,).
@@ -66,18 +111,11 @@ class SimulatedHits:
             label: Maybe: Hits and Maybes count; Hit: Hits alone.
         """
         column = {Label.MAYBE: 0, Label.HIT: 1}[label]
-        return eye.sees(self.best[:, column])
+        return eye.sees(self.best[:, column].astype(np.float64))
 
     def arrays(self) -> dict[str, NDArray]:
-        """As a model file has them, by name; half precision is enough."""
-        values: tuple[NDArray, ...] = (
-            _joined([frame.significance for frame in self.candidates]),
-            _joined([frame.p_spot for frame in self.candidates]),
-            np.array([len(frame.p_spot) for frame in self.candidates], np.int64),
-            self.own.astype(np.float32),
-            self.best.astype(np.float32),
-        )
-        return {_PREFIX + name: x for name, x in zip(_NAMES, values, strict=True)}
+        """As a model file has them, by name."""
+        return {_PREFIX + name: values for name, values in vars(self).items()}
 
 
 def best_spots(significance: NDArray[np.float64]) -> tuple[float, float]:
@@ -98,21 +136,10 @@ def pop_simulated_hits(arrays: dict[str, NDArray]) -> SimulatedHits | None:
     Raises:
         ValueError, KeyError: They are damaged.
     """
-    if _PREFIX + _NAMES[0] not in arrays:
+    names = [field.name for field in fields(SimulatedHits)]
+    if _PREFIX + names[0] not in arrays:
         return None
-    significance, p_spot, n, own, best = (arrays.pop(_PREFIX + x) for x in _NAMES)
-    if n.ndim != 1 or (n < 0).any() or not n.sum() == significance.size == p_spot.size:
-        raise ValueError("its simulated hits are not of one length")
-    ends = np.cumsum(n)
-    frames = [
-        CandidateScores(s, p)
-        for s, p in zip(
-            np.split(significance.astype(np.float64).ravel(), ends)[:-1],
-            np.split(p_spot.astype(np.float64).ravel(), ends)[:-1],
-            strict=True,
-        )
-    ]
-    return SimulatedHits(frames, own.astype(np.float64), best.astype(np.float64))
+    return SimulatedHits(**{name: arrays.pop(_PREFIX + name) for name in names})
 
 
 def _joined(values: list[NDArray[np.float64]]) -> NDArray[np.float16]:

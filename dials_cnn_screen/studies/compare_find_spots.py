@@ -43,12 +43,11 @@ from dials_cnn_screen.simulation.random_experiments import Job, find_experiment
 from dials_cnn_screen.simulation.run import plan_run, simulate_job
 from dials_cnn_screen.simulation.shot import Shot
 from dials_cnn_screen.studies.evaluate_models import (
-    SEED,
     SHOTS,
     evaluate_shot,
     plan,
 )
-from dials_cnn_screen.studies.outcomes import Outcome
+from dials_cnn_screen.studies.outcomes import SEED, Outcome
 from dials_cnn_screen.util.intervals import format_percent
 from dials_cnn_screen.util.progress import track
 from dials_cnn_screen.util.workers import map_on_workers

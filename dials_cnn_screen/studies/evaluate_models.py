@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import argparse
 import itertools
-import os
 from collections.abc import Sequence
 
 import numpy as np
@@ -28,7 +27,6 @@ from dials_cnn_screen.labels.label import HIT_SPOTS, MAYBE_SPOTS, Label
 from dials_cnn_screen.models.model import Model
 from dials_cnn_screen.models.model_file import load_model
 from dials_cnn_screen.models.predictor import Predictor
-from dials_cnn_screen.screening.decision import Decision
 from dials_cnn_screen.simulation.detector_families import DETECTOR_FAMILIES
 from dials_cnn_screen.simulation.experiments import EXPERIMENTS
 from dials_cnn_screen.simulation.random_experiments import (
@@ -39,19 +37,15 @@ from dials_cnn_screen.simulation.random_experiments import (
 from dials_cnn_screen.simulation.run import plan_run, simulate_job
 from dials_cnn_screen.simulation.shot import Shot
 from dials_cnn_screen.studies.eye_tables import (
-    have_candidates,
+    draw_all,
     print_bounds,
     print_eyes,
 )
-from dials_cnn_screen.studies.outcomes import PAPER_RULE, Outcome
+from dials_cnn_screen.studies.outcomes import SEED, Outcome, classify_shot, map_jobs
 from dials_cnn_screen.studies.published import TABLE_3
-from dials_cnn_screen.studies.simulated_shots import as_frame
 from dials_cnn_screen.util.intervals import format_percent
-from dials_cnn_screen.util.progress import track
-from dials_cnn_screen.util.workers import map_on_workers
 
 SHOTS = 600  # of each experiment, as many as the paper's test splits
-SEED = 31_000  # any that no training has
 # Where sensitivities are compared: by hand, that of the paper's network of LG36.
 SPECIFICITY = 0.98
 # Hits with as many spots as this or fewer are weak: by hand.
@@ -87,16 +81,7 @@ def plan(names: Sequence[str], n_shots: int, seed: int) -> dict[str, list[Job]]:
 
 def evaluate(model: Model, jobs: Sequence[Job], title: str) -> list[Outcome]:
     """Simulate shots and classify them, on all processors; title: of the bar."""
-    outcomes = map_on_workers(
-        _evaluate_job,
-        jobs,
-        os.cpu_count() or 1,
-        Model.predictor,
-        (model,),
-        chunk=8,
-        fork=False,
-    )
-    return list(track(outcomes, title, len(jobs), "shot"))
+    return map_jobs(_evaluate_job, model, jobs, title)
 
 
 def _evaluate_job(predictor: Predictor, job: Job) -> Outcome:
@@ -106,14 +91,12 @@ def _evaluate_job(predictor: Predictor, job: Job) -> Outcome:
 def evaluate_shot(predictor: Predictor, job: Job, shot: Shot) -> Outcome:
     """Classify the shot of a job."""
     name, _, seed = job
-    # Not predict: it refuses shots of photon counters without a single photon.
-    prepared = predictor.prepare(as_frame(shot, name))
     return Outcome(
         n_visible=len(shot.visible),
         fourth_best=_fourth_best(_in_sight(shot, name), seed),
         label=shot.label,
         kind=shot.kind,
-        prediction=predictor.classify(prepared),
+        prediction=classify_shot(predictor, job, shot),
     )
 
 
@@ -145,7 +128,7 @@ def print_table(groups: dict[str, list[Outcome]]) -> None:
         counts = confusion_counts(
             [o.label for o in outcomes], [o.prediction.label for o in outcomes]
         )
-        p, hits, kept = _p_keep(outcomes), _hits(outcomes), _kept(outcomes, PAPER_RULE)
+        p, hits, kept = _p_keep(outcomes), _hits(outcomes), _kept(outcomes)
         fourth_best = np.array([o.fourth_best for o in outcomes])
         ood = [bool(o.prediction.out_of_distribution) for o in outcomes]
         published = " / ".join(str(x) for x in PUBLISHED.get(name, ()))
@@ -206,8 +189,8 @@ def _hits(outcomes: Sequence[Outcome]) -> NDArray[np.bool_]:
     return np.array([o.label is not Label.MISS for o in outcomes])
 
 
-def _kept(outcomes: Sequence[Outcome], decision: Decision) -> NDArray[np.bool_]:
-    return np.array([o.is_kept(decision) for o in outcomes])
+def _kept(outcomes: Sequence[Outcome]) -> NDArray[np.bool_]:
+    return np.array([o.kept for o in outcomes])
 
 
 def _percent(chosen: NDArray[np.bool_], among: NDArray[np.bool_]) -> str:
@@ -234,11 +217,12 @@ def main(model_name: str, names: Sequence[str], n_shots: int) -> None:
     groups = {name: evaluate(model, jobs, name) for name, jobs in plans.items()}
     everything = [shot for outcomes in groups.values() for shot in outcomes]
     print_table({**groups, "all": everything} if len(groups) > 1 else groups)
-    if have_candidates(groups):
-        print_eyes(groups)
+    eyes = draw_all(groups)
+    if any(eyes.values()):
+        print_eyes(eyes)
     print_kinds(everything)
     print_reliability(everything)
-    print_bounds(groups, model.calibration)
+    print_bounds(groups, eyes, model.calibration)
 
 
 if __name__ == "__main__":

@@ -13,19 +13,14 @@ from dials_cnn_screen.evaluation.metrics import calibration_error
 from dials_cnn_screen.labels.label import Label
 from dials_cnn_screen.models.model import Calibration
 from dials_cnn_screen.models.prediction import Prediction
-from dials_cnn_screen.screening.calibration import hits_of_eye, hits_of_model
-from dials_cnn_screen.screening.decision import (
-    Decision,
-    LossOf,
-    threshold_for_hit_loss,
-)
+from dials_cnn_screen.screening.calibration import CalibrationHits, find_hits
+from dials_cnn_screen.screening.decision import Decision, LossOf
 from dials_cnn_screen.screening.eye import ChosenEye, fit_to_predictions
 from dials_cnn_screen.simulation.experiments import EXPERIMENTS
-from dials_cnn_screen.studies.outcomes import PAPER_RULE, Outcome, is_kept
+from dials_cnn_screen.studies.outcomes import PAPER_RULE, SEED, Outcome, is_kept
 
 # Labels that an eye is fitted to, and how often they are drawn: by hand.
 EYE_LABELS, EYE_DRAWS = (20, 100), 20
-SEED = 31_000  # of the draws
 # Values of decision.max_hit_loss that are tried, by hand.
 BOUNDS = (0.01, 0.05)
 # Misses that nobody wants to keep.
@@ -47,10 +42,8 @@ class Draw:
     seen: Sequence[Prediction]
 
 
-def have_candidates(groups: dict[str, list[Outcome]]) -> bool:
-    """Whether an eye can look at these shots, since the model looks for spots."""
-    shots = itertools.chain(*groups.values())
-    return all(shot.prediction.candidates is not None for shot in shots)
+# By the name of the shots; then by number of labels and where the eye looks.
+Eyes = dict[str, dict[tuple[int, str], list[Draw]]]
 
 
 def regions(name: str) -> dict[str, tuple[int, int, int, int] | None]:
@@ -100,17 +93,31 @@ def draw_eyes(
         yield Draw(ChosenEye(eye, labelled=known), others, seen)
 
 
-def print_eyes(groups: dict[str, list[Outcome]]) -> None:
+def draw_all(groups: dict[str, list[Outcome]]) -> Eyes:
+    """Eyes for all groups of shots; none for models that look for no spots."""
+    shots = itertools.chain(*groups.values())
+    if any(shot.prediction.candidates is None for shot in shots):
+        return {name: {} for name in groups}
+    return {
+        name: {
+            (n, place): list(draw_eyes(outcomes, n, region))
+            for n, place, region in ways_to_look(name, len(outcomes))
+        }
+        for name, outcomes in groups.items()
+    }
+
+
+def print_eyes(eyes: Eyes) -> None:
     """What is kept and rejected rightly by eyes: means of draws of labelled shots."""
     print(
         "\n| shots | labels | eye looks at | Hit or Maybe kept, % "
         "| to be expected, % | Miss rejected, % | three classes right, % "
         f"| calibration error |\n{'|---' * 8}|"
     )
-    for name, outcomes in groups.items():
-        for n, place, region in ways_to_look(name, len(outcomes)):
-            draws = [eye_figures(draw) for draw in draw_eyes(outcomes, n, region)]
-            *fractions, error = np.mean(draws, axis=0)
+    for name, by_way in eyes.items():
+        for (n, place), draws in by_way.items():
+            figures = [eye_figures(draw) for draw in draws]
+            *fractions, error = np.mean(figures, axis=0)
             cells = [*(f"{100 * x:.1f}" for x in fractions), f"{error:.3f}"]
             print(f"| {name} | {n} | {place} | {' | '.join(cells)} |", flush=True)
 
@@ -136,13 +143,16 @@ def eye_figures(draw: Draw) -> tuple[float, float, float, float, float]:
     )
 
 
-def print_bounds(groups: dict[str, list[Outcome]], calibration: Calibration) -> None:
+def print_bounds(
+    groups: dict[str, list[Outcome]], eyes: Eyes, calibration: Calibration
+) -> None:
     """What decision.max_hit_loss promises, and what is lost and rejected.
 
     By the model's own calibration hits; by those of eyes, means of draws.
 
     Args:
         groups: Shots by name.
+        eyes: Of the same shots.
         calibration: Of the model that classified them.
     """
     print(
@@ -152,10 +162,17 @@ def print_bounds(groups: dict[str, list[Outcome]], calibration: Calibration) -> 
     has_sure = calibration.sure_scores is not None
     known = list(LossOf) if has_sure else [LossOf.HITS_AND_MAYBES]
     for name, outcomes in groups.items():
-        for by, draws in _ways(name, outcomes, calibration.simulated is not None):
-            for loss_of, bound in itertools.product(known, BOUNDS):
+        own = Draw(ChosenEye(), outcomes, [shot.prediction for shot in outcomes])
+        ways = {"the model": [own]}
+        if calibration.simulated is not None:
+            for (n, place), draws in eyes[name].items():
+                ways[f"an eye of {n} labels, {place}"] = draws
+        for (by, draws), loss_of in itertools.product(ways.items(), known):
+            hits = [find_hits(draw.chosen, calibration, loss_of) for draw in draws]
+            for bound in BOUNDS:
                 rows = [
-                    bound_figures(draw, calibration, loss_of, bound) for draw in draws
+                    bound_figures(draw, found, loss_of, bound)
+                    for draw, found in zip(draws, hits, strict=True)
                 ]
                 threshold, *fractions = np.nanmean(rows, axis=0)
                 cells = " | ".join(f"{100 * x:.1f}" for x in fractions)
@@ -166,20 +183,8 @@ def print_bounds(groups: dict[str, list[Outcome]], calibration: Calibration) -> 
                 )
 
 
-def _ways(
-    name: str, outcomes: Sequence[Outcome], has_eyes: bool
-) -> Iterator[tuple[str, list[Draw]]]:
-    """By what classes may be: a title, and the draws; one for the model itself."""
-    own = [shot.prediction for shot in outcomes]
-    yield "the model", [Draw(ChosenEye(), outcomes, own)]
-    if not has_eyes:
-        return
-    for n, place, region in ways_to_look(name, len(outcomes)):
-        yield f"an eye of {n} labels, {place}", [*draw_eyes(outcomes, n, region)]
-
-
 def bound_figures(
-    draw: Draw, calibration: Calibration, loss_of: LossOf, bound: float
+    draw: Draw, hits: CalibrationHits, loss_of: LossOf, bound: float
 ) -> list[float]:
     """What a bound on the loss gives, with or without an eye.
 
@@ -187,12 +192,7 @@ def bound_figures(
         Threshold, and fractions of lost hits, rejected Misses and rejected empty shots,
         NaN where there are none.
     """
-    if draw.chosen.eye is None:
-        hits = hits_of_model(calibration, loss_of)
-    else:
-        hits = hits_of_eye(draw.chosen, calibration, loss_of)
-    threshold = threshold_for_hit_loss(hits.scores, bound, hits.weights)
-    threshold = min(threshold, hits.highest)
+    threshold = hits.threshold(bound)
     lost = ~_kept(draw.seen, Decision(threshold))
     counts = np.array([loss_of.counts(shot.label) for shot in draw.others])
     misses = np.array([shot.label is Label.MISS for shot in draw.others])

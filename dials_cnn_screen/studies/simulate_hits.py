@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from dataclasses import replace
 
@@ -16,9 +15,7 @@ from dials_cnn_screen.simulation.random_experiments import Job
 from dials_cnn_screen.simulation.run import simulate_job
 from dials_cnn_screen.spots.simulated_hits import SimulatedHits, best_spots
 from dials_cnn_screen.studies.eye import visible_significance
-from dials_cnn_screen.studies.simulated_shots import as_frame
-from dials_cnn_screen.util.progress import track
-from dials_cnn_screen.util.workers import map_on_workers
+from dials_cnn_screen.studies.outcomes import classify_shot, map_jobs
 
 
 def with_simulated_hits(model: Model, jobs: Sequence[Job]) -> Calibration:
@@ -26,16 +23,7 @@ def with_simulated_hits(model: Model, jobs: Sequence[Job]) -> Calibration:
 
     jobs: The shots that it was calibrated on.
     """
-    shots = map_on_workers(
-        _classify,
-        jobs,
-        os.cpu_count() or 1,
-        Model.predictor,
-        (model,),
-        chunk=8,
-        fork=False,
-    )
-    found = list(track(shots, "Calibration shots", len(jobs), "shot"))
+    found = map_jobs(_classify, model, jobs, "Calibration shots")
     hits = [shot for shot in found if shot[0] is not Label.MISS]
     predictions = [prediction for _, prediction, _ in hits]
     p_keep = np.array([prediction.p_keep for prediction in predictions])
@@ -45,7 +33,7 @@ def with_simulated_hits(model: Model, jobs: Sequence[Job]) -> Calibration:
     if candidates:
         own = np.array([prediction.probabilities for prediction in predictions])
         best = np.array([best for _, _, best in hits])
-        simulated = SimulatedHits(candidates, own, best)
+        simulated = SimulatedHits.of(candidates, own, best)
     return replace(
         model.calibration,
         hit_scores=np.sort(p_keep),
@@ -59,5 +47,5 @@ def _classify(
 ) -> tuple[Label, Prediction, tuple[float, float]]:
     """Label and prediction of a shot, and how far its spots stand out."""
     shot = simulate_job(job)
-    prediction = predictor.classify(predictor.prepare(as_frame(shot, job[0])))
+    prediction = classify_shot(predictor, job, shot)
     return shot.label, prediction, best_spots(visible_significance(shot))

@@ -23,7 +23,7 @@ def hits() -> SimulatedHits:
         CandidateScores(np.full(n, sigma), np.ones(n))
         for n, sigma in ((12, 20.0), (5, 8.0), (12, 8.0))
     ]
-    return SimulatedHits(frames, np.array(OWN), np.array(BEST))
+    return SimulatedHits.of(frames, np.array(OWN), np.array(BEST))
 
 
 def test_which_are_hits_depends_on_the_eye():
@@ -69,7 +69,7 @@ def test_model_files_have_them():
         np.testing.assert_array_equal(one.significance, other.significance)
         np.testing.assert_array_equal(one.p_spot, other.p_spot)
     assert pop_simulated_hits(arrays) is None
-    nothing = SimulatedHits([], np.empty((0, 3)), np.empty((0, 2)))
+    nothing = SimulatedHits.of([], np.empty((0, 3)), np.empty((0, 2)))
     assert pop_simulated_hits(nothing.arrays()).candidates == []
 
 

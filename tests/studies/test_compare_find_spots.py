@@ -14,8 +14,7 @@ from dials_cnn_screen.models.prediction import make_prediction
 from dials_cnn_screen.simulation.experiments import EXPERIMENTS
 from dials_cnn_screen.studies import compare_find_spots as module
 from dials_cnn_screen.studies.compare_find_spots import Comparison, Tuning
-from dials_cnn_screen.studies.evaluate_models import SEED
-from dials_cnn_screen.studies.outcomes import Outcome
+from dials_cnn_screen.studies.outcomes import SEED, Outcome
 
 SURE_HIT, SURE_MISS = np.array([0.9, 0.1, 0.0]), np.array([0.0, 0.1, 0.9])
 TABLE_2 = preset("LO19")

@@ -64,7 +64,7 @@ def test_eyes(shots, capsys):
             assert found[4] < 0.05
     # The model itself keeps them all.
     assert all(o.kept for o in shots)
-    module.print_eyes({"LO19": shots})
+    module.print_eyes(module.draw_all({"LO19": shots}))
     rows = [row.split(" | ") for row in capsys.readouterr().out.splitlines()[3:]]
     assert [row[:3] for row in rows] == [
         ["| LO19", n, place] for n in ("20", "100") for place in ("all", "window")
@@ -73,9 +73,9 @@ def test_eyes(shots, capsys):
 
 
 def test_models_without_candidates(shots):
-    assert module.have_candidates({"LO19": shots})
+    assert all(module.draw_all({"LO19": shots}).values())
     bare = Outcome(0, 0.0, Label.MISS, "blank", make_prediction([0, 0, 1]))
-    assert not module.have_candidates({"LO19": shots, "L498": [bare]})
+    assert not any(module.draw_all({"LO19": shots, "L498": [bare]}).values())
 
 
 def test_bound_of_the_model_itself():
@@ -91,19 +91,26 @@ def test_bound_of_the_model_itself():
     # At 5% the threshold is the tenth score of each: 0.02 and 0.4.
     hits = np.linspace(0.002, 0.4, 200)
     calibration = Calibration(hit_scores=hits, sure_scores=20 * hits[:199] / 8)
+
+    def figures(draw: module.Draw, loss_of: LossOf) -> list[float]:
+        found = module.find_hits(draw.chosen, calibration, loss_of)
+        return module.bound_figures(draw, found, loss_of, 0.05)
+
     draw = module.Draw(ChosenEye(), shots, [shot.prediction for shot in shots])
-    both = module.bound_figures(draw, calibration, LossOf.HITS_AND_MAYBES, 0.05)
+    both = figures(draw, LossOf.HITS_AND_MAYBES)
     assert both == pytest.approx([hits[9], 0.5, 0.5, 1.0])
-    sure = module.bound_figures(draw, calibration, LossOf.HITS, 0.05)
+    sure = figures(draw, LossOf.HITS)
     assert sure == pytest.approx([2.5 * hits[9], 0.0, 0.5, 1.0])
     nothing = module.Draw(ChosenEye(), shots[2:3], [shots[2].prediction])
-    found = module.bound_figures(nothing, calibration, LossOf.HITS, 0.05)
+    found = figures(nothing, LossOf.HITS)
     assert np.isnan(found).tolist() == [False, True, False, True]
 
 
 def test_bounds_by_eyes(shots, capsys):
     calibration = load_model("default").calibration
-    module.print_bounds({"eiger": shots}, calibration)
+    groups = {"eiger": shots}
+    eyes = module.draw_all(groups)
+    module.print_bounds(groups, eyes, calibration)
     rows = [row.split(" | ") for row in capsys.readouterr().out.splitlines()[3:]]
     ways = ["the model", "an eye of 20 labels, all", "an eye of 100 labels, all"]
     assert [row[1] for row in rows] == [way for way in ways for _ in range(4)]
@@ -116,7 +123,6 @@ def test_bounds_by_eyes(shots, capsys):
             assert float(row[7].rstrip(" |")) > 95
     for row in rows[:4]:
         assert float(row[7].rstrip(" |")) < 5
-    module.print_bounds(
-        {"eiger": shots}, Calibration(0.0, np.ones(200), "", None, np.ones(200))
-    )
+    plain = Calibration(0.0, np.ones(200), "", None, np.ones(200))
+    module.print_bounds(groups, eyes, plain)
     assert len(capsys.readouterr().out.splitlines()) == 3 + 4
