@@ -38,6 +38,7 @@ from dials_cnn_screen.labels.image_name import ImageName
 from dials_cnn_screen.labels.label_file import LabelFile
 from dials_cnn_screen.phil import load_scope
 from dials_cnn_screen.screening.results import ImageResult
+from dials_cnn_screen.spots.eye import check_region
 from dials_cnn_screen.util.parameters import read_parameters
 from dials_cnn_screen.util.program import CITATION, Parsed, parse_images, user_errors
 from dials_cnn_screen.viewer.overlay import (
@@ -96,6 +97,7 @@ def _annotate(parsed: Parsed, params: Parameters) -> None:
         from dials_cnn_screen.viewer.window import label_in_viewer
     except ImportError as error:
         raise ValueError(f"the image viewer can't be loaded: {error}") from error
+    check_region(region := params.region_of_interest)
     first_pass = read_first_pass(params.compare, params.annotation, names)
     results = _read_scores(names, params, bool(parsed.reflections))
     order = choose_order(params.order, params.random_seed, names, results, first_pass)
@@ -106,7 +108,6 @@ def _annotate(parsed: Parsed, params: Parameters) -> None:
         labels.note(order=by, scores=params.scores, compare=params.compare)
         logger.info("%s: %s", params.annotation, labels.format_progress(order))
         answers = {n: r for n, r in zip(names, results, strict=True) if r is not None}
-        region = params.region_of_interest
         task = Task(labels, order, params.keys, spots, always, answers, region)
         label_in_viewer(parsed.experiments, task)
         logger.info("%s: %s", params.annotation, labels.format_progress(order))

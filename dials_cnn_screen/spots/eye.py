@@ -100,8 +100,8 @@ class Eye:
             raise ValueError(f"lapse_shares={shares} are not shares of three classes")
         # Lists, as JSON and PHIL have them, would not be equal to tuples.
         object.__setattr__(self, "lapse_shares", shares)
+        check_region(self.region_of_interest)
         if self.region_of_interest is not None:
-            check_region(self.region_of_interest)
             region = tuple(self.region_of_interest)
             object.__setattr__(self, "region_of_interest", region)
 
@@ -233,8 +233,10 @@ def count_probabilities(p: NDArray[np.float64], n_counts: int) -> NDArray[np.flo
     return counts
 
 
-def check_region(region: Sequence[int]) -> None:
-    """Raise ValueError for what is not x0, x1, y0, y1 of a region."""
+def check_region(region: Sequence[int] | None) -> None:
+    """Raise ValueError for what is not x0, x1, y0, y1 of a region; None is none."""
+    if region is None:
+        return
     if len(region) == 4:
         x0, x1, y0, y1 = region
         if 0 <= x0 < x1 and 0 <= y0 < y1:

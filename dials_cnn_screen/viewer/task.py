@@ -8,7 +8,6 @@ from dataclasses import dataclass, field
 from dials_cnn_screen.labels.image_name import ImageName
 from dials_cnn_screen.labels.label_file import LabelFile
 from dials_cnn_screen.screening.results import ImageResult
-from dials_cnn_screen.spots.eye import check_region
 from dials_cnn_screen.viewer.overlay import Spots
 from dials_cnn_screen.viewer.session import Keys
 
@@ -27,9 +26,6 @@ class Task:
         answers: What a model found, for those who ask once an image is labelled.
         region: Where the expert looks, as region_of_interest of an Eye; None:
             everywhere.
-
-    Raises:
-        ValueError: There is no such region.
     """
 
     labels: LabelFile
@@ -39,7 +35,3 @@ class Task:
     always_circle: bool = False
     answers: Mapping[ImageName, ImageResult] = field(default_factory=dict)
     region: Sequence[int] | None = None
-
-    def __post_init__(self) -> None:
-        if self.region is not None:
-            check_region(self.region)

@@ -201,6 +201,7 @@ def test_mistakes_are_told_in_a_line(images, in_tmp_path, shown, args, message):
         run([images, *args])
     assert not shown
     assert (in_tmp_path / "other.txt").read_text() == "old.h5 [1] HIT\n"
+    assert not list(in_tmp_path.glob("*.txt.json"))
 
 
 def test_no_images(in_tmp_path):
